@@ -1,0 +1,29 @@
+"""Reading features and probing them must start fast: no model library is loaded before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "torchvision", "timm", "transformers", "open_clip", "openvino", "sklearn", "umap", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "featurestore",
+        "probes",
+        "featurestore.registry, featurestore.key, featurestore.samples, featurestore.featureset",
+        "featurestore.preprocessing",
+        "featurestore.planning",
+    ],
+)
+def test_importing_loads_no_heavy_library(modules: str) -> None:
+    code = f"import sys, {modules}; print(*sorted(set(sys.modules) & {HEAVY}))"
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []

@@ -1,0 +1,277 @@
+"""Pixels of a preprocessing against Pillow, torchvision and timm; crops, bands and refusals."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from featurestore.errors import PreprocessingError
+from featurestore.preprocessing import INTERPOLATIONS, RESIZERS, Preprocessing
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NO_BOXES = np.zeros((0, 4), np.float32)
+
+
+def apply(spec: str, image: NDArray, boxes: NDArray = NO_BOXES) -> NDArray[np.float32]:
+    return Preprocessing.parse(spec).apply(image, boxes)
+
+
+def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photo(side: int) -> NDArray[np.uint8]:
+    """Smooth structure with sharp edges, in three different bands."""
+    y, x = np.mgrid[:side, :side] / side
+    bands = [np.sin(9 * x) * np.cos(7 * y), np.hypot(x - 0.5, y - 0.4) < 0.2, x * y]
+    scaled = [(band - band.min()) / (band.max() - band.min()) for band in map(np.float64, bands)]
+    return (np.stack(scaled, axis=-1) * 255).round().astype(np.uint8)
+
+
+# Outside oracles
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("image", [noise(50, 33, 3), noise(20, 21), photo(64)], ids=["rgb", "grey", "photo"])
+def test_pillow_resizer_equals_pillow(interpolation: str, image: NDArray[np.uint8]) -> None:
+    whole = Image.fromarray(image).convert("RGB").resize((24, 24), Image.Resampling[interpolation.upper()])
+    expected = np.moveaxis(np.asarray(whole, dtype=np.float32) / np.float32(255), 2, 0)
+    np.testing.assert_array_equal(apply(f"resize=24,interpolation={interpolation},resizer=pillow", image), expected)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("side", [24, 90])
+def test_torch_resizer_equals_torchvision(interpolation: str, antialias: bool, side: int) -> None:
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    image = noise(50, 33, 3)
+    mode = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    expected = functional.resize(tensor, [side, side], interpolation=mode, antialias=antialias).numpy()
+    spec = f"resize={side},interpolation={interpolation},antialias={str(antialias).lower()}"
+    np.testing.assert_array_equal(apply(spec, image), expected.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("image", [noise(70, 70, 3), photo(300)], ids=["noise", "photo"])
+def test_the_resizers_agree_within_two_grey_levels(interpolation: str, image: NDArray[np.uint8]) -> None:
+    ours = [apply(f"resize=48,interpolation={interpolation},resizer={resizer}", image) for resizer in RESIZERS]
+    assert np.abs(ours[0] - ours[1]).max() <= 2.001 / 255
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pillow_resizer_equals_the_transform_of_timm(interpolation: str) -> None:
+    from timm.data import create_transform
+
+    image = photo(300)
+    transform = create_transform((3, 224, 224), interpolation=interpolation, mean=MEAN, std=STD, crop_pct=1.0)
+    mean, std = (np.array(values, dtype=np.float32)[:, None, None] for values in (MEAN, STD))
+    ours = (apply(f"interpolation={interpolation},resizer=pillow", image) - mean) / std
+    np.testing.assert_allclose(ours, transform(Image.fromarray(image)).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("resizer", RESIZERS)
+def test_float_and_8_bit_images_of_the_same_values_agree(resizer: str) -> None:
+    # Bilinear, because at sharp edges 8-bit bicubic cuts its overshoot after each of its two passes.
+    image, spec = photo(100), f"resize=40,interpolation=bilinear,resizer={resizer}"
+    assert np.abs(apply(spec, image.astype(np.float32)) - apply(spec, image)).max() <= 1.001 / 255
+
+
+# What comes out
+
+
+_resizing = st.tuples(st.sampled_from(INTERPOLATIONS), st.booleans(), st.sampled_from(RESIZERS)).filter(
+    lambda choice: choice[0] == "nearest" or choice[1] or choice[2] == "torch"
+)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> tuple[NDArray, str]:
+    """An image of any supported kind, and a channel rule that fits it."""
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 70))
+    n_bands = draw(st.sampled_from([1, 3, 5]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dtype = draw(st.sampled_from([np.uint8, np.uint16, np.float32]))
+    image = rng.normal(100, 40, (height, width, n_bands)).clip(0).astype(dtype)
+    if dtype == np.float32:
+        image[rng.random(image.shape) < draw(st.sampled_from([0.0, 0.2, 1.0]))] = np.nan
+    rules = ["mean", "0", "0-0-0"] + (["4-2-0"] if n_bands == 5 else ["auto"])
+    grey = n_bands == 1 and draw(st.booleans())
+    return image[..., 0] if grey else image, draw(st.sampled_from(rules))
+
+
+def _has_contrast(image: NDArray, rule: str) -> bool:
+    bands = image.reshape(*image.shape[:2], -1)
+    wanted = range(bands.shape[2]) if rule in ("auto", "mean") else {int(band) for band in rule.split("-")}
+    return all(np.unique(band[np.isfinite(band)]).size > 1 for band in (bands[..., index] for index in wanted))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    given_image=images(),
+    stretch=st.sampled_from(["none", "asinh:0.1", "log", "sqrt"]),
+    crop=st.sampled_from(["none", "center:0.5", "center:0.01"]),
+    side=st.integers(1, 64),
+    resizing=_resizing,
+)
+def test_any_image_becomes_three_float_bands_in_the_unit_range(given_image, stretch, crop, side, resizing) -> None:
+    image, rule = given_image
+    interpolation, antialias, resizer = resizing
+    preprocessing = Preprocessing(stretch, crop, side, interpolation, antialias, rule, resizer)
+    if image.dtype == np.float32 and not _has_contrast(image, rule):
+        with pytest.raises(PreprocessingError, match=r"no finite pixel|nothing to stretch"):
+            preprocessing.apply(image, NO_BOXES)
+        return
+    pixels = preprocessing.apply(image, NO_BOXES)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == (3, side, side)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+
+
+@pytest.mark.parametrize("resizer", RESIZERS)
+def test_a_read_only_image_is_fine_and_an_image_is_never_changed(resizer: str) -> None:
+    image = noise(20, 30, 3)
+    before = image.copy()
+    image.flags.writeable = False
+    pixels = apply(f"resize=16,resizer={resizer}", image)
+    np.testing.assert_array_equal(pixels, apply(f"resize=16,resizer={resizer}", before))
+    np.testing.assert_array_equal(image, before)
+
+
+# Crops
+
+# Column and row number as bands: enlarged without interpolation, the output shows exactly which pixels were kept.
+HEIGHT, WIDTH = 40, 70
+COORDINATES = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+COORDINATES[..., 0], COORDINATES[..., 1] = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+
+
+def window(crop: str, boxes: NDArray = NO_BOXES) -> tuple[int, int, int, int]:
+    """Edges ``x0, y0, x1, y1`` of what `crop` keeps of `COORDINATES`."""
+    pixels = apply(f"crop={crop},resize=100,interpolation=nearest", COORDINATES, boxes)
+    columns, rows = (pixels[:2] * 255).round().astype(int)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+@pytest.mark.parametrize(
+    ("crop", "expected"),
+    [
+        ("none", (0, 0, 70, 40)),
+        ("center:1", (0, 0, 70, 40)),
+        ("center:0.5", (17, 10, 52, 30)),
+        ("center:0.001", (34, 19, 35, 20)),
+    ],
+)
+def test_the_central_crop_keeps_its_fraction_of_each_side(crop: str, expected: tuple[int, ...]) -> None:
+    assert window(crop) == expected
+
+
+@pytest.mark.parametrize(
+    ("margin", "box", "expected"),
+    [
+        ("0", (20, 10, 30, 20), (20, 10, 30, 20)),
+        ("0.2", (20, 10, 30, 20), (18, 8, 32, 22)),
+        ("0", (20, 10, 30, 14), (20, 7, 30, 17)),  # the longer side decides
+        ("0.2", (0, 0, 10, 10), (0, 0, 14, 14)),  # moved inwards at the upper left
+        ("0.2", (60, 30, 70, 40), (56, 26, 70, 40)),  # and at the lower right
+        ("0", (-5, -5, 5, 5), (0, 0, 10, 10)),  # a box that sticks out
+        ("0", (10, 0, 60, 40), (10, 0, 60, 40)),  # wider than the image is high
+        ("9", (30, 15, 40, 25), (0, 0, 70, 40)),  # larger than the image
+        ("0", (20.5, 10.5, 30.5, 20.5), (20, 10, 31, 21)),  # pixels that the box touches belong to it
+        ("0", (20, 10, 20, 10), (20, 10, 21, 11)),  # never less than a pixel
+    ],
+)
+def test_the_box_crop_is_a_square_around_the_box(margin, box, expected) -> None:
+    assert window(f"box:{margin}", np.array([box], np.float32)) == expected
+
+
+def test_the_largest_box_is_cropped_to() -> None:
+    boxes = np.array([[0, 0, 4, 4], [40, 20, 50, 30], [10, 5, 12, 35]], np.float32)
+    assert window("box:0", boxes) == (40, 20, 50, 30)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    xs=st.tuples(st.floats(0, WIDTH, width=32), st.floats(0, WIDTH, width=32)).map(sorted),
+    ys=st.tuples(st.floats(0, HEIGHT, width=32), st.floats(0, HEIGHT, width=32)).map(sorted),
+    margin=st.floats(0, 3),
+)
+def test_the_box_crop_contains_its_box_and_is_square_where_there_is_room(xs, ys, margin) -> None:
+    x0, y0, x1, y1 = window(f"box:{margin}", np.array([[xs[0], ys[0], xs[1], ys[1]]], np.float32))
+    assert 0 <= x0 <= xs[0] <= xs[1] <= x1 <= WIDTH
+    assert 0 <= y0 <= ys[0] <= ys[1] <= y1 <= HEIGHT
+    width, height = x1 - x0, y1 - y0
+    if max(width, height) < HEIGHT:
+        assert width == height
+    wanted = max(xs[1] - xs[0], ys[1] - ys[0]) * (1 + 2 * margin)
+    slack = 2 * (1 + 2 * margin) + 1  # whole pixels at either end of the box, and of the margin
+    assert min(wanted, WIDTH) - 1 <= width <= wanted + slack
+    assert min(wanted, HEIGHT) - 1 <= height <= wanted + slack
+
+
+def test_the_stretch_sees_the_whole_image_and_the_crop_comes_after() -> None:
+    image = np.zeros((40, 40), np.float32)
+    image[0, 0], image[20, 20] = 4, 1
+    assert apply("crop=center:0.5,resize=20,interpolation=nearest", image).max() == 0.25
+
+
+# Bands
+
+
+@pytest.mark.parametrize("image", [noise(20, 20), noise(20, 20, 1)], ids=["(H, W)", "(H, W, 1)"])
+def test_one_band_is_repeated(image: NDArray[np.uint8]) -> None:
+    pixels = apply("resize=8", image)
+    expected = apply("resize=8", np.repeat(image.reshape(20, 20, 1), 3, axis=2))
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("image", [noise(20, 20, 5), noise(20, 20, 5).astype(np.float32)], ids=["uint8", "float"])
+@pytest.mark.parametrize("rule", ["4-0-2", "3-3-1", "2"])
+def test_bands_are_chosen_by_number(image: NDArray, rule: str) -> None:
+    wanted = [int(band) for band in rule.split("-")]
+    expected = apply("resize=8", image[..., wanted if len(wanted) == 3 else wanted * 3])
+    np.testing.assert_array_equal(apply(f"resize=8,channels={rule}", image), expected)
+
+
+def test_the_mean_of_all_bands_is_repeated() -> None:
+    image = noise(20, 20, 5)
+    bands = np.stack([apply("resize=8", image[..., band])[0] for band in range(5)])
+    pixels = apply("resize=8,channels=mean", image)
+    np.testing.assert_allclose(pixels, np.broadcast_to(bands.mean(axis=0), (3, 8, 8)), rtol=0, atol=1e-6)
+
+
+def test_a_band_that_is_not_wanted_may_be_empty() -> None:
+    image = noise(20, 20, 5).astype(np.float32)
+    image[..., 1] = np.nan
+    assert np.isfinite(apply("resize=8,channels=0-2-4", image)).all()
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("spec", "image", "message"),
+    [
+        ("resize=8", noise(4, 4, 5), "the image has 5 bands, and no rule says how they become three channels"),
+        ("resize=8", noise(4, 4, 2), "[channels=auto]. Choose bands, for example channels=3-2-1, or channels=mean."),
+        ("channels=5", noise(4, 4, 5), "band 5 is wanted of an image with 5 [channels=5]. Bands are counted from 0."),
+        ("channels=0-1-7", noise(4, 4), "band 7 is wanted of an image with 1 [channels=0-1-7]"),
+        ("crop=box:0.2", noise(4, 4), "the image has no box to crop to [crop=box:0.2]. Annotate a box, or use crop="),
+        ("resize=8", np.full((4, 4), 2, np.float32), "nothing to stretch between 2 and 2: all equal"),
+        ("resize=8", np.full((4, 4), np.nan, np.float32), "the image has no finite pixel [stretch]. Remove the image."),
+        ("stretch=percentile", np.full((4, 4), 7, np.uint8), "nothing to stretch between 7 and 7: all equal"),
+    ],
+)
+def test_an_image_that_cannot_be_preprocessed(spec: str, image: NDArray, message: str) -> None:
+    with pytest.raises(PreprocessingError, match=re.escape(message)):
+        apply(spec, image)
