@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class FeatureSet:
         values: float32 (n, d); only rows whose embedding exists.
         table: The samples of exactly these rows, in the same order.
         unreadable: sample id -> reason, for the rows left out.
+        provenance: Where the features come from: weights, licence, library versions.
     """
 
     variant: str
@@ -34,6 +36,7 @@ class FeatureSet:
     values: NDArray[np.float32]
     table: SampleTable
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.table):

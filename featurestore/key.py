@@ -9,8 +9,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from featurestore.errors import StoreFormatError
+
 FORMAT_VERSION = 1
 """Version of the store format; part of every key."""
+
+DTYPES = ("float16", "float32")
+"""Types that values may be stored in."""
 
 
 def canonical_json(value: object) -> str:
@@ -56,14 +61,27 @@ class FeatureKey:
     dtype: str
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        # A tuple would come back from the store as a list, and the key would not equal itself.
+        object.__setattr__(self, "preprocessing", json.loads(canonical_json(dict(self.preprocessing))))
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> FeatureKey:
-        """The key that `to_dict` described."""
-        return cls(**fields)
+        """The key that `to_dict` described.
+
+        Raises:
+            StoreFormatError: The fields are those of another format version.
+        """
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise StoreFormatError(
+                f"not the fields of a feature key: {error}", where="FeatureKey", hint="Use the skyprobe that wrote it."
+            ) from error
 
     @cached_property
     def sha256(self) -> str:
@@ -78,11 +96,16 @@ class FeatureKey:
     def __hash__(self) -> int:
         return hash(self.sha256)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All fields, those of nested values by dotted names: ``preprocessing.decoder``."""
+        return _flat(self.to_dict())
+
     def differences(self, other: FeatureKey) -> dict[str, tuple[Any, Any]]:
         """Fields whose values differ, as ``field -> (mine, theirs)``; preprocessing is compared field by field."""
-        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        fields = sorted(mine.keys() | theirs.keys())
-        return {f: (mine.get(f), theirs.get(f)) for f in fields if mine.get(f) != theirs.get(f)}
+        mine, theirs = self.fields, other.fields
+        names = sorted(mine.keys() | theirs.keys())
+        return {name: (mine.get(name), theirs.get(name)) for name in names if mine.get(name) != theirs.get(name)}
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Boxes:
 
     def of(self, row: int) -> NDArray[np.float32]:
         """Boxes of one sample without crowd regions, float32 (k, 4)."""
-        return self.xyxy[(self.row == row) & ~self.crowd]
+        boxes: NDArray[np.float32] = self.xyxy[(self.row == row) & ~self.crowd]
+        return boxes
 
     def take(self, rows: NDArray[np.int64]) -> Boxes:
         """Boxes of these samples, whose rows are counted anew in this order."""

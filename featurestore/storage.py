@@ -1,0 +1,243 @@
+"""Storage: one Zarr hierarchy on a local disk or an object store, with errors that a user understands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.core.array_spec import ArrayConfigParams
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError, ContainsGroupError, NodeTypeValidationError
+from zarr.storage import LocalStore
+
+from featurestore.errors import CorruptStoreError, MissingDependencyError, StoreWriteError
+
+METADATA = "zarr.json"
+PARTIAL = ".partial"
+"""Suffix of a file that Zarr has not finished; a killed process may leave one behind."""
+
+_CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
+"""A block of zeros is written like any other: that a chunk exists means that it was committed."""
+
+REPAIR = "Run skyprobe verify --repair, then extract again."
+
+
+class Storage:
+    """Groups, arrays and raw chunks below one root.
+
+    Args:
+        path: A folder, or a URL such as ``s3://bucket/store.zarr``.
+        read_only: Whether writes are refused.
+
+    Raises:
+        MissingDependencyError: A URL whose file system is not installed.
+    """
+
+    def __init__(self, path: str, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.root: Path | None = None if "://" in path else Path(path).expanduser()
+        self._store: Store = LocalStore(self.root, read_only=read_only) if self.root else _remote(path, read_only)
+
+    def where(self, path: str) -> str:
+        """Full path of a node, for messages."""
+        return f"{self.path.rstrip('/')}/{path}".rstrip("/")
+
+    def attributes(self, path: str) -> dict[str, Any] | None:
+        """Attributes of the group at `path` as they are now; None where there is none.
+
+        Raises:
+            CorruptStoreError: Its metadata cannot be understood.
+        """
+        group = self._group(path)
+        return None if group is None else cast("dict[str, Any]", group.attrs.asdict())
+
+    def require_group(self, path: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Make the group at `path` with these attributes, if it does not exist."""
+        if self._group(path) is None:
+            # Another process may be faster: then its group is the one.
+            with self.writing(path), suppress(ContainsGroupError):
+                zarr.open_group(self._store, path=path, mode="a", zarr_format=3, attributes=dict(attributes or {}))
+
+    def set_attributes(self, path: str, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to the group at `path`, which is made if need be: one atomic write."""
+        self.require_group(path)
+        group = self._group(path)
+        if group is not None:
+            with self.writing(path):
+                group.update_attributes(dict(attributes))
+
+    def _group(self, path: str) -> zarr.Group | None:
+        with self._reading(path):
+            try:
+                return zarr.open_group(self._store, path=path, mode="r" if self.read_only else "r+", zarr_format=3)
+            except (FileNotFoundError, FileExistsError, NodeTypeValidationError, ContainsArrayError):
+                return None
+
+    def array(self, path: str) -> zarr.Array[Any] | None:
+        """The array at `path`, or None.
+
+        Raises:
+            CorruptStoreError: Its metadata cannot be understood.
+        """
+        with self._reading(path):
+            try:
+                return self._open_array(path)
+            except (FileNotFoundError, NodeTypeValidationError):
+                return None
+
+    def require_array(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: str,
+        chunks: tuple[int, ...],
+        dimensions: Sequence[str],
+        fill_value: float = 0,
+    ) -> zarr.Array[Any]:
+        """The array at `path`, made if it does not exist: uncompressed chunks, each with its checksum."""
+        found = self.array(path)
+        if found is not None:
+            return found
+        with self.writing(path):
+            try:
+                return zarr.create_array(
+                    self._store,
+                    name=path,
+                    shape=shape,
+                    dtype=dtype,
+                    chunks=chunks,
+                    serializer=BytesCodec(endian="little"),
+                    compressors=Crc32cCodec(),
+                    filters=None,
+                    fill_value=fill_value,
+                    dimension_names=tuple(dimensions),
+                    config=_CONFIG,
+                )
+            except ContainsArrayError:  # another process was faster
+                return self._open_array(path)
+
+    def put_array(self, path: str, values: NDArray[Any], dimensions: Sequence[str]) -> None:
+        """Write a whole small array as one chunk."""
+        chunks = tuple(max(1, size) for size in values.shape)
+        array = self.require_array(path, values.shape, values.dtype.str, chunks, dimensions)
+        with self.writing(path):
+            array[...] = values
+
+    def get_array(self, path: str) -> NDArray[Any]:
+        """Read a whole array.
+
+        Raises:
+            CorruptStoreError: It is absent or damaged. An empty chunk file reads as zeros: compare a digest.
+        """
+        array = self.array(path)
+        if array is None:
+            raise CorruptStoreError("an array is missing", where=self.where(path), hint=REPAIR)
+        with self._reading(path):
+            return np.asarray(array[...])
+
+    def children(self, path: str) -> list[str]:
+        """Sorted names of what stands directly below `path`."""
+        if self.root is not None:
+            folder = self.root / path
+            names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        else:
+            names = [name.rstrip("/") for name in sync(_collect(self._store, path))]
+        return sorted(name for name in names if name != METADATA and not name.endswith(PARTIAL))
+
+    def is_vacant(self) -> bool:
+        """Whether nothing stands at the root, leftovers of a killed process aside."""
+        if self.root is None:
+            return not self.children("")
+        return not self.root.exists() or (
+            self.root.is_dir() and all(entry.name.endswith(PARTIAL) for entry in self.root.iterdir())
+        )
+
+    def partial_files(self) -> list[str]:
+        """Sorted keys of unfinished files that killed processes left; an object store never has any."""
+        found = self.root.rglob(f"*{PARTIAL}") if self.root is not None else ()
+        return sorted(path.relative_to(self.root or "").as_posix() for path in found)
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Contents of files, None for those that do not exist; an object store is asked for all at once."""
+        if self.root is not None:
+            return [_read_file(self.root / key) for key in keys]
+        return sync(_get_many(self._store, keys))
+
+    def delete(self, path: str) -> None:
+        """Delete a group or array with everything below it."""
+        with self.writing(path):
+            sync(self._store.delete_dir(path))
+
+    def delete_file(self, key: str) -> None:
+        """Delete one file, if it exists."""
+        with self.writing(key):
+            sync(self._store.delete(key))
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Turn a refused or failed write into StoreWriteError."""
+        if self.read_only:
+            raise StoreWriteError(
+                "the store was opened for reading",
+                where=self.where(path),
+                hint='Open it for writing: open_store(path, mode="a").',
+            )
+        try:
+            yield
+        except OSError as error:
+            raise StoreWriteError(
+                f"the store cannot be written: {error.strerror or error}",
+                where=self.where(path),
+                hint="Check permissions and free space, or choose another folder by --store.",
+            ) from error
+
+    def _open_array(self, path: str) -> zarr.Array[Any]:
+        mode = "r" if self.read_only else "r+"
+        return zarr.open_array(self._store, path=path, mode=mode, zarr_format=3).with_config(_CONFIG)
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorruptStoreError(f"unreadable data: {error}", where=self.where(path), hint=REPAIR) from error
+
+
+def _remote(url: str, read_only: bool) -> Store:
+    try:
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(url, read_only=read_only)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the file system of this URL is not installed: {error}",
+            where=url,
+            hint="Install it, for S3: pip install 'skyprobe[s3]'.",
+        ) from error
+
+
+def _read_file(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+async def _get_many(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    prototype = default_buffer_prototype()
+    buffers = await asyncio.gather(*(store.get(key, prototype) for key in keys))
+    return [None if buffer is None else buffer.to_bytes() for buffer in buffers]
+
+
+async def _collect(store: Store, path: str) -> list[str]:
+    return [name async for name in store.list_dir(path)]

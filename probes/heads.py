@@ -1,0 +1,81 @@
+"""Heads by name, and the one contract they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import UsageError
+from featurestore.registry import Registry, unknown_name
+
+
+class Head(Protocol):
+    """A scikit-learn classifier that follows a protocol and can be stored as plain arrays.
+
+    Attributes:
+        protocols: Protocols it can follow: ``convex``, ``paper``.
+        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to stop early on.
+        classes_: int64, sorted labels it was fitted on; the columns of `predict_proba`.
+        chosen_: What it chose while fitting: strength, epochs.
+    """
+
+    protocols: tuple[str, ...]
+    uses_validation: bool
+    classes_: NDArray[np.int64]
+    chosen_: dict[str, Any]
+
+    def __init__(self, **params: Any) -> None: ...
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of the constructor."""
+        ...
+
+    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64], **validation: NDArray[Any]) -> Head:
+        """Fit on (n, d) features and (n,) labels."""
+        ...
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Probabilities (n, len(classes_)); rows sum to one."""
+        ...
+
+    def to_arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Everything that prediction needs, as arrays by name."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Head:
+        """The fitted head that `to_arrays` described."""
+        ...
+
+
+HEADS: Registry[type[Head]] = Registry("skyprobe.heads", "head")
+
+
+def head_params(name: str, protocol: str, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters to build a head with: `options`, and of protocol and seed what the head has a parameter for.
+
+    Raises:
+        UnknownNameError: No such head, or a parameter that the head does not have.
+        UsageError: A protocol that the head cannot follow.
+    """
+    head = HEADS.get(name)
+    if protocol not in head.protocols:
+        raise UsageError(
+            f"the head {name!r} has no protocol {protocol!r}", where=name, hint=f"Use {' or '.join(head.protocols)}."
+        )
+    known = head().get_params()
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"parameter of the head {name}", option, known)
+    given = {"protocol": protocol, "random_state": seed}
+    return {key: value for key, value in given.items() if key in known} | dict(options)
+
+
+def spread(probabilities: NDArray[np.floating], labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
+    """Probabilities (n, len(labels)) as columns of all classes, float32 (n, n_classes); the other columns are 0."""
+    columns = np.zeros((len(probabilities), n_classes), dtype=np.float32)
+    columns[:, labels] = probabilities
+    return columns

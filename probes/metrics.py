@@ -1,0 +1,204 @@
+"""Scores of predicted probabilities, and the interval of a difference between two runs.
+
+A class without test rows has no recall: its scores are NaN and stand in no mean. A class that has test rows but was
+never predicted scores 0. Macro means are unweighted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
+
+from featurestore.errors import ProbeError
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Metric = Literal["f1", "precision", "recall", "accuracy"]
+
+N_BINS = 15
+"""Bins of the expected calibration error."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one run.
+
+    Attributes:
+        per_class: ``precision, recall, f1, auroc, support`` -> float64 (n_classes,).
+        macro: ``precision, recall, f1, auroc`` -> unweighted mean over the classes that have test rows.
+        overall: ``accuracy, balanced_accuracy, log_loss, ece, support`` -> value over all test rows.
+    """
+
+    per_class: dict[str, Floats]
+    macro: dict[str, float]
+    overall: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two scores on the same test rows, with its bootstrap interval.
+
+    Attributes:
+        metric: What was compared; precision, recall and F1 are macro means.
+        value: Second minus first.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        confidence: Level of the interval, in (0, 1).
+        n_resamples: Bootstrap resamples of the test rows.
+    """
+
+    metric: Metric
+    value: float
+    low: float
+    high: float
+    confidence: float
+    n_resamples: int
+
+
+def score(truth: Labels, probabilities: NDArray[np.floating]) -> Scores:
+    """All scores of one run.
+
+    Args:
+        truth: int64 (n,), true classes.
+        probabilities: (n, n_classes), rows sum to one.
+    """
+    probabilities = _normalised(probabilities)
+    per_class = _class_scores(truth, probabilities)
+    tested = per_class["support"] > 0
+    macro = {name: _mean(values[tested]) for name, values in per_class.items() if name != "support"}
+    overall = {
+        "accuracy": float(accuracy_score(truth, probabilities.argmax(axis=1))),
+        "balanced_accuracy": macro["recall"],
+        "log_loss": float(log_loss(truth, probabilities, labels=np.arange(probabilities.shape[1]))),
+        "ece": expected_calibration_error(truth, probabilities),
+        "support": float(len(truth)),
+    }
+    return Scores(per_class, macro, overall)
+
+
+def expected_calibration_error(truth: Labels, probabilities: NDArray[np.floating], n_bins: int = N_BINS) -> float:
+    """Expected calibration error over equal-width bins of the confidence.
+
+    With B_m the rows whose highest probability lies in ((m - 1) / M, m / M]::
+
+        ECE = sum_m |B_m| / n * |acc(B_m) - conf(B_m)|
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, ICML, equations 2 and 3; M = 15 as there.
+
+    Args:
+        truth: int64 (n,), true classes.
+        probabilities: (n, n_classes).
+        n_bins: M.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == truth
+    bins = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(truth))
+
+
+def bootstrap_difference(
+    truth: Labels,
+    first: Labels,
+    second: Labels,
+    metric: Metric = "f1",
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """Paired bootstrap over test rows: percentile interval of ``metric(second) - metric(first)``.
+
+    Both predictions are read off the same resample. The scores depend on a resample only through its counts of
+    (truth, first, second), and drawing n rows with replacement draws these counts from a multinomial law: so the
+    counts are drawn at once, at a cost that does not grow with n. A class that a resample misses stands in no mean.
+
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile interval).
+
+    Args:
+        truth: int64 (n,), true classes.
+        first: int64 (n,), classes predicted by the first run.
+        second: int64 (n,), classes predicted by the second run.
+        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+        confidence: Level of the interval.
+        n_resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Raises:
+        ProbeError: Lengths differ, no rows, or an unknown metric.
+    """
+    _check_paired(truth, first, second, metric)
+    n_classes = int(max(truth.max(), first.max(), second.max())) + 1
+    cells, counts = np.unique(np.stack([truth, first, second]), axis=1, return_counts=True)
+    n = len(truth)
+    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples)
+    weights = np.concatenate([counts[None], draws]).astype(np.float64)
+    confusions = [_confusions(weights, cells[0], cells[which], n_classes) for which in (1, 2)]
+    differences = _macro(confusions[1], metric) - _macro(confusions[0], metric)
+    low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Difference(metric, float(differences[0]), float(low), float(high), confidence, n_resamples)
+
+
+def _class_scores(truth: Labels, probabilities: Floats) -> dict[str, Floats]:
+    classes = np.arange(probabilities.shape[1])
+    precision, recall, f1, support = precision_recall_fscore_support(
+        truth, probabilities.argmax(axis=1), labels=classes, zero_division=0.0
+    )
+    scores = {"precision": precision, "recall": recall, "f1": f1}
+    scores["auroc"] = np.array([_auroc(truth == c, probabilities[:, c]) for c in classes])
+    scores = {name: np.where(support > 0, values, np.nan) for name, values in scores.items()}
+    return scores | {"support": support.astype(np.float64)}
+
+
+def _auroc(positive: NDArray[np.bool_], probability: Floats) -> float:
+    """One-versus-rest area; NaN where only one side has rows."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(roc_auc_score(positive, probability))
+
+
+def _normalised(probabilities: NDArray[np.floating]) -> Floats:
+    """In float64 with rows that sum to one to its precision: float32 rows do not."""
+    exact = probabilities.astype(np.float64)
+    return np.asarray(exact / exact.sum(axis=1, keepdims=True))
+
+
+def _mean(values: Floats) -> float:
+    """Mean that is NaN when any value is: an undefined AUROC of one class leaves none for all."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _check_paired(truth: Labels, first: Labels, second: Labels, metric: str) -> None:
+    if not len(truth) == len(first) == len(second) > 0:
+        raise ProbeError(
+            f"{len(truth)}, {len(first)} and {len(second)} rows cannot be paired",
+            where="bootstrap_difference",
+            hint="Compare runs on the same test rows.",
+        )
+    if metric not in get_args(Metric):
+        raise ProbeError(
+            f"no paired interval for {metric!r}", where="metric", hint=f"Use one of {', '.join(get_args(Metric))}."
+        )
+
+
+def _confusions(weights: Floats, truth: Labels, predicted: Labels, n_classes: int) -> Floats:
+    """Confusion matrices (n_resamples, truth, predicted) from the weights of cells."""
+    onehot = np.zeros((len(truth), n_classes * n_classes))
+    onehot[np.arange(len(truth)), truth * n_classes + predicted] = 1.0
+    return (weights @ onehot).reshape(len(weights), n_classes, n_classes)
+
+
+def _macro(confusions: Floats, metric: Metric) -> Floats:
+    """The metric of each confusion matrix, float64 (n_resamples,)."""
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    if metric == "accuracy":
+        return np.asarray(hits.sum(axis=1) / true.sum(axis=1))
+    base = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[metric]
+    ratio = np.divide(hits, base, out=np.zeros_like(hits), where=base > 0)
+    tested = true > 0
+    return np.asarray((ratio * tested).sum(axis=1) / tested.sum(axis=1))

@@ -1,0 +1,283 @@
+"""Results: one Run for each fitted head, and the tables made from runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featurestore.errors import ProbeError, StoreWriteError, UsageError
+from probes.metrics import Difference, Metric, Scores, bootstrap_difference, score
+
+IDENTITY = ("dataset", "variant", "backbone", "pooling", "key", "scheme", "head", "protocol", "fraction", "seed")
+"""Columns that tell one run from another."""
+
+COMPARED = ("dataset", "scheme", "backbone", "variant", "pooling", "key", "head", "protocol", "fraction")
+"""Columns that tell one line of the summary from another: the identity without the seed, in order of display."""
+
+_SHOWN = ("dataset", "scheme", "backbone", "variant", "pooling", "protocol")
+"""Columns that a printed table shows where they vary, and states in its caption where they do not."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One head, fitted on one label fraction with one seed, and what it said of the test rows.
+
+    Attributes:
+        dataset: Name of the dataset.
+        variant: Name of the preprocessing variant.
+        backbone: Name of the backbone.
+        pooling: Name of the pooling.
+        key: KEY12 of the features.
+        scheme: Label scheme.
+        head: ``linear``, ``whitened``, ``mlp`` or ``knn``.
+        protocol: ``convex`` or ``paper``.
+        fraction: Share of the training labels, in percent.
+        seed: Seed of the subset and of the initialisation.
+        n_train: Rows the head was fitted on.
+        n_valid: Labelled rows it could stop early on; 0 if it did not look at any.
+        n_features: Width of the features.
+        classes: Class names.
+        sample_ids: Ids of the test rows.
+        truth: int64 (n_test,), true labels.
+        probabilities: float32 (n_test, n_classes).
+        params: What was chosen or fixed: strength, epochs, k.
+        seconds: Wall time of fit and predict.
+    """
+
+    dataset: str
+    variant: str
+    backbone: str
+    pooling: str
+    key: str
+    scheme: str
+    head: str
+    protocol: str
+    fraction: int
+    seed: int
+    n_train: int
+    n_valid: int
+    n_features: int
+    classes: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """int64 (n_test,), the most probable class."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """All scores on the test rows; computed once for all tables."""
+        return score(self.truth, self.probabilities)
+
+
+def to_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """Tidy rows, one a run x metric x class, with the provenance of the run.
+
+    The column ``class`` is a class name, or ``macro`` for unweighted means over classes, or ``all`` for scores of all
+    test rows at once; ``value`` is float64. The column ``params`` is JSON.
+    """
+    rows = [_provenance(run) | cells for run in runs for cells in _score_rows(run)]
+    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "seconds", "params", "metric", "class", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def summarise(runs: Sequence[Run]) -> pd.DataFrame:
+    """One line for each head, fraction, variant, backbone and pooling: scores over the seeds, sorted.
+
+    Columns after those of `COMPARED`: ``runs``, ``metric``, ``mean``, ``min``, ``max`` of that metric over the seeds,
+    ``interval`` (what min and max are), and ``accuracy`` (its mean).
+    """
+    frame = to_frame(runs)
+    f1 = frame[(frame["metric"] == "f1") & (frame["class"] == "macro")]
+    summary = f1.groupby([*COMPARED], sort=True)["value"].agg(["size", "mean", "min", "max"])
+    accuracy = frame[frame["metric"] == "accuracy"].groupby([*COMPARED])["value"].mean()
+    summary = summary.rename(columns={"size": "runs"}).assign(accuracy=accuracy)
+    summary.insert(1, "metric", "macro-F1")
+    summary.insert(5, "interval", "min-max")
+    return summary.reset_index()
+
+
+def prediction_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run x test sample: ids, the run's columns, true and predicted class, ``p_CLASS`` float32."""
+    return pd.concat([_prediction_rows(run) for run in runs], ignore_index=True) if runs else pd.DataFrame()
+
+
+def compare(first: Run, second: Run, metric: Metric = "f1", **options: Any) -> Difference:
+    """Paired bootstrap of ``metric(second) - metric(first)``; options as of `probes.metrics.bootstrap_difference`.
+
+    Raises:
+        ProbeError: The runs were tested on different rows or labels.
+    """
+    same_rows = first.sample_ids == second.sample_ids and first.classes == second.classes
+    if not same_rows or not np.array_equal(first.truth, second.truth):
+        raise ProbeError(
+            "the runs were tested on different rows",
+            where=f"{first.dataset} and {second.dataset}",
+            hint="Compare runs of one dataset, one label scheme and one test split.",
+        )
+    return bootstrap_difference(first.truth, first.predicted, second.predicted, metric, **options)
+
+
+def write_results(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
+    """Write all tables; a file is either whole or absent.
+
+    Args:
+        runs: At least one run.
+        folder: Made if need be.
+
+    Returns:
+        Path by file name: results.csv and results.parquet (`to_frame`), summary.csv and summary.tex (`summarise`),
+        predictions.parquet (`prediction_frame`).
+
+    Raises:
+        ProbeError: No runs.
+        StoreWriteError: The folder cannot be written.
+    """
+    if not runs:
+        raise ProbeError("there are no results to write", where=folder, hint="Run at least one head.")
+    frame, summary, predictions = to_frame(runs), summarise(runs), prediction_frame(runs)
+    writers: dict[str, Callable[[Path], object]] = {
+        "results.csv": lambda path: frame.to_csv(path, index=False),
+        "results.parquet": lambda path: frame.to_parquet(path, index=False),
+        "summary.csv": lambda path: summary.to_csv(path, index=False),
+        "summary.tex": lambda path: path.write_text(to_latex(summary), encoding="utf-8"),
+        "predictions.parquet": lambda path: predictions.to_parquet(path, index=False),
+    }
+    return {name: write_atomically(folder / name, write) for name, write in writers.items()}
+
+
+def to_latex(summary: pd.DataFrame) -> str:
+    """The summary as a LaTeX table (booktabs), with a caption that states metric, runs and interval."""
+    styler = (
+        wide_table(summary).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    )
+    return str(styler.to_latex(hrules=True, caption=_escape_latex(" ".join(describe(summary))), position="htbp"))
+
+
+def format_table(summary: pd.DataFrame) -> str:
+    """The summary as plain text: a caption that states metric, runs and interval, then label fractions as columns."""
+    cells = wide_table(summary)
+    lines = [list(cells.columns), *cells.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*describe(summary), "", text[0], "-" * max(map(len, text)), *text[1:]])
+
+
+def json_ready(value: object) -> Any:
+    """A copy that `json` can write: NumPy values become plain ones, tuples lists, other objects their repr."""
+    if isinstance(value, Mapping):
+        return {str(name): json_ready(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return json_ready(value.tolist())
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value if isinstance(value, bool | int | float | str) or value is None else repr(value)
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    columns = {name: getattr(run, name) for name in (*IDENTITY, "n_train", "n_valid", "n_features", "seconds")}
+    return columns | {"n_test": len(run.truth), "params": json.dumps(json_ready(run.params), sort_keys=True)}
+
+
+def _score_rows(run: Run) -> list[dict[str, Any]]:
+    cells = [
+        (metric, name, value)
+        for metric, values in run.scores.per_class.items()
+        for name, value in zip(run.classes, values.tolist(), strict=True)
+    ]
+    cells += [(metric, "macro", value) for metric, value in run.scores.macro.items()]
+    cells += [(metric, "all", value) for metric, value in run.scores.overall.items()]
+    return [{"metric": metric, "class": name, "value": value} for metric, name, value in cells]
+
+
+def _prediction_rows(run: Run) -> pd.DataFrame:
+    names = np.asarray(run.classes, dtype=object)
+    columns = {"sample_id": list(run.sample_ids)} | {name: getattr(run, name) for name in IDENTITY}
+    columns |= {"truth": names[run.truth], "predicted": names[run.predicted]}
+    columns |= {f"p_{name}": run.probabilities[:, index] for index, name in enumerate(run.classes)}
+    return pd.DataFrame(columns)
+
+
+def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Text cells ``mean [min-max]``: one column a label fraction, rows named by what varies in this summary."""
+    text = [f"{line.mean:.3f} [{line.min:.3f}-{line.max:.3f}]" for line in summary.itertuples()]
+    rows = [name for name in COMPARED if name == "head" or (name in _SHOWN and _varies(summary[name]))]
+    if summary.duplicated([*rows, "fraction"]).any():
+        rows.insert(-1, "key")
+    cells = summary.assign(cell=text).pivot_table(index=rows, columns="fraction", values="cell", aggfunc="first")
+    cells.columns = pd.Index([f"{percent} %" for percent in cells.columns])
+    return cells.fillna("-").reset_index()
+
+
+def describe(summary: pd.DataFrame) -> tuple[str, str]:
+    """What the cells are, and what all rows of the table share."""
+    line, (fewest, most) = summary.iloc[0], summary["runs"].agg(["min", "max"])
+    runs = str(most) if fewest == most else f"{fewest} to {most}"
+    shared = ", ".join(f"{name} {line[name]}" for name in (*_SHOWN, "key") if not _varies(summary[name]))
+    return (
+        f"{line['metric']} on the test rows against share of labels; mean [{line['interval']}]; runs: {runs}.",
+        f"All rows: {shared}.",
+    )
+
+
+def _varies(column: pd.Series[Any]) -> bool:
+    return bool((column != column.iloc[0]).any())
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a table as Parquet or CSV, by the suffix of `path`; the file is either whole or absent.
+
+    Raises:
+        UsageError: Another suffix.
+        StoreWriteError: The folder cannot be written.
+    """
+    writers: dict[str, Callable[[Path], object]] = {
+        ".csv": lambda part: frame.to_csv(part, index=False),
+        ".parquet": lambda part: frame.to_parquet(part, index=False),
+    }
+    if path.suffix not in writers:
+        raise UsageError(f"unknown table format {path.suffix!r}", where=path, hint="Use .csv or .parquet.")
+    return write_atomically(path, writers[path.suffix])
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file through a neighbour that replaces it when whole.
+
+    Raises:
+        StoreWriteError: The folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise StoreWriteError(
+            f"the results cannot be written: {error.strerror or error}",
+            where=path,
+            hint="Check permissions and free space, or give another folder.",
+        ) from error
+    return path

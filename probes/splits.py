@@ -1,0 +1,196 @@
+"""Which rows train, validate and test, and which of the training rows belong to a label fraction.
+
+Every choice depends on sample ids, labels, groups and a seed alone: not on the backbone, not on the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import LabelMismatchError, ProbeError
+from featurestore.samples import UNLABELLED, SampleTable
+
+TRAIN_SHARE = 0.8
+"""Share of the labelled rows that train when the dataset brings no test split of its own."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled rows by their use; the three are disjoint and ascending.
+
+    Attributes:
+        train: int64 (n_train,).
+        valid: int64 (n_valid,), may be empty.
+        test: int64 (n_test,).
+    """
+
+    train: Rows
+    valid: Rows
+    test: Rows
+
+
+@dataclass(frozen=True)
+class LabelOrder:
+    """Training rows in an order of which every label fraction is a prefix.
+
+    Attributes:
+        rows: int64 (n,).
+        position: float64 (n,), ascending in [0, 1): the share of labels from which on a row belongs to the fraction.
+    """
+
+    rows: Rows
+    position: NDArray[np.float64]
+
+    def divide(self, percent: int) -> tuple[Rows, Rows]:
+        """Rows inside and rows outside the fraction."""
+        end = int(np.searchsorted(self.position, percent / 100, side="right"))
+        return self.rows[:end], self.rows[end:]
+
+
+def split_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) -> Split:
+    """Training, validation and test rows of one label scheme.
+
+    A test split that the dataset brings is kept as it is. Without one, the training rows are divided 80 / 20,
+    stratified by class, and so that no group straddles. Rows of no split serve for training only in a dataset that
+    marks no row ``train``. Unlabelled rows never enter. A class that has test rows but no training rows stays: nothing
+    can predict it, so it scores 0.
+
+    Args:
+        table: The samples.
+        scheme: Label scheme; the table's default for None.
+        seed: Seed of the 80 / 20 split.
+
+    Raises:
+        LabelMismatchError: No labels, or a group that straddles the dataset's own splits.
+        ProbeError: No training or no test rows, a single class, or fewer training rows than classes.
+    """
+    scheme = table.scheme(scheme)
+    valid, test = _labelled(table, scheme, "valid"), _labelled(table, scheme, "test")
+    train = _labelled(table, scheme, "train")
+    if not len(train):
+        train = _labelled(table, scheme, "")
+    if not len(test):
+        order = order_rows(table, train, scheme, seed, purpose="test split")
+        train, test = (np.sort(rows) for rows in order.divide(round(100 * TRAIN_SHARE)))
+    split = Split(train, valid, test)
+    _check_labels(table, scheme, split)
+    _check_groups(table, split)
+    return split
+
+
+def order_rows(
+    table: SampleTable, rows: Rows, scheme: str | None = None, seed: int = 0, *, purpose: str = "label fraction"
+) -> LabelOrder:
+    """Order labelled rows so that every prefix is stratified, within rounding, and holds whole groups.
+
+    Within a class, units (groups, or single samples where there are none) stand in the order of a hash of seed and
+    name; the position of a unit is the middle of its rows among those of its class. The first unit that holds a class
+    moves to the front, so that the smallest fraction has every class. A group counts as of its most frequent class.
+
+    Args:
+        table: The samples.
+        rows: int64 (n,), labelled rows.
+        scheme: Label scheme; the table's default for None.
+        seed: Seed of the order.
+        purpose: What the order is for; orders of different purpose are independent.
+    """
+    labels = table.labels[table.scheme(scheme)][rows]
+    salt = f"{purpose}\0{seed}"
+    row_hash = _hashes(salt, (table.sample_ids[row] for row in rows))
+    if table.groups is None:
+        unit, unit_hash = np.arange(len(rows)), row_hash
+    else:
+        names, unit = np.unique(table.groups[rows], return_inverse=True)
+        unit_hash = _hashes(salt, names)
+    position = _positions(unit, unit_hash, labels)[unit]
+    order = np.lexsort((row_hash, unit_hash[unit], position))
+    return LabelOrder(np.asarray(rows, dtype=np.int64)[order], position[order])
+
+
+def check_fractions(percents: Sequence[int]) -> None:
+    """Refuse label fractions that are not whole percents in (0, 100].
+
+    Raises:
+        ProbeError: A fraction outside, or none at all.
+    """
+    wrong = [percent for percent in percents if not 0 < percent <= 100 or percent != int(percent)]
+    if wrong or not percents:
+        raise ProbeError(
+            "label fractions must be whole percents above 0 and up to 100",
+            where=wrong or "no fraction",
+            hint="Give for example 10, 30, 50 and 100.",
+        )
+
+
+def _positions(unit: Rows, unit_hash: NDArray[np.uint64], labels: Rows) -> NDArray[np.float64]:
+    """Position in [0, 1) of each unit among the units of its class."""
+    n_classes = int(labels.max(initial=0)) + 1
+    pairs, counts = np.unique(unit * n_classes + labels, return_counts=True)
+    unit_of_pair, class_of_pair = np.divmod(pairs, n_classes)
+
+    by_count = np.lexsort((class_of_pair, -counts, unit_of_pair))
+    first_of_unit = np.unique(unit_of_pair[by_count], return_index=True)[1]
+    main_class = class_of_pair[by_count][first_of_unit]
+
+    sizes = np.bincount(unit)
+    order = np.lexsort((unit_hash, main_class))
+    class_size = np.bincount(main_class, weights=sizes, minlength=n_classes)
+    before_class = np.cumsum(class_size) - class_size
+    middle = np.cumsum(sizes[order]) - sizes[order] / 2
+    position = np.empty(len(sizes))
+    position[order] = (middle - before_class[main_class[order]]) / class_size[main_class[order]]
+
+    by_hash = np.argsort(unit_hash[unit_of_pair], kind="stable")
+    first_of_class = np.unique(class_of_pair[by_hash], return_index=True)[1]
+    position[unit_of_pair[by_hash][first_of_class]] = 0.0
+    return position
+
+
+def _hashes(salt: str, names: Iterable[str]) -> NDArray[np.uint64]:
+    digests = (blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest() for name in names)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _labelled(table: SampleTable, scheme: str, split: str) -> Rows:
+    return np.flatnonzero((table.splits == split) & (table.labels[scheme] != UNLABELLED)).astype(np.int64)
+
+
+def _check_labels(table: SampleTable, scheme: str, split: Split) -> None:
+    labels, classes = table.labels[scheme], table.classes[scheme]
+    if not (labels != UNLABELLED).any():
+        raise LabelMismatchError(
+            f"no row has a label of scheme {scheme!r}", where=table.name, hint="Label some rows, or choose a scheme."
+        )
+    present = np.unique(labels[split.train])
+    hint = "Label more rows, or check which rows the splits mark."
+    if not len(split.train) or not len(split.test):
+        empty = "test" if len(split.train) else "training"
+        raise ProbeError(f"no labelled {empty} rows", where=table.name, hint=hint)
+    if len(present) == 1:
+        raise ProbeError(
+            f"all training rows are of one class, {classes[present[0]]!r}",
+            where=table.name,
+            hint="A probe needs at least two classes: label more rows, or choose another label scheme.",
+        )
+    if len(split.train) < len(classes):
+        raise ProbeError(f"{len(split.train)} training rows for {len(classes)} classes", where=table.name, hint=hint)
+
+
+def _check_groups(table: SampleTable, split: Split) -> None:
+    if table.groups is None:
+        return
+    parts = [set(table.groups[rows].tolist()) for rows in (split.train, split.valid, split.test)]
+    shared = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
+    if shared:
+        raise LabelMismatchError(
+            f"{len(shared)} groups have samples in more than one split: {', '.join(shared[:5])}",
+            where=table.name,
+            hint="Keep each group in one split, or read the dataset without groups.",
+        )

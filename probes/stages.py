@@ -1,0 +1,295 @@
+"""The stages of a study: extract, load, probe, project, report. Each can be run by itself, and all are idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from featurestore.auditing import Audit, audit
+from featurestore.datasets import open_dataset
+from featurestore.extraction import ExtractionReport, extract_features
+from featurestore.preprocessing import parse_variant
+from probes.projection import Projection, cached_projection
+from probes.results import Run, format_table, summarise, write_atomically, write_results
+from probes.sweep import cached_sweep
+
+if TYPE_CHECKING:
+    from featurestore.feature_arrays import FeatureArrays
+    from featurestore.featureset import FeatureSet
+    from featurestore.store import FeatureStore
+    from probes.prediction import SavedHead
+    from probes.study import Study
+
+
+class Reporter(Protocol):
+    """Whoever shows a running study to its user."""
+
+    def progress(self, label: str) -> Callable[[int, int], None]:
+        """A callable for (done, total) of one long step."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """Show a licence notice or a remark; the empty text shows nothing."""
+        ...
+
+
+def extract(study: Study, store: FeatureStore, reporter: Reporter) -> list[ExtractionReport]:
+    """Embed what the store lacks, dataset by dataset."""
+    reports = []
+    for text in study.datasets:
+        dataset = open_dataset(text)
+        reporter.notice(dataset.table.notice)
+        progress = reporter.progress(f"extract {dataset.table.name}")
+        reports.append(extract_features(dataset, study.backbones, study.variants, store, study.extract, progress))
+    return reports
+
+
+def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
+    """Every stored feature matrix of the study.
+
+    Raises:
+        MissingFeaturesError: Something was not extracted; the message gives the command.
+        AmbiguousFeaturesError: Several keys match; the message lists them.
+    """
+    chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
+    chosen |= {"weights": study.extract.weights} if study.extract.weights else {}
+    return [
+        store.load(dataset, parse_variant(variant)[0], backbone, pooling=study.probe.pooling, **chosen)
+        for dataset in (dataset_name(text, store) for text in study.datasets)
+        for backbone in study.backbones
+        for variant in study.variants
+    ]
+
+
+def dataset_name(text: str, store: FeatureStore) -> str:
+    """Name in the store of a dataset as the user typed it: a stored name, or a path or shortcut, which is opened."""
+    return text if text in store.datasets() else open_dataset(text).table.name
+
+
+def find_features(
+    store: FeatureStore, text: str, variant: str | None = None, backbone: str | None = None, key: str | None = None
+) -> list[FeatureArrays]:
+    """All stored features of a dataset, narrowed by what is given.
+
+    Raises:
+        MissingFeaturesError: There are none.
+    """
+    name = dataset_name(text, store)
+    fields = {"key": key} if key else {}
+    found = store.find(name, variant, backbone, **fields)
+    return found or [store.select(name, variant, backbone, **fields)]
+
+
+def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
+    """Embed random rows of a dataset again, for everything that the store holds of it."""
+    dataset = open_dataset(text)
+    return [one for arrays in store.find(dataset.table.name) for one in audit(arrays, dataset, n_rows)]
+
+
+def predict_rows(text: str, head: str, store: FeatureStore) -> pd.DataFrame:
+    """What a saved head says of every row of a dataset whose features have the head's key."""
+    from probes.prediction import load_head, predict
+
+    saved = load_head(store, head)
+    return predict(saved, store.select(dataset_name(text, store), key=saved.key.sha256).read(saved.pooling))
+
+
+def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
+    """The saved heads, one row each."""
+    from probes.prediction import list_heads
+
+    shown = ("short", "head", "protocol", "dataset", "variant", "backbone", "pooling", "scheme", "fraction", "seed")
+    return [{name: getattr(head, name) for name in (*shown, "temperature")} for head in list_heads(store)]
+
+
+def probe(study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter) -> list[Run]:
+    """Fit every head on every fraction and seed; what the store holds of it is not fitted again."""
+    options, progress = study.probe, reporter.progress("probe")
+    total = len(features) * len(options.heads) * len(options.fractions) * options.seeds
+    runs: list[Run] = []
+    finished: list[Run] = []
+
+    def count(run: Run) -> None:
+        finished.append(run)
+        progress(len(finished), total)
+
+    for matrix in features:
+        runs += cached_sweep(
+            store,
+            matrix,
+            options.heads,
+            protocol=options.protocol,
+            fractions=options.fractions,
+            seeds=options.seeds,
+            scheme=options.labels,
+            progress=count,
+        )
+    return runs
+
+
+def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore) -> list[SavedHead]:
+    """Fit every head on all training labels, calibrate it, and keep it for `predict`."""
+    from probes.prediction import save_head
+
+    options = study.probe
+    return [
+        save_head(store, matrix, head, protocol=options.protocol, scheme=options.labels)
+        for matrix in features
+        for head in options.heads
+    ]
+
+
+def project(features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter) -> list[Projection]:
+    """PCA-10 and UMAP of every feature matrix; the store keeps them."""
+    progress, projections = reporter.progress("project"), []
+    for matrix in features:
+        projections.append(cached_projection(store, matrix))
+        progress(len(projections), len(features))
+    return projections
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to.
+
+    Attributes:
+        tables: Result tables as plain text, one for each dataset.
+        files: What was written: name -> path.
+        heads: Saved heads: id -> what it is.
+        extractions: What was embedded, and what it cost.
+        seconds: Wall time of each stage.
+        unreadable: sample id -> reason, of all images that could not be read.
+    """
+
+    tables: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    extractions: tuple[ExtractionReport, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Clock:
+    """Wall time of named stages, in the order in which they ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self.seconds[stage] = perf_counter() - started
+
+
+def run_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter, command: str) -> Outcome:
+    """Every stage, from images to report.
+
+    Args:
+        study: What to do.
+        store: A store opened for writing.
+        output: Folder for tables, figures and report; made if need be.
+        reporter: Shows progress.
+        command: The command that does this again, for the report.
+
+    Raises:
+        SkyprobeError: As of the stages. Unreadable images raise nothing; the outcome lists them.
+    """
+    clock = _Clock()
+    with clock("extract"):
+        extractions = extract(study, store, reporter)
+    return _conclude(study, store, output, reporter, command, clock, extractions)
+
+
+def report_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter, command: str) -> Outcome:
+    """Every stage but extraction: tables, figures and report from stored features."""
+    return _conclude(study, store, output, reporter, command, _Clock(), [])
+
+
+def probe_study(
+    study: Study, store: FeatureStore, output: Path | None, reporter: Reporter, *, save: bool = False
+) -> Outcome:
+    """Fit the heads, and write their tables where a folder is given."""
+    clock = _Clock()
+    features = load_features(study, store)
+    with clock("probe"):
+        runs = probe(study, features, store, reporter)
+    heads = save_heads(study, features, store) if save else []
+    return Outcome(
+        tables=_tables(runs),
+        files=write_results(runs, output) if output else {},
+        heads={head.short: f"{head.head} on {head.backbone}, {head.variant}, {head.pooling}" for head in heads},
+        seconds=clock.seconds,
+        unreadable=_unreadable(features),
+    )
+
+
+def project_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter) -> Outcome:
+    """Project the features, and write the figures and the coordinates."""
+    from probes.plots import save_figure
+    from probes.report.contents import projection_plates
+
+    clock = _Clock()
+    features = load_features(study, store)
+    with clock("project"):
+        projections = project(features, store, reporter)
+    files: dict[str, Path] = {}
+    for plate in projection_plates(features, projections, study.probe.labels):
+        files |= {path.name: path for path in save_figure(plate.figure, output, plate.name).values()}
+    frame = pd.concat(map(_coordinates, features, projections), ignore_index=True)
+    path = write_atomically(output / "projections.parquet", lambda part: frame.to_parquet(part, index=False))
+    files |= {path.name: path}
+    return Outcome(files=files, seconds=clock.seconds, unreadable=_unreadable(features))
+
+
+def _conclude(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    clock: _Clock,
+    extractions: list[ExtractionReport],
+) -> Outcome:
+    from probes.report.contents import write_study_report
+
+    features = load_features(study, store)
+    with clock("probe"):
+        runs = probe(study, features, store, reporter)
+    with clock("project"):
+        projections = project(features, store, reporter) if study.figures.projection else []
+    with clock("report"):
+        files = write_results(runs, output)
+        files["report"] = write_study_report(
+            output,
+            title=study.title,
+            runs=runs,
+            features=features,
+            projections=projections,
+            extractions=extractions,
+            scheme=study.probe.labels,
+            commands=[command],
+        )
+    return Outcome(_tables(runs), files, {}, tuple(extractions), clock.seconds, _unreadable(features))
+
+
+def _coordinates(matrix: FeatureSet, projection: Projection) -> pd.DataFrame:
+    names = {"dataset": matrix.table.name, "variant": matrix.variant, "backbone": matrix.backbone}
+    columns = {"sample_id": matrix.table.sample_ids, "x": projection.xy[:, 0], "y": projection.xy[:, 1]}
+    return pd.DataFrame(names | columns)
+
+
+def _tables(runs: Sequence[Run]) -> tuple[str, ...]:
+    from probes.report.contents import by_dataset
+
+    return tuple(format_table(summarise(part)) for part in by_dataset(runs))
+
+
+def _unreadable(features: Sequence[FeatureSet]) -> dict[str, str]:
+    return {sample: reason for matrix in features for sample, reason in matrix.unreadable.items()}

@@ -1,0 +1,169 @@
+"""Study: datasets x variants x backbones x probes as one value, written as a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import UsageError
+from featurestore.planning import ExtractionOptions
+from featurestore.registry import unknown_name
+
+PROTOCOLS = ("convex", "paper")
+HEADS = ("linear",)
+FRACTIONS = (10, 30, 50, 100)
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Which heads to fit, and on what.
+
+    Attributes:
+        heads: Names of heads.
+        protocol: ``convex`` (the optimum, strength by cross-validation) or ``paper`` (the study's optimiser).
+        fractions: Percent of the training labels, each in (0, 100].
+        seeds: Number of runs for each fraction.
+        pooling: Pooling of the features; None: the backbone's default.
+        labels: Label scheme; None: the dataset's default.
+    """
+
+    heads: tuple[str, ...] = HEADS
+    protocol: str = "convex"
+    fractions: tuple[int, ...] = FRACTIONS
+    seeds: int = 3
+    pooling: str | None = None
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        if self.seeds < 1:
+            raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """Which figures to draw besides those of the probes.
+
+    Attributes:
+        projection: Whether to draw the PCA + UMAP projection.
+    """
+
+    projection: bool = True
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made from.
+
+    Attributes:
+        title: Title of the report.
+        datasets: Paths or shortcuts, as on the command line.
+        backbones: Names of backbones.
+        variants: Names or specs of preprocessing variants.
+        extract: How to extract.
+        probe: What to fit.
+        figures: What to draw.
+    """
+
+    datasets: tuple[str, ...]
+    backbones: tuple[str, ...]
+    variants: tuple[str, ...] = ("full-224",)
+    title: str = "skyprobe"
+    extract: ExtractionOptions = field(default_factory=ExtractionOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
+    figures: FigureOptions = field(default_factory=FigureOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("datasets", "backbones", "variants"):
+            if not getattr(self, name):
+                raise UsageError(f"the study names no {name}", where=name, hint=f"Give at least one of {name}.")
+
+
+def read_study(path: Path) -> Study:
+    """The study that a TOML file describes.
+
+    Raises:
+        UsageError: The file cannot be read, is no TOML, or a value has the wrong type.
+        UnknownNameError: A key that does not exist.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the study: {error.strerror}", where=path, hint="Give a TOML file.") from error
+    return parse_study(text, where=str(path))
+
+
+def demo_study() -> Study:
+    """The study of ``skyprobe demo``."""
+    resource = files("probes") / "studies" / "demo.toml"
+    return parse_study(resource.read_text(encoding="utf-8"), where=str(resource))
+
+
+def parse_study(text: str, *, where: str) -> Study:
+    """The study that TOML text describes; see `read_study`."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the study is no TOML: {error}", where=where, hint="Correct that line.") from error
+    tables = {"extract": ExtractionOptions, "probe": ProbeOptions, "figures": FigureOptions}
+    values = {name: value for name, value in given.items() if name not in tables}
+    options = {name: _build(kind, given[name], f"{where} [{name}]") for name, kind in tables.items() if name in given}
+    if missing := {"datasets", "backbones"} - values.keys():
+        raise UsageError(f"the study lacks {' and '.join(sorted(missing))}", where=where, hint="Add a list of names.")
+    study: Study = _build(Study, values | options, where)
+    return study
+
+
+def make_study(
+    data: str,
+    backbones: tuple[str, ...],
+    variants: tuple[str, ...],
+    weights: str | None = None,
+    precision: str = "auto",
+    *,
+    heads: str = ",".join(HEADS),
+    fractions: str = ",".join(map(str, FRACTIONS)),
+    **probing: Any,
+) -> Study:
+    """The study of one dataset that a command line describes; `heads` and `fractions` are lists with commas.
+
+    Raises:
+        UsageError: A fraction is no whole percent.
+    """
+    percents = fractions.split(",")
+    if not all(percent.strip().isdecimal() for percent in percents):
+        raise UsageError(f"{fractions!r} are no whole percents", where="fractions", hint="Write 10,30,50,100.")
+    options = ProbeOptions(tuple(heads.split(",")), fractions=tuple(map(int, percents)), **probing)
+    extraction = ExtractionOptions(weights=weights, precision=precision)
+    return Study((data,), backbones, variants, title=data, extract=extraction, probe=options)
+
+
+def _build(kind: type, given: object, where: str) -> Any:
+    if not isinstance(given, Mapping):
+        raise UsageError("a table is expected", where=where, hint="Write its name in square brackets.")
+    types = {field.name: str(field.type) for field in fields(kind)}
+    for name in given:
+        if name not in types:
+            raise unknown_name("key", f"{name} in {where}", types)
+    return kind(**{name: _convert(value, types[name], f"{where}: {name}") for name, value in given.items()})
+
+
+def _convert(value: Any, wanted: str, where: str) -> Any:
+    """A TOML value as the type that a field is annotated with; the annotations are text, and few."""
+    checks = {
+        "tuple[str, ...]": lambda: isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "tuple[int, ...]": lambda: isinstance(value, list) and all(type(item) is int for item in value),
+        "str": lambda: isinstance(value, str),
+        "str | None": lambda: isinstance(value, str),
+        "int": lambda: type(value) is int,
+        "int | None": lambda: type(value) is int,
+        "bool": lambda: isinstance(value, bool),
+    }
+    if wanted in checks and not checks[wanted]():
+        raise UsageError(f"{value!r} is not of type {wanted}", where=where, hint="Correct the value.")
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,323 @@
+"""The grid of probes: heads x label fractions x seeds. The only place that knows splits; heads see ``X, y`` alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from featurestore.errors import UsageError
+from featurestore.featureset import FeatureSet
+from featurestore.key import digest
+from probes.heads import HEADS, Head, head_params, spread
+from probes.results import Run, json_ready
+from probes.splits import Rows, Split, check_fractions, order_rows, split_rows
+
+if TYPE_CHECKING:
+    from featurestore.store import FeatureStore
+
+Validation = Literal["split", "rest", "none"]
+Progress = Callable[[Run], None]
+
+RUNS = "runs"
+"""Kind of the cached runs in a store."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit: a head with its parameters, and the rows it may see.
+
+    Attributes:
+        head: Name of the head.
+        params: Parameters of the head, with ``random_state`` and, where the head has one, ``protocol``.
+        protocol: ``convex`` or ``paper``.
+        scheme: Label scheme.
+        fraction: Percent of the training labels.
+        seed: Seed of subset and initialisation.
+        train: int64, rows to fit on.
+        valid: int64, rows to stop early on; empty for a head that does not look at any.
+        test: int64, rows to predict.
+        notes: What the result row has to state beyond what the head chose.
+    """
+
+    head: str
+    params: Mapping[str, Any]
+    protocol: str
+    scheme: str
+    fraction: int
+    seed: int
+    train: Rows
+    valid: Rows
+    test: Rows
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Head:
+        """The head, unfitted."""
+        return HEADS.get(self.head)(**self.params)
+
+
+class FitOptions(TypedDict, total=False):
+    """How heads are fitted, as keywords; see `plan`."""
+
+    protocol: str
+    scheme: str | None
+    validation: Validation
+    options: Mapping[str, Mapping[str, Any]]
+
+
+class Grid(FitOptions, total=False):
+    """What a sweep covers, as keywords; see `plan`."""
+
+    fractions: Sequence[int]
+    seeds: int | Sequence[int]
+
+
+def sweep(
+    features: FeatureSet,
+    heads: Sequence[str],
+    *,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+    **grid: Unpack[Grid],
+) -> list[Run]:
+    """Fit every head on every label fraction with every seed, and predict the test rows.
+
+    Args:
+        features: Features with labels and splits.
+        heads: Names of heads.
+        n_jobs: Fits at a time; one a core for None. The numbers do not depend on it.
+        progress: Called with each finished run, in the order of the result.
+        grid: As of `plan`.
+
+    Returns:
+        Runs by head, then fraction, then seed, in the order given.
+    """
+    return list(_tell(fit_many(features, plan(features, heads, **grid), n_jobs=n_jobs), progress))
+
+
+def cached_sweep(
+    store: FeatureStore,
+    features: FeatureSet,
+    heads: Sequence[str],
+    *,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+    **grid: Unpack[Grid],
+) -> list[Run]:
+    """`sweep`, but runs that the store knows are read, and the others are kept as soon as they are done.
+
+    Every run is an entry of its own: more seeds or fractions cost only the new ones. An entry is named by all that
+    decides its numbers: the features' key and content, labels and splits, rows, head, parameters, library versions.
+    """
+    tasks = plan(features, heads, **grid)
+    digests = task_digests(features, tasks)
+    entries = [store.get_derived(RUNS, name) for name in digests]
+    fresh = fit_many(features, [task for task, entry in zip(tasks, entries, strict=True) if not entry], n_jobs=n_jobs)
+
+    def collect() -> Iterator[Run]:
+        for task, name, entry in zip(tasks, digests, entries, strict=True):
+            if entry:
+                yield _make_run(features, task, entry.arrays["probabilities"], **entry.attributes)
+            else:
+                run = next(fresh)
+                attributes = {"params": dict(run.params), "seconds": run.seconds}
+                store.put_derived(RUNS, name, {"probabilities": run.probabilities}, attributes)
+                yield run
+
+    return list(_tell(collect(), progress))
+
+
+def plan(
+    features: FeatureSet,
+    heads: Sequence[str],
+    *,
+    protocol: str = "convex",
+    fractions: Sequence[int] = (10, 30, 50, 100),
+    seeds: int | Sequence[int] = 3,
+    scheme: str | None = None,
+    validation: Validation = "split",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Task]:
+    """Decide rows and parameters of every fit; nothing is fitted yet.
+
+    Args:
+        features: Features with labels and splits.
+        heads: Names of heads.
+        protocol: ``convex`` or ``paper``.
+        fractions: Whole percents of the training labels.
+        seeds: Their number (0, 1, ...) or the seeds themselves.
+        scheme: Label scheme; the dataset's default for None.
+        validation: Labelled rows that a head may stop early on under ``convex``: the valid ``split`` of the dataset,
+            the ``rest`` of the training rows outside the fraction, or ``none``.
+        options: Name of a head -> its parameters, for example ``{"linear": {"epochs": 200}}``.
+
+    Raises:
+        UnknownNameError: No such head or label scheme.
+        UsageError: A protocol, parameter or number of seeds that does not exist.
+        LabelMismatchError, ProbeError: As of `probes.splits`.
+    """
+    check_fractions(fractions)
+    _check_names(heads, validation, options or {})
+    table, scheme = features.table, features.table.scheme(scheme)
+    split = split_rows(table, scheme)
+    orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
+    known = np.unique(table.labels[scheme][split.train])
+    usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
+    notes = _notes(features, scheme, split)
+
+    def task(head: str, fraction: int, seed: int) -> Task:
+        train, rest = orders[seed].divide(fraction)
+        stops = HEADS.get(head).uses_validation and protocol == "convex"
+        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if stops else rest[:0]
+        seen = {"validation": validation} if len(valid) else {}
+        params = head_params(head, protocol, seed, (options or {}).get(head, {}))
+        return Task(head, params, protocol, scheme, fraction, seed, train, valid, split.test, notes | seen)
+
+    return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
+
+
+def fit_many(features: FeatureSet, tasks: Sequence[Task], *, n_jobs: int | None = None) -> Iterator[Run]:
+    """Fit independent tasks on threads, each with one thread of linear algebra; runs come in the order of the tasks.
+
+    This is the seam for a solver that takes all fits of one head at once: tasks in, runs out.
+    """
+    n_jobs = cpu_count() if n_jobs is None else n_jobs
+    if n_jobs < 1:
+        raise UsageError(f"n_jobs is {n_jobs}", where="n_jobs", hint="Give 1 or more fits at a time.")
+    with (
+        threadpool_limits(limits=1),
+        ThreadPoolExecutor(n_jobs, initializer=threadpool_limits, initargs=(1,)) as pool,
+    ):
+        yield from pool.map(partial(run_task, features), tasks)
+
+
+def run_task(features: FeatureSet, task: Task) -> Run:
+    """Fit one task and predict its test rows."""
+    start = perf_counter()
+    head = fit_head(features, task)
+    probabilities = predict_rows(features, head, task.test)
+    params = json_ready({**head.get_params(), **head.chosen_, **task.notes})
+    columns = spread(probabilities, head.classes_, len(features.table.classes[task.scheme]))
+    return _make_run(features, task, columns, params=params, seconds=perf_counter() - start)
+
+
+def fit_head(features: FeatureSet, task: Task) -> Head:
+    """The head of a task, fitted on its training rows alone."""
+    labels = features.table.labels[task.scheme]
+    validation: dict[str, NDArray[Any]] = {}
+    if len(task.valid):
+        validation = {"X_valid": features.values[task.valid], "y_valid": labels[task.valid]}
+    return task.build().fit(features.values[task.train], labels[task.train], **validation)
+
+
+def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.floating]:
+    """Probabilities of some rows, (len(rows), len(head.classes_))."""
+    return head.predict_proba(features.values[rows])
+
+
+def task_digests(features: FeatureSet, tasks: Sequence[Task]) -> list[str]:
+    """SHA-256 of each task, over everything that decides its numbers."""
+    shared = {
+        "key": features.key.sha256,
+        "pooling": features.pooling,
+        "content": hashlib.sha256(np.ascontiguousarray(features.values).data).hexdigest(),
+        "labels": {scheme: features.table.label_digest(scheme) for scheme in {task.scheme for task in tasks}},
+        "libraries": {name: _version(name) for name in ("skyprobe", "scikit-learn", "torch")},
+    }
+    return [digest(shared | _task_identity(task)) for task in tasks]
+
+
+def _task_identity(task: Task) -> dict[str, Any]:
+    rows = b"".join(part.tobytes() for part in (task.train, task.valid, task.test))
+    return {
+        "rows": hashlib.sha256(rows).hexdigest(),
+        "head": task.head,
+        "params": json_ready(task.build().get_params()),
+        "protocol": task.protocol,
+        "scheme": task.scheme,
+        "fraction": task.fraction,
+        "seed": task.seed,
+        "notes": json_ready(task.notes),
+    }
+
+
+def _make_run(
+    features: FeatureSet,
+    task: Task,
+    probabilities: NDArray[np.float32],
+    *,
+    params: Mapping[str, Any],
+    seconds: float,
+) -> Run:
+    table = features.table
+    return Run(
+        dataset=table.name,
+        variant=features.variant,
+        backbone=features.backbone,
+        pooling=features.pooling,
+        key=features.key.short,
+        scheme=task.scheme,
+        head=task.head,
+        protocol=task.protocol,
+        fraction=task.fraction,
+        seed=task.seed,
+        n_train=len(task.train),
+        n_valid=len(task.valid),
+        n_features=features.values.shape[1],
+        classes=table.classes[task.scheme],
+        sample_ids=tuple(table.sample_ids[row] for row in task.test),
+        truth=table.labels[task.scheme][task.test],
+        probabilities=probabilities,
+        params=params,
+        seconds=seconds,
+    )
+
+
+def _notes(features: FeatureSet, scheme: str, split: Split) -> dict[str, Any]:
+    """What every run of a scheme has to state: classes that are tested but cannot be learnt."""
+    labels, classes = features.table.labels[scheme], features.table.classes[scheme]
+    absent = np.setdiff1d(labels[split.test], labels[split.train])
+    return {"absent_from_train": [classes[label] for label in absent]} if len(absent) else {}
+
+
+def _seed_list(seeds: int | Sequence[int]) -> list[int]:
+    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not listed or min(listed) < 0:
+        raise UsageError(f"seeds are {seeds}", where="seeds", hint="Give a number of seeds, 1 or more.")
+    return listed
+
+
+def _check_names(heads: Sequence[str], validation: str, options: Mapping[str, Any]) -> None:
+    if validation not in get_args(Validation):
+        hint = f"Use one of {', '.join(get_args(Validation))}."
+        raise UsageError(f"unknown validation rows {validation!r}", where="validation", hint=hint)
+    if unused := sorted(set(options) - set(heads)):
+        raise UsageError(
+            f"options for heads that are not asked for: {', '.join(unused)}",
+            where="options",
+            hint=f"Heads asked for: {', '.join(heads)}.",
+        )
+
+
+def _tell(runs: Iterator[Run], progress: Progress | None) -> Iterator[Run]:
+    for run in runs:
+        if progress:
+            progress(run)
+        yield run
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

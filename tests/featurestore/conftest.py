@@ -1,0 +1,181 @@
+"""A small store, tables and keys, and embeddings that can be told from the sample id alone."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featurestore.feature_arrays import DONE, MISSING, UNREADABLE, Block, FeatureArrays
+from featurestore.key import FeatureKey
+from featurestore.samples import Boxes, SampleTable
+from featurestore.store import FeatureStore, open_store
+
+BLOCK_ROWS = 4
+WIDTHS = {"cls": 3, "avg_patch": 5}
+PLACE = ("galaxies", "resize=224,crop=box:0.2", "timm:resnet18.a1_in1k")
+
+
+def make_ids(n: int) -> tuple[str, ...]:
+    return tuple(f"sky/é{row:03d}.png" for row in range(n))
+
+
+def stamps_of(ids: Sequence[str], version: int = 0) -> np.ndarray:
+    return np.array([zlib.crc32(name.encode()) + version for name in ids], dtype=np.uint64)
+
+
+def embed(name: str, width: int, version: int = 0) -> np.ndarray:
+    """Float16-exact features of one sample."""
+    raw = hashlib.sha256(f"{name} {width} {version}".encode()).digest()
+    return np.frombuffer(raw[:width], dtype=np.int8).astype(np.float32)
+
+
+def content_of(name: str, version: int = 0) -> np.ndarray:
+    return np.frombuffer(hashlib.md5(f"{name} {version}".encode()).digest(), dtype=np.uint8)
+
+
+@pytest.fixture
+def make_table() -> Callable[..., SampleTable]:
+    def make(ids: int | Sequence[str] = 10, *, version: int = 0, boxes: bool = False, **changes: Any) -> SampleTable:
+        ids = make_ids(ids) if isinstance(ids, int) else tuple(ids)
+        n = len(ids)
+        columns: dict[str, Any] = {
+            "name": PLACE[0],
+            "sample_ids": ids,
+            "labels": {"peaks": np.arange(n) % 3 - 1, "has/bar?": np.arange(n) % 2},
+            "classes": {"peaks": ("one", "two"), "has/bar?": ("no", "yes")},
+            "splits": np.array(["train", "valid", "test", ""])[np.arange(n) % 4],
+            "stamps": stamps_of(ids, version),
+            "source": "/data/my galaxies",
+            "notice": "for scholars",
+        }
+        if boxes:
+            row = np.arange(n).repeat(2)
+            xyxy = np.stack([row, row, row + 4, row + 5], axis=1).astype(np.float32)
+            columns["boxes"] = Boxes(row, xyxy, row % 2, row % 5 == 0)
+            columns["box_classes"] = ("core", "lobe")
+            columns["groups"] = np.array([f"field {i // 2}" for i in range(n)], dtype=np.str_)
+        return SampleTable(**(columns | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_key() -> Callable[..., FeatureKey]:
+    def make(**changes: Any) -> FeatureKey:
+        fields: dict[str, Any] = {
+            "preprocessing": {"resize": 224, "crop": {"kind": "box", "margin": 0.2}},
+            "backbone": PLACE[2],
+            "model_id": "timm:resnet18.a1_in1k",
+            "revision": "main",
+            "weights_hash": "5a" * 32,
+            "layer": "last",
+            "engine": "torch",
+            "precision": "fp32",
+            "device": "cpu",
+            "dtype": "float16",
+        }
+        return FeatureKey(**(fields | changes))
+
+    return make
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> str:
+    return str(tmp_path / "store.zarr")
+
+
+@pytest.fixture
+def store(store_path: str) -> FeatureStore:
+    return open_store(store_path, mode="a", block_rows=BLOCK_ROWS)
+
+
+@pytest.fixture
+def make_arrays(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureArrays]:
+    """Put a table, and make room for its features."""
+
+    def make(
+        store: FeatureStore, table: SampleTable, widths: dict[str, int] | None = None, **key: Any
+    ) -> FeatureArrays:
+        store.put_dataset(table)
+        provenance = {"weights": "hub", "versions": {"timm": "1.0"}}
+        return store.create(*PLACE, make_key(**key), widths or WIDTHS, provenance)
+
+    return make
+
+
+@pytest.fixture
+def make_block() -> Callable[..., Block]:
+    def make(
+        ids: Sequence[str | None],
+        version: int = 0,
+        poolings: Sequence[str] = tuple(WIDTHS),
+        unreadable: Sequence[int] = (),
+    ) -> Block:
+        """The block of these samples; None is a row that is not computed."""
+        state = np.array([MISSING if name is None else DONE for name in ids], dtype=np.uint8)
+        state[list(unreadable)] = UNREADABLE
+        known = [name or make_ids(1)[0] for name in ids]
+        return Block(
+            values={p: np.array([embed(name, WIDTHS[p], version) for name in known]) for p in poolings},
+            state=state,
+            content=np.array([content_of(name, version) for name in known]),
+            stamps=stamps_of(known, version),
+            reasons={row: f"cannot decode {known[row]}" for row in unreadable},
+        )
+
+    return make
+
+
+@pytest.fixture
+def fill(make_block: Callable[..., Block]) -> Callable[..., None]:
+    """Write every block of some features, as an extraction would: only rows that are pending."""
+
+    def write(arrays: FeatureArrays, table: SampleTable, rows: np.ndarray | None = None, **options: Any) -> None:
+        rows = np.arange(len(table)) if rows is None else rows
+        sample_in = dict(zip(rows.tolist(), table.sample_ids, strict=True))
+        size = int(rows.max()) + 1
+        stamps, present = np.zeros(size, np.uint64), np.zeros(size, bool)
+        stamps[rows], present[rows] = table.stamps, True
+        pending = arrays.pending(stamps, present, poolings=options.get("poolings"))
+        for block in np.unique(np.flatnonzero(pending) // BLOCK_ROWS).tolist():
+            own = range(block * BLOCK_ROWS, min(size, (block + 1) * BLOCK_ROWS))
+            arrays.write_block(block, make_block([sample_in[r] if pending[r] else None for r in own], **options))
+
+    return write
+
+
+@pytest.fixture
+def full(store: FeatureStore, make_table: Any, make_arrays: Any, fill: Any) -> FeatureArrays:
+    """Complete features of ten samples in `store`."""
+    table = make_table(10)
+    arrays: FeatureArrays = make_arrays(store, table)
+    fill(arrays, table)
+    return arrays
+
+
+@pytest.fixture(params=["flip", "zeros", "short", "empty"])
+def damage(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """Damage a chunk file, one way after the other."""
+
+    def apply(path: Path) -> None:
+        raw = path.read_bytes()
+        flipped = bytes([raw[0] ^ 4]) + raw[1:]
+        path.write_bytes({"flip": flipped, "zeros": bytes(len(raw)), "short": raw[:-3], "empty": b""}[request.param])
+
+    return apply
+
+
+@pytest.fixture
+def expected() -> Callable[..., np.ndarray]:
+    """The features that `fill` writes for these samples."""
+
+    def of(ids: Sequence[str], pooling: str = "cls", version: int = 0) -> np.ndarray:
+        return np.array([embed(name, WIDTHS[pooling], version) for name in ids]).reshape(len(ids), WIDTHS[pooling])
+
+    return of
