@@ -20,7 +20,8 @@ class TokenFeatures:
         patches: (B, h, w, D) grid of patch tokens, or the last feature map of a CNN, channels last.
         cls: (B, D) class token, or None.
         registers: (B, R, D) register tokens, or None.
-        pooled: The model's own poolings by name, each (B, D'): ``map`` (attention pool), ``summary`` (RADIO).
+        pooled: The model's own poolings by name, each (B, D'): ``map`` (attention pool), ``summary`` (RADIO), or one
+            of the others where the model does more than the name says, such as a norm after the average.
         layers: Layer name -> (B, h, w, D) grid of an inner layer, where asked for.
     """
 
@@ -44,27 +45,25 @@ def _cls(features: TokenFeatures) -> Tensor:
 def _cls_avg_patch(features: TokenFeatures) -> Tensor:
     import torch
 
-    return torch.cat([_cls(features), _mean_of_grid(features)], dim=-1)
+    return torch.cat([pool(features, "cls"), pool(features, "avg_patch")], dim=-1)
 
 
-def _own(kind: str) -> Callable[[TokenFeatures], Tensor]:
-    def take(features: TokenFeatures) -> Tensor:
-        if kind not in features.pooled:
-            raise PoolingError(
-                f"the backbone has no pooling {kind!r} of its own", where=kind, hint="Use cls, avg_patch or avgpool."
-            )
-        return features.pooled[kind]
+def _only_own(kind: str) -> Callable[[TokenFeatures], Tensor]:
+    def refuse(_: TokenFeatures) -> Tensor:
+        raise PoolingError(
+            f"the backbone has no pooling {kind!r} of its own", where=kind, hint="Use cls, avg_patch or avgpool."
+        )
 
-    return take
+    return refuse
 
 
 _POOLINGS: dict[str, Callable[[TokenFeatures], Tensor]] = {
     "cls": _cls,
     "avg_patch": _mean_of_grid,
     "cls_avg_patch": _cls_avg_patch,
-    "map": _own("map"),
+    "map": _only_own("map"),
     "avgpool": _mean_of_grid,
-    "summary": _own("summary"),
+    "summary": _only_own("summary"),
 }
 
 POOLINGS = tuple(_POOLINGS)
@@ -73,11 +72,11 @@ avgpool (global average of a CNN's last map); summary (RADIO)."""
 
 
 def pool(features: TokenFeatures, kind: str) -> Tensor:
-    """One vector an image, (B, D).
+    """One vector an image, (B, D): the model's own pooling of that name where it has one, else from the tokens.
 
     Raises:
         PoolingError: No such pooling, or the backbone does not offer it.
     """
     if kind not in _POOLINGS:
         raise PoolingError(f"unknown pooling {kind!r}", where=kind, hint=f"Use one of {', '.join(POOLINGS)}.")
-    return _POOLINGS[kind](features)
+    return features.pooled[kind] if kind in features.pooled else _POOLINGS[kind](features)

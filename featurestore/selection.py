@@ -12,10 +12,10 @@ from featurestore.feature_arrays import FeatureArrays
 from featurestore.key import FeatureKey
 from featurestore.registry import unknown_name
 
-KEY = "key"
-"""Name of the one field that is no field of the key: the start of its SHA-256."""
+KEY, WEIGHTS = "key", "weights"
+"""Names that are no fields of the key: the start of its SHA-256, and the source of the weights in the provenance."""
 
-_FIELD_NAMES = (KEY, *FeatureKey.__dataclass_fields__)
+_FIELD_NAMES = (KEY, WEIGHTS, *FeatureKey.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Request:
         variant: Name of the variant.
         backbone: Name of the backbone.
         pooling: Name of a pooling that must be there.
-        fields: Fields of the key and the values they must have; ``key`` is the start of its SHA-256.
+        fields: Fields of the key and the values they must have; ``key`` is the start of its SHA-256, ``weights`` the
+            source of the weights as the provenance states it.
     """
 
     dataset: str | None
@@ -45,7 +46,7 @@ class Request:
         """Whether these features are what is looked for, names of groups aside."""
         if self.pooling is not None and self.pooling not in arrays.widths:
             return False
-        known = {**arrays.key.fields, **arrays.key.to_dict()}
+        known = {**arrays.key.fields, **arrays.key.to_dict(), WEIGHTS: arrays.provenance.get(WEIGHTS)}
         return all(
             arrays.key.sha256.startswith(str(value)) if name == KEY else known.get(name) == value
             for name, value in self.fields.items()

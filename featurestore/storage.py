@@ -174,8 +174,8 @@ class Storage:
         return sync(_get_many(self._store, keys))
 
     def delete(self, path: str) -> None:
-        """Delete a group or array with everything below it."""
-        with self.writing(path):
+        """Delete a group or array with everything below it; another process may do the same."""
+        with self.writing(path), suppress(FileNotFoundError):
             sync(self._store.delete_dir(path))
 
     def delete_file(self, key: str) -> None:

@@ -50,16 +50,13 @@ def open_store(path: str | None = None, *, mode: Literal["r", "a"] = "r", block_
     storage = Storage(path, read_only=mode == "r")
     attributes = storage.attributes("")
     if attributes is None:
-        _check_place(storage)
-        attributes = {"format": FORMAT, "format_version": FORMAT_VERSION, "block_rows": block_rows}
-        storage.require_group("", attributes)
+        if storage.is_vacant():
+            _make(storage, block_rows)
+        attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
     return FeatureStore(storage, _checked(attributes, path))
 
 
-def _check_place(storage: Storage) -> None:
-    """Refuse to read a store that is not there, and to make one where something else is."""
-    if not storage.is_vacant():
-        raise _no_store(storage.path)
+def _make(storage: Storage, block_rows: int) -> None:
     if storage.read_only:
         raise StoreError(
             "there is no store",
@@ -67,12 +64,13 @@ def _check_place(storage: Storage) -> None:
             hint="Make it by extracting features: skyprobe extract DATA -b BACKBONE -p VARIANT "
             f"--store {storage.path}, or name another store by --store or $SKYPROBE_STORE.",
         )
+    storage.require_group("", {"format": FORMAT, "format_version": FORMAT_VERSION, "block_rows": block_rows})
 
 
 def _checked(attributes: dict[str, Any], path: str) -> int:
     """Rows of a block, from the attributes of a root that is really ours."""
     if attributes.get("format") != FORMAT:
-        raise _no_store(path)
+        raise StoreFormatError("this is no skyprobe store", where=path, hint="Name another folder by --store.")
     version = attributes.get("format_version")
     if version != FORMAT_VERSION:
         raise StoreFormatError(
@@ -81,10 +79,6 @@ def _checked(attributes: dict[str, Any], path: str) -> int:
             hint="Use a newer skyprobe: pip install --upgrade skyprobe, or extract into a new store.",
         )
     return int(attributes["block_rows"])
-
-
-def _no_store(path: str) -> StoreFormatError:
-    return StoreFormatError("this is no skyprobe store", where=path, hint="Name another folder by --store.")
 
 
 class FeatureStore:
@@ -233,7 +227,7 @@ class FeatureStore:
         return self.select(dataset, variant, backbone, pooling=pooling, **fields).read(pooling)
 
     def remove(self, arrays: FeatureArrays) -> None:
-        """Delete features; a removal that is cut short is completed by ``skyprobe verify``."""
+        """Delete features; a removal that is cut short is completed by ``skyprobe verify --repair``."""
         self.storage.set_attributes(arrays.path, {"removed": True})
         self.storage.delete(arrays.path)
 

@@ -21,7 +21,7 @@ STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates of `C`. With standardised features of some hundred columns the best one is near 1e-2."""
 
 SEARCH_TOL = 1e-3
-"""Gradient at which a fold stops; its score no longer changes there."""
+"""Gradient at which a fold stops; the rest moves single predictions, and matters less than the draw of the folds."""
 
 FINAL_TOL = 1e-4
 """Gradient at which the chosen strength stops: the default of scikit-learn."""

@@ -10,12 +10,14 @@ from scipy.special import softmax
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_X_y
 
-from probes.base import ClassWeight, Floats, Probe, weigh_classes
+from probes.base import Floats, Probe, weigh_classes
 from probes.network import Columns, compute_logits, initialise
 from probes.optimisers import LabelledRows, Schedule, descend, descend_early
 
+Sample = tuple[Floats, Columns]
+
 HIDDEN = 256
-"""Hidden units under ``convex`` unless asked otherwise: wider ones were no better and slower."""
+"""Hidden units under ``convex`` unless asked otherwise: enough for some thousand rows, and quick on a CPU."""
 
 HELD_OUT = 0.15
 """Share of the training rows to stop on when no validation rows are given."""
@@ -34,7 +36,8 @@ class MLPProbe(Probe):
         protocol: ``convex`` or ``paper``.
         random_state: Seed of the held-out rows, the initial weights and the order of the batches.
         hidden: Hidden units; for None the width of the features (``paper``), or 256 (``convex``).
-        class_weight: ``balanced`` for weights inversely proportional to the training counts, None, or label -> weight.
+        balanced: Whether classes weigh the same in the loss, by weights inversely proportional to the training counts;
+            else rows do. There is no ``class_weight``: stopping on macro-F1 would undo weights of one's own.
         epochs: Passes over the training rows; under ``convex`` at most.
         learning_rate: Step size.
         batch_size: Rows in a step.
@@ -66,7 +69,7 @@ class MLPProbe(Probe):
         protocol: str = "convex",
         random_state: int | None = 0,
         hidden: int | None = None,
-        class_weight: ClassWeight = "balanced",
+        balanced: bool = True,
         epochs: int = 100,
         learning_rate: float = 5e-4,
         batch_size: int = 64,
@@ -76,7 +79,7 @@ class MLPProbe(Probe):
         self.protocol = protocol
         self.random_state = random_state
         self.hidden = hidden
-        self.class_weight = class_weight
+        self.balanced = balanced
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -98,22 +101,26 @@ class MLPProbe(Probe):
         self._check_protocol(self.protocol)
         X, columns = self._check_training(X, y)
         rng = np.random.default_rng(self.random_state)
-        held_out = np.zeros(len(X), dtype=bool)
-        valid = X[held_out], columns[held_out]
-        if self.protocol == "convex" and X_valid is not None:
-            valid = self._check_validation(X_valid, y_valid)
-        elif self.protocol == "convex":
-            held_out = _hold_out(columns, rng)
-            valid = X[held_out], columns[held_out]
-        self._learn((X[~held_out], columns[~held_out]), valid, rng)
-        self.chosen_["held_out"] = int(held_out.sum())
+        train, valid = self._divide((X, columns), X_valid, y_valid, rng)
+        self._learn(train, valid, rng)
+        self.chosen_["held_out"] = len(X) - len(train[0])
         return self
 
     def _probabilities(self, X: Floats) -> Floats:
         layers = [(self.hidden_coef_, self.hidden_intercept_), (self.coef_, self.intercept_)]
         return np.asarray(softmax(compute_logits(layers, X - self.mean_), axis=1))
 
-    def _check_validation(self, X_valid: Any, y_valid: Any) -> tuple[Floats, Columns]:
+    def _divide(self, given: Sample, X_valid: Any, y_valid: Any, rng: np.random.Generator) -> tuple[Sample, Sample]:
+        """Rows to learn from, and rows to stop on."""
+        X, columns = given
+        if self.protocol == "paper":
+            return given, (X[:0], columns[:0])
+        if X_valid is not None:
+            return given, self._check_validation(X_valid, y_valid)
+        held_out = _hold_out(columns, rng)
+        return (X[~held_out], columns[~held_out]), (X[held_out], columns[held_out])
+
+    def _check_validation(self, X_valid: Any, y_valid: Any) -> Sample:
         X_valid, y_valid = check_X_y(X_valid, y_valid, dtype=np.float32)
         if X_valid.shape[1] != self.n_features_in_:
             raise ValueError(f"X_valid has {X_valid.shape[1]} features, and X has {self.n_features_in_}")
@@ -122,9 +129,9 @@ class MLPProbe(Probe):
             raise ValueError(f"y_valid has labels that y has not: {', '.join(map(str, unknown))}")
         return X_valid, np.searchsorted(self.classes_, y_valid)
 
-    def _learn(self, train: tuple[Floats, Columns], valid: tuple[Floats, Columns], rng: np.random.Generator) -> None:
+    def _learn(self, train: Sample, valid: Sample, rng: np.random.Generator) -> None:
         scaler = StandardScaler().fit(train[0])
-        weights = weigh_classes(self.class_weight, self.classes_, train[1])
+        weights = weigh_classes("balanced" if self.balanced else None, self.classes_, train[1])
         rows, stop_rows = (
             LabelledRows(((X - scaler.mean_) / scaler.scale_).astype(np.float32), columns, weights)
             for X, columns in (train, valid)

@@ -87,7 +87,7 @@ def descend_early(
     Args:
         layers: Initial weights; left as they are.
         rows: Training rows.
-        valid: LabelledRows to stop on; may be empty.
+        valid: Rows to stop on; may be empty.
         schedule: Step size, batch size, most epochs, patience and weight decay.
         rng: Draws one permutation of the rows for each epoch.
 

@@ -92,7 +92,8 @@ def order_rows(
 
     Within a class, units (groups, or single samples where there are none) stand in the order of a hash of seed and
     name; the position of a unit is the middle of its rows among those of its class. The first unit that holds a class
-    moves to the front, so that the smallest fraction has every class. A group counts as of its most frequent class.
+    moves to the front, so that the smallest fraction has every class. A group counts as of its most frequent class; an
+    empty group is none.
 
     Args:
         table: The samples.
@@ -107,7 +108,9 @@ def order_rows(
     if table.groups is None:
         unit, unit_hash = np.arange(len(rows)), row_hash
     else:
-        names, unit = np.unique(table.groups[rows], return_inverse=True)
+        # the zero byte keeps the id of a row without group apart from the name of any group
+        groups = [table.groups[row] or f"\0{table.sample_ids[row]}" for row in rows]
+        names, unit = np.unique(groups, return_inverse=True)
         unit_hash = _hashes(salt, names)
     position = _positions(unit, unit_hash, labels)[unit]
     order = np.lexsort((row_hash, unit_hash[unit], position))
@@ -187,7 +190,7 @@ def _check_groups(table: SampleTable, split: Split) -> None:
     if table.groups is None:
         return
     parts = [set(table.groups[rows].tolist()) for rows in (split.train, split.valid, split.test)]
-    shared = sorted((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2]))
+    shared = sorted(((parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])) - {""})
     if shared:
         raise LabelMismatchError(
             f"{len(shared)} groups have samples in more than one split: {', '.join(shared[:5])}",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from featurestore.auditing import Audit, audit
+from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
@@ -58,7 +59,7 @@ def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
         AmbiguousFeaturesError: Several keys match; the message lists them.
     """
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
-    chosen |= {"weights": study.extract.weights} if study.extract.weights else {}
+    chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
     return [
         store.load(dataset, parse_variant(variant)[0], backbone, pooling=study.probe.pooling, **chosen)
         for dataset in (dataset_name(text, store) for text in study.datasets)

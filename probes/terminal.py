@@ -50,8 +50,9 @@ def to_json(value: object) -> str:
 
 def _plain(value: object) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        shown = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return _plain(shown)
+        names = [field.name for field in dataclasses.fields(value)]
+        names += [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, str | int | float | bool | None):

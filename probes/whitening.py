@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probes.base import ClassWeight
@@ -60,20 +61,21 @@ class Whitening(TransformerMixin, BaseEstimator):
         """Fit on rows (n, d); `y` is not looked at.
 
         Raises:
-            ValueError: Bad values or shapes, one row only, or a parameter out of its range.
+            ValueError: Bad values or shapes, one row only, constant features, or a parameter out of its range.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check_parameters()
-        self.mean_ = X.mean(axis=0, dtype=np.float64)
-        std = X.std(axis=0, dtype=np.float64)
-        std[std <= np.finfo(X.dtype).eps * np.abs(self.mean_)] = 1.0  # a constant column: rounding, not variance
-        Z = (X - self.mean_) / std
+        scaler = StandardScaler().fit(X)
+        self.mean_ = scaler.mean_
+        Z = (X - self.mean_) / scaler.scale_
         self.shrinkage_ = self._choose_shrinkage(Z)
         eigenvalues, directions = _decompose(Z)
+        if not len(eigenvalues):
+            raise ValueError("every feature is constant, and a constant cannot be whitened")
         self.rank_ = min(len(eigenvalues), self.rank or len(eigenvalues))
         kept, directions = eigenvalues[: self.rank_], directions[: self.rank_]
         shrunk = (1 - self.shrinkage_) * kept + self.shrinkage_ * eigenvalues.sum() / X.shape[1]
-        components = directions / np.sqrt(shrunk)[:, None] / std
+        components = directions / np.sqrt(shrunk)[:, None] / scaler.scale_
         self.components_ = directions.T @ components if self.kind == "zca" else components
         return self
 

@@ -71,7 +71,8 @@ def resolve_runtime(engine: str = "auto", device: str = "auto", precision: str =
         UsageError: A combination that does not exist.
         MissingDependencyError: OpenVINO is asked for and not installed.
     """
-    for noun, value, known in (("engine", engine, ENGINES), ("device", device, DEVICES), ("precision", precision, PRECISIONS)):
+    choices = ("engine", engine, ENGINES), ("device", device, DEVICES), ("precision", precision, PRECISIONS)
+    for noun, value, known in choices:
         if value not in (*known, "auto"):
             raise unknown_name(noun, value, (*known, "auto"))
     if device == "auto":
@@ -143,6 +144,9 @@ def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     from featurestore.pooling import pool
 
     class Graph(nn.Module):
+        mean: Tensor
+        std: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.tokens = backbone.tokens
@@ -166,7 +170,7 @@ class _TorchForward:
 
         convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
         self._layout = torch.channels_last if convolutional else torch.contiguous_format
-        self._module = module.to(device=runtime.device, memory_format=self._layout)
+        self._module = module.to(runtime.device).to(memory_format=self._layout)
         self._runtime, self._poolings, self._turn = runtime, poolings, Lock()
         pooled = self(np.zeros(shape, dtype=np.float32))
         self.widths: Mapping[str, int] = {kind: values.shape[1] for kind, values in pooled.items()}

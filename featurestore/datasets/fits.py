@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featurestore.datasets.catalogue import Catalogue
-from featurestore.datasets.catalogue_folder import only_catalogue
-from featurestore.datasets.files import FileDataset, find_images, is_fits, stamps_of, walk
+from featurestore.datasets.catalogue import Catalogue, find_catalogue, require_catalogue
+from featurestore.datasets.files import FileDataset, find_images, image_kinds, is_fits, stamps_of
 from featurestore.datasets.folder_layout import read_layout
 from featurestore.datasets.naming import identity
 from featurestore.samples import SampleTable
-
-_CATALOGUE_NAMES = ("catalogue.fits", "catalog.fits")
 
 
 class FitsFolder(FileDataset):
@@ -47,12 +44,12 @@ class FitsFolder(FileDataset):
         labels: str | Sequence[str] = (),
     ) -> None:
         root = Path(path)
-        chosen = Path(catalogue) if catalogue else _catalogue_in(root)
-        salt = "" if extension is None else extension
-        found = find_images(root, lambda name: is_fits(name) and name not in _CATALOGUE_NAMES, salt)
+        columns = [labels] if isinstance(labels, str) else labels
+        find = require_catalogue if columns or file else find_catalogue
+        chosen = Path(catalogue) if catalogue else find(root)
+        found = find_images(root, lambda image: is_fits(image) and not (chosen and image == chosen.name), extension)
         fields: dict[str, Any]
         if chosen:
-            columns = [labels] if isinstance(labels, str) else labels
             fields, paths = Catalogue(chosen).fields(found, file, columns)
         else:
             paths = tuple(found)
@@ -61,5 +58,5 @@ class FitsFolder(FileDataset):
 
     @staticmethod
     def detects(path: Path) -> bool:
-        """Whether there is a FITS file below the folder."""
-        return path.is_dir() and any(is_fits(found) for found, _ in walk(path))
+        """Whether there are FITS files below the folder, and no pictures."""
+        return path.is_dir() and image_kinds(path) == {"fits"}

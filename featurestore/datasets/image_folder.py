@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.datasets.files import FileDataset, find_images, is_picture, stamps_of, walk
+from featurestore.datasets.files import FileDataset, find_images, image_kinds, is_picture, stamps_of
 from featurestore.datasets.folder_layout import read_layout
 from featurestore.datasets.naming import identity
 from featurestore.samples import SampleTable
@@ -39,5 +39,5 @@ class ImageFolder(FileDataset):
 
     @staticmethod
     def detects(path: Path) -> bool:
-        """Whether there is a picture below the folder."""
-        return path.is_dir() and any(is_picture(found) for found, _ in walk(path))
+        """Whether there are pictures below the folder, and no FITS files."""
+        return path.is_dir() and image_kinds(path) == {"picture"}

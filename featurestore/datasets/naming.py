@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 
 def source_at(kind: str, path: Path) -> str:
@@ -22,7 +23,7 @@ def default_name(source: str) -> str:
     return f"{readable or 'dataset'}-{sha256(source.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
-def identity(kind: str, path: Path, name: str | None) -> dict[str, str]:
+def identity(kind: str, path: Path, name: str | None) -> dict[str, Any]:
     """The fields ``name`` and ``source`` of a sample table; `name` wins over the default."""
     source = source_at(kind, path)
     return {"name": name or default_name(source), "source": source}

@@ -2,17 +2,104 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from featurestore.datasets.base import ImageDataset
-from featurestore.registry import Registry
+from featurestore.datasets.naming import source_at
+from featurestore.errors import DatasetError, UsageError
+from featurestore.registry import Registry, unknown_name
 
 READERS: Registry[Any] = Registry("skyprobe.datasets", "dataset reader")
 
+DETECTION_ORDER = ("hf", "galaxy_mnist", "coco", "fits", "table", "image_folder")
+"""Kinds that a bare path is tried as, the most specific first; any other kind is opened as ``KIND:PATH``."""
+
 
 def open_dataset(text: str, **options: Any) -> ImageDataset:
-    """Open a dataset."""
-    kind, colon, path = text.partition(":")
-    if text == "first":
-        return READERS.get("first")(**options)
-    raise AssertionError(kind, colon, path)
+    """Open a dataset.
+
+    Args:
+        text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. The
+            kind of a bare path is the first of `DETECTION_ORDER` whose reader recognises it: a folder that
+            ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, FITS images (without pictures beside
+            them), a catalogue, pictures (without FITS images).
+        **options: Passed to the reader: ``name`` for all, others as its class documents.
+
+    Raises:
+        UnknownNameError: No such kind, or no such option of its reader.
+        UsageError: The kind needs a path.
+        DatasetError: The path does not exist, nothing is recognised there, or the reader refuses what it finds.
+    """
+    kind, path = _locate(text)
+    reader = READERS.get(kind)
+    known = signature(reader).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {kind}", option, known)
+    places = () if path is None else (str(path),)
+    dataset: ImageDataset = reader(*places, **options)
+    return dataset
+
+
+def dataset_kinds() -> dict[str, str]:
+    """Kind -> what its reader says of itself in one line."""
+    return {kind: (READERS.get(kind).__doc__ or "").partition("\n")[0] for kind in READERS.names()}
+
+
+def source_of(text: str) -> str:
+    """The same as ``KIND:PATH`` with an absolute path, or the shortcut itself; `SampleTable.source` of the dataset.
+
+    Raises:
+        UnknownNameError: No such kind.
+        UsageError: The kind needs a path.
+        DatasetError: The path does not exist, or nothing is recognised there.
+    """
+    kind, path = _locate(text)
+    return kind if path is None else source_at(kind, path)
+
+
+def _locate(text: str) -> tuple[str, Path | None]:
+    """Kind and path; no path for a shortcut that needs none."""
+    kind, colon, rest = text.partition(":")
+    if kind in READERS.names() and (colon or not Path(text).exists() or _needs_no_path(kind)):
+        return kind, _path_of(kind, rest)
+    path = Path(text).expanduser()
+    if path.exists():
+        return _detect(path), path
+    if colon and kind.isidentifier():
+        raise unknown_name("dataset kind", kind, READERS.names())
+    raise _missing(path)
+
+
+def _path_of(kind: str, rest: str) -> Path | None:
+    if not rest and _needs_no_path(kind):
+        return None
+    if not rest:
+        raise UsageError(f"the dataset kind {kind} needs a path", where=kind, hint=f"Write {kind}:PATH.")
+    path = Path(rest).expanduser()
+    if not path.exists():
+        raise _missing(path)
+    return path
+
+
+def _needs_no_path(kind: str) -> bool:
+    return signature(READERS.get(kind)).parameters["path"].default is not Parameter.empty
+
+
+def _missing(path: Path) -> DatasetError:
+    return DatasetError("no such file or folder", where=path, hint="Check the path.")
+
+
+def _detect(path: Path) -> str:
+    for kind in DETECTION_ORDER:
+        if READERS.get(kind).detects(path):
+            return kind
+    raise DatasetError(
+        "no dataset is recognised here",
+        where=path,
+        hint="Accepted: class folders of pictures, a catalogue (CSV, Parquet) or COCO annotations beside images, a "
+        "folder of FITS images, GalaxyMNIST HDF5 files, a saved Hugging Face dataset. Where several would fit, write "
+        f"KIND:PATH with one of {', '.join(READERS.names())}.",
+    )

@@ -123,7 +123,7 @@ def test_a_kill_while_the_first_store_is_made(job, expected, tmp_path: Path) -> 
     whole = str(tmp_path / "whole")
     with killed_at(10**9) as count:
         job(whole)
-    for number in range(0, count[0], 7):
+    for number in range(0, count[0], 11):
         path = str(tmp_path / f"k{number}")
         with killed_at(number):
             job(path)
@@ -215,11 +215,12 @@ def test_two_writers_of_different_blocks_lose_nothing(store, make_table, make_ar
 def test_two_processes_may_begin_the_same_extraction(tmp_path: Path, make_table, make_arrays, fill, expected) -> None:
     path, table = str(tmp_path / "s"), make_table(10, boxes=True)
 
-    def begin(_: int) -> None:
-        make_arrays(open_store(path, mode="a", block_rows=BLOCK_ROWS), table)
+    def begin(n: int) -> None:
+        make_arrays(open_store(path, mode="a", block_rows=BLOCK_ROWS), make_table(n, boxes=True))
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(begin, range(4)))
+        for n in (3, 10):  # a new store, then a dataset that grows
+            list(pool.map(begin, [n] * 4))
     store = open_store(path, mode="a")
     fill(store.select(), table)
     np.testing.assert_array_equal(store.select().read().values, expected(table.sample_ids))

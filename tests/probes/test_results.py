@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from featurestore.errors import ProbeError, StoreWriteError
+from featurestore.errors import ProbeError, StoreWriteError, UsageError
 from probes.results import (
     IDENTITY,
     Run,
@@ -18,6 +18,7 @@ from probes.results import (
     summarise,
     to_frame,
     to_latex,
+    write_frame,
     write_results,
 )
 
@@ -204,6 +205,17 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
         write_results([make_run(seed=5)], tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == before["results.csv"]
     assert {path.name for path in tmp_path.iterdir()} == set(before)
+
+
+@pytest.mark.parametrize(("name", "read"), [("t.csv", pd.read_csv), ("t.parquet", pd.read_parquet)])
+def test_a_table_is_written_in_the_format_of_its_suffix(tmp_path, name, read):
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    pd.testing.assert_frame_equal(read(write_frame(frame, tmp_path / "new" / name)), frame)
+
+
+def test_another_table_format_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"unknown table format '.xlsx'.*Use .csv or .parquet"):
+        write_frame(pd.DataFrame(), tmp_path / "t.xlsx")
 
 
 def test_compare_is_paired_over_test_rows():

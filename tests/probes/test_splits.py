@@ -114,6 +114,15 @@ def test_groups_never_straddle_and_every_class_is_in_every_fraction(make_table, 
         assert names == [shuffled.sample_ids[row] for row in shuffled_order.divide(percent)[0]]
 
 
+def test_rows_without_a_group_stand_alone(make_table):
+    table = make_table([0, 1] * 50, groups=["g"] * 10 + [""] * 90)
+    inside, _ = order_rows(table, np.arange(100)).divide(50)
+    assert len(set(inside) & set(range(10))) in {0, 10}
+    assert 35 <= len(set(inside) & set(range(10, 100))) <= 50
+    split = split_rows(make_table([0, 1] * 50, groups=[""] * 100, splits=["train"] * 80 + ["test"] * 20))
+    assert len(split.test) == 20
+
+
 def test_a_group_counts_as_of_its_most_frequent_class(make_table):
     # 20 mixed groups, mostly of class 1, and 8 pure ones of class 0: half of each kind make half of the labels
     labels = [0, 1, 1] * 20 + [0, 0, 0] * 8

@@ -1,0 +1,33 @@
+"""Write docs/cli.md from the commands themselves; `make docs` runs this, and a test holds the file against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from cli import main
+
+HEAD = """# Command reference
+
+Written by `make docs` from the commands' own help. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some images are
+unreadable. Data goes to stdout, progress and notices to stderr; `--json` prints results for scripts.
+"""
+
+
+def reference() -> str:
+    """The whole page, Markdown."""
+    return "\n".join([HEAD, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    context = click.Context(main, info_name="skyprobe", max_content_width=100, terminal_width=100)
+    for name in main.list_commands(context):
+        command = main.commands[name]
+        help_text = command.get_help(click.Context(command, parent=context, info_name=name, terminal_width=100))
+        yield f"## skyprobe {name}\n\n```\n{help_text}\n```\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("cli.md").write_text(reference(), encoding="utf-8")

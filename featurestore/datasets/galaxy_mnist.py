@@ -1,0 +1,130 @@
+"""GalaxyMNIST: 10,000 galaxies of four shapes, in HDF5 files of 64 or 224 px."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.datasets.base import Sample
+from featurestore.datasets.decoding import digest_of_pixels
+from featurestore.datasets.files import stamp_of
+from featurestore.datasets.labels import SPLIT_NAMES
+from featurestore.datasets.naming import identity
+from featurestore.errors import DatasetError, EmptyDatasetError, UnreadableImageError
+from featurestore.samples import SampleTable
+
+CLASSES = ("smooth_round", "smooth_cigar", "edge_on_disk", "unbarred_spiral")
+
+_FILES = ("train_dataset.hdf5", "test_dataset.hdf5")
+_SUFFIXES = (".hdf5", ".h5")
+_CHUNK_CACHE = 64 << 20
+"""Bytes of decompressed chunks that HDF5 keeps: rows that share a chunk are then decompressed once."""
+
+
+class GalaxyMNIST:
+    """Images of the HDF5 files ``train_dataset.hdf5`` and ``test_dataset.hdf5``, one of them, or any file like them.
+
+    A file holds ``images``, uint8 (n, H, W, 3), and ``labels``, integers 0 to 3 (n,). Sample ids are ``STEM/ROW``.
+    A single file belongs to the split that its name begins with, if any.
+
+    Args:
+        path: Folder of the files, or one file.
+        name: Name of the dataset; by default made from the path.
+
+    Raises:
+        EmptyDatasetError: No image, or no such file in the folder.
+        DatasetError: A file is no HDF5 file of this form.
+        LabelMismatchError: Numbers of labels and images differ, or a label is none of the four.
+    """
+
+    decoder = "array"
+
+    def __init__(self, path: str, *, name: str | None = None) -> None:
+        place = Path(path)
+        self._files = [_ImageFile(file) for file in _find(place)]
+        self._ends = list(accumulate(len(file) for file in self._files))
+        if not len(self):
+            raise EmptyDatasetError("the files hold no images", where=place, hint="Download them again.")
+        self._table = SampleTable(
+            **identity("galaxy_mnist", place, name),
+            sample_ids=tuple(f"{file.path.stem}/{row:06d}" for file in self._files for row in range(len(file))),
+            labels={"morphology": np.concatenate([file.labels for file in self._files])},
+            classes={"morphology": CLASSES},
+            splits=np.repeat([file.split for file in self._files], [len(file) for file in self._files]),
+            stamps=np.repeat([file.stamp for file in self._files], [len(file) for file in self._files]),
+        )
+
+    @property
+    def table(self) -> SampleTable:
+        """Ids, labels and splits."""
+        return self._table
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, row: int) -> Sample:
+        """One image, uint8 (H, W, 3).
+
+        Raises:
+            UnreadableImageError: The bytes of the image are damaged.
+        """
+        file = bisect_right(self._ends, row)
+        image = self._files[file].read(row - (self._ends[file - 1] if file else 0))
+        return Sample(image, digest_of_pixels(image))
+
+    @staticmethod
+    def detects(path: Path) -> bool:
+        """Whether it is an HDF5 file, or a folder with a file of GalaxyMNIST."""
+        return path.suffix.lower() in _SUFFIXES if path.is_file() else any((path / name).is_file() for name in _FILES)
+
+
+def _find(place: Path) -> list[Path]:
+    files = [place] if place.is_file() else [place / name for name in _FILES if (place / name).is_file()]
+    if not files:
+        raise EmptyDatasetError(f"no {' or '.join(_FILES)}", where=place, hint="Give their folder, or one HDF5 file.")
+    return files
+
+
+class _ImageFile:
+    """One HDF5 file, opened once and read under a lock: HDF5 serves one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.path, self._lock = path, Lock()
+        try:
+            self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+            self._images, labels = self._file["images"], self._file["labels"]
+            self.labels = np.asarray(labels).astype(np.int64)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise _no_galaxies(str(error), path) from error
+        if self._images.ndim != 4 or self._images.dtype != np.uint8 or self.labels.ndim != 1:
+            raise _no_galaxies(f"images are {self._images.dtype} {self._images.shape}", path)
+        self.stamp = np.uint64(stamp_of(path.stat()))
+        self.split = next((split for prefix, split in SPLIT_NAMES.items() if path.stem.startswith(prefix)), "")
+
+    def __len__(self) -> int:
+        return int(self._images.shape[0])
+
+    def read(self, row: int) -> NDArray[Any]:
+        try:
+            with self._lock:
+                return np.asarray(self._images[row])
+        except OSError as error:
+            raise UnreadableImageError(
+                f"the HDF5 file is damaged: {error}", where=f"{self.path}, row {row}", hint="Download the file again."
+            ) from error
+
+
+def _no_galaxies(reason: str, path: Path) -> DatasetError:
+    return DatasetError(
+        f"the file is no HDF5 file of GalaxyMNIST: {reason}",
+        where=path,
+        hint="It must hold images, uint8 (n, H, W, 3), and labels, integers (n,).",
+    )

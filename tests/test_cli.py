@@ -1,0 +1,197 @@
+"""The command line from end to end, on generated images and a tiny model with random weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cli import main
+
+BACKBONE = "timm:test_efficientnet"
+MODEL = ["-b", BACKBONE, "-p", "resize=64"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three classes of shapes that any features tell apart, in class folders, with one broken file."""
+    folder = tmp_path_factory.mktemp("data") / "galaxies"
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("bar", "disc", "ring")):
+        (folder / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 30, (64, 64), dtype=np.uint8)
+            pixels[:, number * 20 : number * 20 + 18] += np.uint8(150)
+            Image.fromarray(pixels).save(folder / name / f"{index:02d}.png")
+    (folder / "bar" / "broken.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(images, tmp_path_factory):
+    """A store with the features of `images`; the exit code says that one image is unreadable."""
+    path = tmp_path_factory.mktemp("store") / "store.zarr"
+    result = run("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--store", path)
+    assert result.exit_code == 3, result.output
+    assert "60 stored, 1 unreadable" in result.output
+    assert "broken.png: the file is empty" in result.output
+    return path
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def run_json(*words):
+    result = run(*words, "--json")
+    return json.loads(result.stdout)
+
+
+def test_a_second_extraction_embeds_nothing(images, store):
+    shown = run_json("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--store", store)
+    assert shown["costs"]["images"] == 0
+    assert list(shown["unreadable"]) == ["bar/broken.png"]
+
+
+def test_probe_prints_a_table_and_writes_it(images, store, tmp_path):
+    result = run(
+        "probe", images, *MODEL, "--store", store, "--head", "linear,knn", "--fractions", "50,100", "--seeds", "2",
+        "-o", tmp_path,
+    )  # fmt: skip
+    assert result.exit_code == 3, "unreadable images are told at every step"
+    assert "knn" in result.stdout and "100 %" in result.stdout
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert len(frame[["head", "fraction", "seed"]].drop_duplicates()) == 2 * 2 * 2
+
+
+def test_probe_without_features_prints_the_extract_command(images, store):
+    result = run("probe", images, "-b", BACKBONE, "-p", "center-224", "--store", store)
+    assert result.exit_code == 1
+    assert "skyprobe extract" in result.stderr and "center-224" in result.stderr
+
+
+def test_weights_choose_among_keys(images, store):
+    words = ["probe", images, *MODEL, "--store", store, "--fractions", "100", "--seeds", "1"]
+    assert run(*words, "--weights", "random:0").exit_code == 3
+    result = run(*words, "--weights", "random:7")
+    assert result.exit_code == 1
+    assert "skyprobe extract" in result.stderr and "--weights random:7" in result.stderr
+
+
+def test_probe_with_several_keys_lists_them(images, store, tmp_path):
+    other = tmp_path / "two.zarr"
+    for dtype in ("float16", "float32"):
+        run("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--dtype", dtype, "--store", other)
+    result = run("probe", images, *MODEL, "--store", other)
+    assert result.exit_code == 1
+    assert "2 stored features match" in result.stderr
+    assert "float16" in result.stderr and "float32" in result.stderr
+    fields = {row["field"] for row in run_json("explain", images, "--store", other)}
+    assert fields == {"dtype"}
+
+
+def test_saved_heads_predict_every_row(images, store, tmp_path):
+    run("probe", images, *MODEL, "--store", store, "--fractions", "100", "--seeds", "1", "--save")
+    (head,) = run_json("predict", images, "--store", store)
+    result = run("predict", images, "--head", head["short"], "--store", store, "-o", tmp_path / "out.parquet")
+    assert result.exit_code == 0, result.output
+    frame = pd.read_parquet(tmp_path / "out.parquet")
+    assert len(frame) == 61
+    assert frame["reason"].astype(bool).sum() == 1
+    readable = frame[~frame["sample_id"].str.contains("broken")]
+    np.testing.assert_allclose(readable.filter(like="p_").sum(axis=1), 1, atol=1e-5)
+    right = readable["predicted"] == readable["sample_id"].str.split("/").str[0]
+    assert right.mean() > 0.9, "three plainly different classes"
+
+
+def test_store_verbs(images, store, tmp_path):
+    (row,) = run_json("ls", "--store", store)
+    assert (row["done"], row["unreadable"], row["missing"]) == (60, 1, 0)
+    (details,) = run_json("info", images, "--store", store)
+    assert details["key_fields"]["weights_hash"] and details["provenance"]["versions"]["torch"]
+    checked = run_json("verify", "--store", store, "--audit", 4, "--data", images)
+    assert checked["problems"] == [] and [audit["wrong"] for audit in checked["audits"]] == [[]]
+    assert run("export", images, tmp_path / "features.npz", "--store", store).exit_code == 0
+    assert np.load(tmp_path / "features.npz", allow_pickle=True)["values"].shape[0] == 60
+
+
+def test_rm_asks_and_removes(images, tmp_path):
+    path = tmp_path / "store.zarr"
+    run("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--store", path)
+    assert CliRunner().invoke(main, ["rm", str(images), "--store", str(path)], input="n\n").exit_code == 1
+    assert len(run_json("ls", "--store", path)) == 1
+    assert run("rm", images, "--store", path, "--yes").exit_code == 0
+    assert run_json("ls", "--store", path) == []
+
+
+def test_dry_run_states_the_work_and_writes_nothing(images, tmp_path):
+    path = tmp_path / "none.zarr"
+    shown = run_json(
+        "extract", images, *MODEL, "-p", "full-224", "--weights", "random:0", "--engine", "torch", "--store", path,
+        "--dry-run",
+    )  # fmt: skip
+    assert (shown["images"], shown["forwards"]) == (61, 122)
+    assert shown["bytes"] == 122 * 256 * 2
+    assert shown["seconds"] > 0
+    assert not path.exists()
+
+
+def test_a_study_file_runs_and_is_idempotent(images, tmp_path):
+    study = tmp_path / "study.toml"
+    study.write_text(
+        f'datasets = ["{images}"]\nbackbones = ["{BACKBONE}"]\nvariants = ["resize=64"]\n'
+        '[extract]\nweights = "random:0"\nengine = "torch"\n'
+        '[probe]\nheads = ["linear"]\nfractions = [100]\nseeds = 1\n[figures]\nprojection = false\n'
+    )
+    words = ["run", study, "--store", tmp_path / "store.zarr", "-o", tmp_path / "out"]
+    first = run(*words)
+    assert first.exit_code == 3, first.output
+    page = (tmp_path / "out" / "report.html").read_bytes()
+    assert b"broken.png" in page
+    tables = (tmp_path / "out" / "results.csv").read_bytes()
+    shown = run_json(*words)
+    assert shown["extractions"][0]["costs"]["images"] == 0
+    assert (tmp_path / "out" / "results.csv").read_bytes() == tables
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["extract", "DATA", "-b", "dinov2", "-p", "full-224"], 2, "Did you mean"),
+        (["extract", "DATA", "-b", BACKBONE, "-p", "ful-224"], 2, "full-224"),
+        (["extract", "/nowhere/at/all", "-b", BACKBONE], 1, "/nowhere/at/all"),
+        (["extract", "DATA"], 2, "Missing option"),
+        (["probe", "DATA", *MODEL, "--fractions", "ten"], 2, "no whole percents"),
+        (["probe", "DATA", *MODEL, "--head", "lineal"], 2, "linear"),
+        (["probe", "DATA", *MODEL, "--protocol", "papre"], 2, "paper"),
+        (["run", "/nowhere.toml"], 2, "cannot read the study"),
+        (["verify", "--audit", "3"], 2, "--data"),
+    ],
+)
+def test_refusals_say_why_and_exit_by_kind(images, store, words, code, message):
+    given = [str(images) if word == "DATA" else word for word in words]
+    result = run(*given, "--store", store)
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+
+
+def test_lists():
+    assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
+    assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
+    assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
+
+
+def test_help_of_every_verb_loads_no_torch():
+    code = (
+        "import sys, cli\nfrom click.testing import CliRunner\n"
+        "for name in cli.main.commands: assert CliRunner().invoke(cli.main, [name, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'timm', 'numpy', 'pandas', 'zarr', 'sklearn'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
