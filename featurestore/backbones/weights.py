@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,30 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: object)
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
-        raise mismatch(str(error).strip().splitlines()[-1].strip(), where) from error
+        raise mismatch(error, where) from error
 
 
-def mismatch(what: str, where: object) -> WeightsMismatchError:
-    """The error for weights of another architecture."""
+def model_file(path: Path) -> Path:
+    """The weights file itself, or the one inside a folder as the hub lays it out.
+
+    Raises:
+        WeightsUnavailableError: A folder without such a file.
+    """
+    if path.is_file():
+        return path
+    for name in HUB_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise WeightsUnavailableError(
+        "the folder holds no weights", where=path, hint=f"It should hold {' or '.join(HUB_FILES)}; or name the file."
+    )
+
+
+def mismatch(what: object, where: object) -> WeightsMismatchError:
+    """The error for weights of another architecture; of a library's long message, the last line counts."""
+    last = str(what).strip().splitlines()[-1].strip()
     return WeightsMismatchError(
-        f"the weights do not fit the architecture: {what}", where=where, hint="Choose the weights of this very model."
+        f"the weights do not fit the architecture: {last}", where=where, hint="Choose the weights of this very model."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.datasets.files import check_match, is_fits, some_of, stamps_of
 from featurestore.datasets.labels import encode_labels, normalise_split
@@ -104,13 +105,13 @@ class Catalogue:
         """
         paths = self._match(self._file_column(file), found)
         schemes = {name: encode_labels(self.column(name)) for name in labels or self.label_columns()}
-        split, group = self.find("split"), self.find("group")
+        split, ids = self.find("split"), self._sample_ids() or paths
         return {
-            "sample_ids": self._sample_ids() or paths,
+            "sample_ids": ids,
             "labels": {name: codes for name, (codes, _) in schemes.items()},
             "classes": {name: classes for name, (_, classes) in schemes.items()},
             "splits": np.array([normalise_split(s) for s in self.column(split)] if split else [""] * len(paths)),
-            "groups": np.array([g or "" for g in self.column(group)]) if group else None,
+            "groups": self._groups(ids),
             "stamps": stamps_of(paths, found),
         }, paths
 
@@ -123,6 +124,13 @@ class Catalogue:
                 hint=f"Call it one of {', '.join(_FILE_COLUMNS)}.",
             )
         return column
+
+    def _groups(self, ids: Sequence[str]) -> NDArray[np.str_] | None:
+        """Groups; a row without one is a group of its own."""
+        column = self.find("group")
+        if column is None:
+            return None
+        return np.array([group or own for group, own in zip(self.column(column), ids, strict=True)])
 
     def _sample_ids(self) -> tuple[str, ...]:
         column = self.find("id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from typing import Any, BinaryIO
 
@@ -13,6 +14,8 @@ from featurestore.errors import UnreadableImageError
 
 MAX_VALUES = 178_956_970
 """Largest number of values in one image; the limit that Pillow sets for its pixels."""
+
+_GZIP = b"\x1f\x8b"
 
 
 def decode_fits(file: BinaryIO, where: str, extension: str | int | None = None) -> NDArray[np.float32]:
@@ -51,11 +54,12 @@ def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np
     """Values as the file has them, in its own order of rows and axes."""
     from astropy.io import fits
 
-    if not file.read(1):
-        raise _unreadable("the file is empty", where)
+    start = file.read(2)
     file.seek(0)
+    if not start:
+        raise _unreadable("the file is empty", where)
     with ignored_warnings():
-        hdus = fits.open(file, mode="readonly", memmap=False)
+        hdus = fits.open(gzip.open(file) if start == _GZIP else file, mode="readonly", memmap=False)
     with hdus:
         with ignored_warnings():
             hdu = _first_image(hdus, where) if extension is None else _named(hdus, extension, where)

@@ -138,14 +138,22 @@ def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
 def _fields(splits: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     features = next(iter(splits.values())).features
     schemes = {name: _scheme(name, splits) for name in labels or _label_columns(features)}
-    rows = [f"{split}/{row:06d}".lstrip("/") for split, part in splits.items() for row in range(len(part))]
+    ids = [f"{split}/{row:06d}".lstrip("/") for split, part in splits.items() for row in range(len(part))]
+    if "id" in features:
+        ids = [str(value) for value in _values("id", splits)]
     return {
-        "sample_ids": tuple(map(str, _values("id", splits))) if "id" in features else tuple(rows),
+        "sample_ids": tuple(ids),
         "labels": {name: codes for name, (codes, _) in schemes.items()},
         "classes": {name: classes for name, (_, classes) in schemes.items()},
         "splits": np.repeat([normalise_split(split) for split in splits], [len(part) for part in splits.values()]),
-        "groups": np.array(_values("group", splits), dtype=np.str_) if "group" in features else None,
+        "groups": _groups(splits, ids) if "group" in features else None,
     }
+
+
+def _groups(splits: Mapping[str, Any], ids: Sequence[str]) -> NDArray[np.str_]:
+    """Groups; a row without one is a group of its own."""
+    pairs = zip(_values("group", splits), ids, strict=True)
+    return np.array([own if group is None else str(group) for group, own in pairs])
 
 
 def _stamps(part: Any, column: str) -> NDArray[np.uint64]:

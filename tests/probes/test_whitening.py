@@ -43,14 +43,22 @@ def test_zca_is_the_rotation_nearest_to_the_standardised_features():
 
 
 @pytest.mark.parametrize("kind", ["pca", "zca"])
-def test_the_default_is_the_metric_of_ledoit_and_wolf(kind):
-    X = make_rows(60, 9)
+@pytest.mark.parametrize("shape", [(60, 9), (2000, 2), (14, 12)], ids=str)
+def test_the_default_is_the_metric_of_ledoit_and_wolf(shape, kind):
+    X = make_rows(*shape)
     whitening = Whitening(kind).fit(X)
     Z = whitening.transform(X)
     S = StandardScaler().fit_transform(X)
     oracle = LedoitWolf(assume_centered=True).fit(S)
     assert whitening.shrinkage_ == pytest.approx(oracle.shrinkage_)
     np.testing.assert_allclose(Z @ Z.T, S @ oracle.precision_ @ S.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 20, 49])
+def test_the_shrinkage_of_fewer_rows_than_columns_is_that_of_ledoit_and_wolf(n):
+    X = make_rows(n, 50)
+    oracle = LedoitWolf(assume_centered=True).fit(StandardScaler().fit_transform(X))
+    assert Whitening().fit(X).shrinkage_ == pytest.approx(oracle.shrinkage_)
 
 
 @pytest.mark.parametrize("kind", ["pca", "zca"])

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurestore.datasets.folder_layout import read_layout
+from featurestore.errors import DatasetError, LabelMismatchError
+
+
+def layout(*paths: str) -> dict[str, Any]:
+    return read_layout(paths, Path("/sky"))
+
+
+def test_a_flat_folder_is_unlabelled() -> None:
+    fields = layout("a.png", "b.png")
+    assert fields["labels"] == fields["classes"] == {}
+    assert fields["splits"].tolist() == ["", ""]
+
+
+def test_folders_are_classes() -> None:
+    fields = layout("disk/a.png", "round/deep/b.png", "disk/c.png")
+    assert fields["classes"] == {"class": ("disk", "round")}
+    assert fields["labels"]["class"].tolist() == [0, 1, 0]
+    assert fields["splits"].tolist() == ["", "", ""]
+
+
+def test_one_class_is_a_dataset() -> None:
+    assert layout("disk/a.png")["classes"] == {"class": ("disk",)}
+
+
+def test_splits_hold_classes() -> None:
+    fields = layout("test/disk/a.png", "train/round/b.png", "val/disk/c.png", "Validation/round/d.png")
+    assert fields["splits"].tolist() == ["test", "train", "valid", "valid"]
+    assert fields["labels"]["class"].tolist() == [0, 1, 0, 1]
+
+
+def test_a_split_may_be_unlabelled() -> None:
+    fields = layout("test/a.png", "train/disk/b.png")
+    assert fields["labels"]["class"].tolist() == [-1, 0]
+
+
+def test_splits_alone_are_unlabelled() -> None:
+    fields = layout("test/a.png", "train/b.png")
+    assert fields["labels"] == {}
+    assert fields["splits"].tolist() == ["test", "train"]
+
+
+def test_images_beside_class_folders_are_refused() -> None:
+    with pytest.raises(LabelMismatchError, match=r"1 images lie beside class folders: a\.png \[/sky\]"):
+        layout("a.png", "disk/b.png")
+
+
+def test_images_beside_class_folders_of_a_split_are_refused() -> None:
+    with pytest.raises(LabelMismatchError, match=r"a\.png \[/sky/train\]"):
+        layout("test/disk/c.png", "train/a.png", "train/disk/b.png")
+
+
+def test_splits_beside_other_folders_are_refused() -> None:
+    with pytest.raises(DatasetError, match=r"like splits \(train\) lie beside others \(all\)"):
+        layout("all/disk/a.png", "train/disk/b.png")
+
+
+def test_images_beside_splits_belong_to_none() -> None:
+    fields = layout("a.png", "train/b.png")
+    assert fields["splits"].tolist() == ["", "train"]
