@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.row import Row, compare
 from featurestore.feature_arrays import Block, FeatureArrays
 from featurestore.key import FeatureKey
-from featurestore.key_arrays import DONE
+from featurestore.layout.key_arrays import DONE
 from featurestore.samples import SampleTable
 from featurestore.store import FeatureStore, open_store
 

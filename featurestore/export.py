@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import MissingDependencyError, StoreWriteError, UsageError
 from featurestore.featureset import FeatureSet
-from featurestore.names import escape
+from featurestore.layout.names import escape
 from featurestore.samples import SampleTable
 
 FORMATS = {".parquet": "parquet", ".npz": "npz", ".h5ad": "anndata"}

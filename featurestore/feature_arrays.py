@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.block_commit import Block, BlockCommit
 from featurestore.commands import extract_command
 from featurestore.errors import CorruptStoreError, MissingFeaturesError
 from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
-from featurestore.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays
-from featurestore.storage import REPAIR, Storage
-from featurestore.table_arrays import StoredTable
-from featurestore.text import decode_text
+from featurestore.layout.block_commit import Block, BlockCommit
+from featurestore.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays
+from featurestore.layout.storage import REPAIR, Storage
+from featurestore.layout.table_arrays import StoredTable
+from featurestore.layout.text import decode_text
 
 __all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureArrays"]
 

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.derived import Derived, list_derived, read_derived, write_derived
 from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, StoreFormatError, UsageError
 from featurestore.feature_arrays import FeatureArrays
 from featurestore.featureset import FeatureSet
 from featurestore.key import DTYPES, FORMAT_VERSION, FeatureKey
-from featurestore.key_arrays import KeyArrays
-from featurestore.names import escape, unescape
+from featurestore.layout.derived import Derived, list_derived, read_derived, write_derived
+from featurestore.layout.key_arrays import KeyArrays
+from featurestore.layout.names import escape, unescape
+from featurestore.layout.storage import Storage
+from featurestore.layout.table_arrays import StoredTable, read_table, write_table
 from featurestore.samples import SampleTable
 from featurestore.selection import Request, choose
-from featurestore.storage import Storage
-from featurestore.table_arrays import StoredTable, read_table, write_table
 
 FORMAT = "skyprobe"
 DATASETS, FEATURES, DERIVED = "datasets", "features", "derived"

@@ -21,6 +21,7 @@ from featurestore.errors import UnreadableImageError
 from featurestore.pooling import POOLINGS, pool
 
 if TYPE_CHECKING:
+    import pytest
     from torch import Tensor
 
     from featurestore.backbones.base import Backbone
@@ -63,16 +64,26 @@ class DatasetConformance:
 
     def test_read_returns_an_image_and_a_digest(self, dataset: ImageDataset) -> None:
         """Images are (H, W) or (H, W, C) of a documented dtype; a row that cannot be read says why."""
+        readable = 0
         for row in range(len(dataset)):
             sample = _try_read(dataset, row)
             if sample is None:
                 continue
+            readable += 1
             where = f"row {row}: {sample.image.shape} {sample.image.dtype}"
             assert sample.image.dtype.name in _DTYPES, where
             assert sample.image.dtype.isnative, where
             assert sample.image.ndim in (2, 3), where
             assert min(sample.image.shape) > 0, where
             assert len(sample.digest) == 16, f"row {row}: a digest of {len(sample.digest)} bytes"
+        assert readable, "not one image can be read"
+
+    def test_opening_reads_no_image(self, dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The table is made before any image is read."""
+        rows: list[int] = []
+        monkeypatch.setattr(type(dataset), "read", lambda _, row: rows.append(row))
+        assert len(self.reopen(dataset).table) == len(dataset), "another number of samples"
+        assert not rows, f"opening read the rows {rows[:5]}"
 
     def test_reading_twice_gives_the_same(self, dataset: ImageDataset) -> None:
         """Pixels and digests do not depend on when they are read."""

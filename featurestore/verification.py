@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.derived import read_derived
 from featurestore.errors import CorruptStoreError, StoreError
 from featurestore.feature_arrays import FeatureArrays
-from featurestore.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
-from featurestore.storage import PARTIAL
+from featurestore.layout.derived import read_derived
+from featurestore.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
+from featurestore.layout.storage import PARTIAL
+from featurestore.layout.table_arrays import StoredTable, read_table
 from featurestore.store import DATASETS, DERIVED, FEATURES, FeatureStore
-from featurestore.table_arrays import StoredTable, read_table
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class LinearProbe(Probe):
         strengths = sorted(self.strengths)
         n_folds = min(self.cv, int(np.bincount(columns).min()))
         if len(strengths) == 1 or n_folds < 2:
-            return self.default_strength, 0
+            return (strengths[0] if len(strengths) == 1 else self.default_strength), 0
         seed = int(np.random.default_rng(self.random_state).integers(2**31))
         folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(X, columns)
         scores = [self._score_fold(X, columns, train, valid) for train, valid in folds]

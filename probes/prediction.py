@@ -21,7 +21,7 @@ from probes.splits import Rows, order_rows, split_rows
 from probes.sweep import FitOptions, Task, fit_head, plan, predict_rows, task_digests
 
 if TYPE_CHECKING:
-    from featurestore.derived import Derived
+    from featurestore.layout.derived import Derived
     from featurestore.store import FeatureStore
 
 KIND = "heads"

@@ -30,7 +30,8 @@ class Terminal:
 
         def show(done: int, total: int) -> None:
             if not bars:
-                bars.append(tqdm(total=total, desc=label, file=sys.stderr, dynamic_ncols=True))
+                seconds = 0.2 if sys.stderr.isatty() else 10  # a log file wants few lines
+                bars.append(tqdm(total=total, desc=label, file=sys.stderr, dynamic_ncols=True, mininterval=seconds))
             bars[0].update(done - bars[0].n)
             if done >= total:
                 bars[0].close()

@@ -88,7 +88,8 @@ def _trunk(model: nn.Module, name: str) -> nn.Module:
         raise BackboneError(
             "the network does not end in an average pooling", where=f"torchvision:{name}", hint="Use its twin in timm."
         )
-    return create_feature_extractor(model, {ends[0]: "map"})
+    trunk: nn.Module = create_feature_extractor(model, {ends[0]: "map"})
+    return trunk
 
 
 def _weights(model_id: str) -> torchvision.models.WeightsEnum:

@@ -112,6 +112,11 @@ def _is_image(path: PurePosixPath) -> bool:
 
 def _table(members: list[ZipInfo], own: Mapping[str, Any]) -> SampleTable:
     parts = [PurePosixPath(member.filename).parts[1:] for member in members]
+    strange = {part[1] for part in parts}.difference(CLASSES)
+    if strange:
+        raise DatasetError(
+            f"unknown class {min(strange)!r} in the archive", where=own["source"], hint=f"Known: {', '.join(CLASSES)}."
+        )
     return SampleTable(
         **own,
         sample_ids=tuple("/".join(part) for part in parts),

@@ -47,12 +47,9 @@ class HuggingFace:
     ) -> None:
         place = Path(path)
         splits = _load(place)
-        first = next(iter(splits.values()))
-        self._column = _image_column(first.features, image, place)
+        self._column = _image_column(next(iter(splits.values())).features, image, place)
         self._parts = [_undecoded(part, self._column) for part in splits.values()]
         self._ends = list(accumulate(len(part) for part in self._parts))
-        if not len(self):
-            raise EmptyDatasetError("the dataset has no rows", where=place, hint="Save it again.")
         self._table = SampleTable(
             **identity("hf", place, name),
             **_fields(splits, [labels] if isinstance(labels, str) else labels),
@@ -95,7 +92,10 @@ def _load(place: Path) -> Mapping[str, Any]:
         raise DatasetError(
             f"not a dataset that save_to_disk wrote: {error}", where=place, hint="Give the folder that it wrote."
         ) from error
-    return loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    if not any(len(part) for part in splits.values()):
+        raise EmptyDatasetError("the dataset has no rows", where=place, hint="Save one with images.")
+    return splits
 
 
 def _image_column(features: Mapping[str, Any], given: str | None, place: Path) -> str:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from featurestore.featureset import FeatureSet
-from featurestore.names import escape
+from featurestore.layout.names import escape
 from probes.plots import confusion, confusion_counts, f1_by_fraction, per_class_f1, save_figure, umap_panels
 from probes.projection import Projection
 from probes.report.html import Facts, Plate, Table, write_report

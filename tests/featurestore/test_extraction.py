@@ -1,4 +1,4 @@
-"""Extraction with a small fake backbone: the plan, resumption, changes, failures. Real models are tested in backbones/."""
+"""Extraction with a small fake backbone: the plan, resumption, changes, failures."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def loads(monkeypatch):
     def load(wanted, options):
         wanted = list(wanted)
         loaded.extend(one.spec.name for one in wanted)
-        backbone = Backbone(find_spec(BACKBONE), tokens=None, weights_hash="0" * 64, weights_source=str(options.weights))
+        spec = find_spec(BACKBONE)
+        backbone = Backbone(spec, tokens=None, weights_hash="0" * 64, weights_source=str(options.weights))
         return {one: Model(backbone, MeanForward()) for one in wanted}
 
     monkeypatch.setattr(extraction, "load_models", load)

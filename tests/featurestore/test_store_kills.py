@@ -154,7 +154,7 @@ def test_a_kill_while_features_are_removed(prepared, monkeypatch) -> None:
 _CHILD = """
 import os, sys, signal, hashlib
 import numpy as np, zarr.storage
-from featurestore.block_commit import Block
+from featurestore.layout.block_commit import Block
 from featurestore.store import open_store
 
 path, number = sys.argv[1], int(sys.argv[2])

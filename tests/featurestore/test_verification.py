@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.blocked_array import BlockedArray
 from featurestore.feature_arrays import Counts
-from featurestore.key_arrays import COLUMNS
+from featurestore.layout.blocked_array import BlockedArray
+from featurestore.layout.key_arrays import COLUMNS
 from featurestore.store import open_store
 from featurestore.verification import verify
 

@@ -35,7 +35,12 @@ def test_text_stays_text(csv: WriteCsv) -> None:
 
 def test_parquet_values_become_text(tmp_path: Path) -> None:
     path = tmp_path / "sky.parquet"
-    columns = {"whole": [1.0, math.nan, 3.0], "part": [0.5, None, 2.0], "int": [1, None, 12], "bytes": [b"x", b"", None]}
+    columns = {
+        "whole": [1.0, math.nan, 3.0],
+        "part": [0.5, None, 2.0],
+        "int": [1, None, 12],
+        "bytes": [b"x", b"", None],
+    }
     parquet.write_table(pa.table(columns), path)
     catalogue = Catalogue(path)
     assert catalogue.names == list(columns)
@@ -98,7 +103,10 @@ def test_fields_of_every_column(csv: WriteCsv) -> None:
     assert paths == ("images/b.png", "a.png")
     assert fields["sample_ids"] == ("B", "A")
     assert fields["classes"] == {"label": ("disk", "round"), "label_bar": ("1",)}
-    assert {name: labels.tolist() for name, labels in fields["labels"].items()} == {"label": [1, 0], "label_bar": [0, -1]}
+    assert {name: labels.tolist() for name, labels in fields["labels"].items()} == {
+        "label": [1, 0],
+        "label_bar": [0, -1],
+    }
     assert fields["splits"].tolist() == ["valid", "train"]
     assert fields["groups"].tolist() == ["g1", "A"]  # a group of its own
     assert fields["stamps"].tolist() == [2, 1]
@@ -128,7 +136,9 @@ def test_images_without_a_row_are_refused(csv: WriteCsv) -> None:
 
 
 def test_no_column_with_files(csv: WriteCsv) -> None:
-    with pytest.raises(DatasetError, match=r"no column names the image files; there are objid, ra .*Call it one of file"):
+    with pytest.raises(
+        DatasetError, match=r"no column names the image files; there are objid, ra .*Call it one of file"
+    ):
         csv("objid,ra\n1,2\n").fields(FOUND, None, ())
 
 

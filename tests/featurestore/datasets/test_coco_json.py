@@ -73,7 +73,7 @@ def test_train_comes_first(tmp_path: Path, write_json: WriteJson) -> None:
     [
         ([], "no images, annotations, categories"),
         ({"images": [], "annotations": []}, "no categories"),
-        (content(images=[{"id": 1}]), "file_name"),
+        (content(images=[{"id": 1}], annotations=[]), "file_name"),
         (content(categories=[{"id": 1}]), "name"),
         (content(annotations=[{"id": 1, "image_id": 7, "category_id": 1}]), "bbox"),
         (content(annotations=[{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3]}]), "not enough values"),

@@ -64,7 +64,13 @@ def test_a_float64_beyond_float32_becomes_infinite() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((1, 1, 3, 4), (3, 4)), ((5, 3, 4), (3, 4, 5)), ((1, 5, 3, 4), (3, 4, 5)), ((1, 1), (1, 1)), ((2, 1, 1), (1, 1, 2))],
+    [
+        ((1, 1, 3, 4), (3, 4)),
+        ((5, 3, 4), (3, 4, 5)),
+        ((1, 5, 3, 4), (3, 4, 5)),
+        ((1, 1), (1, 1)),
+        ((2, 1, 1), (1, 1, 2)),
+    ],
 )
 def test_degenerate_axes_go_and_planes_become_channels(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
@@ -92,7 +98,9 @@ def test_an_extension_by_name_or_number(extension: str | int) -> None:
     np.testing.assert_array_equal(decode_fits(file, "x", extension), -IMAGE[::-1])
 
 
-@pytest.mark.parametrize(("extension", "reason"), [("FLAT", "no extension 'FLAT'"), (7, "no extension 7"), (0, "no image")])
+@pytest.mark.parametrize(
+    ("extension", "reason"), [("FLAT", "no extension 'FLAT'"), (7, "no extension 7"), (0, "no image")]
+)
 def test_an_extension_without_an_image_says_so(extension: str | int, reason: str) -> None:
     file = file_of(fits.PrimaryHDU(), fits.ImageHDU(IMAGE))
     with pytest.raises(UnreadableImageError, match=reason):

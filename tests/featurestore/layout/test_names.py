@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.errors import UsageError
-from featurestore.names import escape, unescape
+from featurestore.layout.names import escape, unescape
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 

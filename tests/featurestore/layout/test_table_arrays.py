@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import CorruptStoreError
+from featurestore.layout.storage import Storage
+from featurestore.layout.table_arrays import StoredTable, arrays_digest, read_table, write_table
 from featurestore.samples import UNLABELLED, SampleTable
-from featurestore.storage import Storage
-from featurestore.table_arrays import StoredTable, arrays_digest, read_table, write_table
 
 
 def assert_same(one: object, two: object) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featurestore.block_commit import Block
-from featurestore.blocked_array import BlockedArray
 from featurestore.errors import BackboneError, StorageOverflowError, StoreError
-from featurestore.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
+from featurestore.layout.block_commit import Block
+from featurestore.layout.blocked_array import BlockedArray
+from featurestore.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError
-from featurestore.storage import REPAIR, Storage
+from featurestore.layout.storage import REPAIR, Storage
 
 _CRC_BYTES = 4
 _READ_AHEAD = 16

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError, StorageOverflowError, StoreError
-from featurestore.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays
-from featurestore.table_arrays import StoredTable
-from featurestore.text import encode_text
+from featurestore.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays
+from featurestore.layout.table_arrays import StoredTable
+from featurestore.layout.text import encode_text
 
 Rows = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import pytest
 import zarr.storage
 
 from featurestore.errors import CorruptStoreError, MissingDependencyError, StoreWriteError
-from featurestore.storage import Storage
+from featurestore.layout.storage import Storage
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError
 from featurestore.key import canonical_json
-from featurestore.names import escape
+from featurestore.layout.names import escape
+from featurestore.layout.storage import Storage
+from featurestore.layout.text import decode_text, encode_text
 from featurestore.samples import UNLABELLED, Boxes, SampleTable
-from featurestore.storage import Storage
-from featurestore.text import decode_text, encode_text
 
 Arrays = Mapping[str, NDArray[Any]]
 

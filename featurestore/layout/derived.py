@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError, UsageError
-from featurestore.names import escape, unescape
-from featurestore.storage import Storage
-from featurestore.table_arrays import arrays_digest
+from featurestore.layout.names import escape, unescape
+from featurestore.layout.storage import Storage
+from featurestore.layout.table_arrays import arrays_digest
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.blocked_array import BlockedArray
 from featurestore.errors import CorruptStoreError
-from featurestore.storage import Storage
+from featurestore.layout.blocked_array import BlockedArray
+from featurestore.layout.storage import Storage
 
 
 @pytest.fixture

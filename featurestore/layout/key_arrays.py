@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from featurestore.blocked_array import BlockedArray
-from featurestore.storage import Storage
+from featurestore.layout.blocked_array import BlockedArray
+from featurestore.layout.storage import Storage
 
 MISSING, DONE, UNREADABLE = 0, 1, 2
 """State of a row in one pooling."""

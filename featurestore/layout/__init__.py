@@ -1,0 +1,1 @@
+"""How a store is laid out in Zarr: names, arrays, blocks and their commits. Users go through `featurestore.store`."""

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from featurestore.datasets.hugging_face import HuggingFace
+from featurestore.errors import (
+    DatasetError,
+    EmptyDatasetError,
+    LabelMismatchError,
+    UnknownNameError,
+    UnreadableImageError,
+)
+from featurestore.testing import DatasetConformance
+
+datasets = pytest.importorskip("datasets")
+Encode = Callable[..., bytes]
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def no_progress_bars() -> None:
+    datasets.disable_progress_bars()
+
+
+@pytest.fixture
+def make(encode: Encode, expected_pixels: Callable[..., np.ndarray]) -> Make:
+    """A dataset of numbered images with these columns."""
+
+    def build(n: int, names: list[str] | None = None, **columns: list[Any]) -> Any:
+        features = {"image": datasets.Image()}
+        for name, values in columns.items():
+            kind = "int64" if isinstance(values[0], int) else "string"
+            features[name] = datasets.ClassLabel(names=names) if names and name == "label" else datasets.Value(kind)
+        images = [{"bytes": encode(expected_pixels(number)), "path": None} for number in range(n)]
+        return datasets.Dataset.from_dict({"image": images, **columns}, features=datasets.Features(features))
+
+    return build
+
+
+def save(dataset: Any, place: Path) -> str:
+    dataset.save_to_disk(str(place))
+    return str(place)
+
+
+class TestConformance(DatasetConformance):
+    @pytest.fixture
+    def dataset(self, make: Make, tmp_path: Path) -> HuggingFace:
+        train = make(3, names=["disk", "round"], label=[0, 1, -1])
+        return HuggingFace(
+            save(datasets.DatasetDict(train=train, test=make(2, names=["disk", "round"], label=[1, 0])), tmp_path / "x")
+        )
+
+
+def test_keys_are_splits_and_class_labels_are_schemes(make: Make, tmp_path: Path) -> None:
+    train, test = (make(n, names=["round", "disk"], label=[0, 1, -1][:n], bar=["y", "n", "y"][:n]) for n in (3, 2))
+    table = HuggingFace(save(datasets.DatasetDict(train=train, validation=test), tmp_path / "x")).table
+    assert table.sample_ids == (
+        "train/000000",
+        "train/000001",
+        "train/000002",
+        "validation/000000",
+        "validation/000001",
+    )
+    assert table.splits.tolist() == ["train"] * 3 + ["valid"] * 2
+    assert table.classes == {"label": ("round", "disk")}
+    assert table.labels["label"].tolist() == [0, 1, -1, 0, 1]
+
+
+def test_one_dataset_with_text_labels(make: Make, tmp_path: Path, expected_pixels: Callable[..., np.ndarray]) -> None:
+    dataset = HuggingFace(
+        save(make(3, label=["b", "a", None], id=["x", "y", "z"], group=["g", None, "g"]), tmp_path / "x")
+    )
+    assert dataset.table.sample_ids == ("x", "y", "z")
+    assert dataset.table.splits.tolist() == ["", "", ""]
+    assert dataset.table.labels["label"].tolist() == [1, 0, -1]
+    assert dataset.table.groups is not None
+    assert dataset.table.groups.tolist() == ["g", "y", "g"]
+    for row in range(3):
+        np.testing.assert_array_equal(dataset.read(row).image, expected_pixels(row))
+
+
+def test_label_columns_may_be_chosen(make: Make, tmp_path: Path) -> None:
+    place = save(make(2, label=["b", "a"], bar=[7, 3]), tmp_path / "x")
+    assert HuggingFace(place, labels=["bar", "label"]).table.classes == {"bar": ("3", "7"), "label": ("a", "b")}
+    with pytest.raises(UnknownNameError, match=r"unknown column 'bor'.*Did you mean.*bar"):
+        HuggingFace(place, labels="bor")
+
+
+def test_bytes_that_are_no_image_and_none_at_all(tmp_path: Path) -> None:
+    images = [{"bytes": b"not found", "path": None}, None, {"bytes": b"", "path": None}]
+    features = datasets.Features({"image": datasets.Image()})
+    dataset = HuggingFace(save(datasets.Dataset.from_dict({"image": images}, features=features), tmp_path / "x"))
+    for row, reason in enumerate(["no image that Pillow knows", "the row has no image", "the file is empty"]):
+        with pytest.raises(UnreadableImageError, match=rf"{reason} \[.*, 00000{row}\]"):
+            dataset.read(row)
+
+
+def test_saving_anew_changes_the_stamps(make: Make, tmp_path: Path) -> None:
+    before = HuggingFace(save(make(2), tmp_path / "x")).table
+    after = HuggingFace(save(make(3), tmp_path / "x")).table
+    assert (before.stamps != after.stamps[:2]).all()
+
+
+def test_images_that_are_only_pointed_to(
+    write_images: Callable[..., Path], expected_pixels: Callable[..., np.ndarray]
+) -> None:
+    from pyarrow import ipc
+
+    root = write_images("a.png", "b.png")
+    features = datasets.Features({"image": datasets.Image()})
+    pointing = datasets.Dataset.from_dict(
+        {"image": [{"bytes": None, "path": str(root / name)} for name in ("a.png", "b.png")]}, features=features
+    )
+    place = Path(save(pointing, root / "saved"))
+    with ipc.new_stream(str(next(place.glob("*.arrow"))), pointing.data.schema) as stream:
+        stream.write_table(pointing.data.table)  # save_to_disk embeds the files; older versions did not
+    dataset = HuggingFace(str(place))
+    np.testing.assert_array_equal(dataset.read(1).image, expected_pixels(1))
+    (root / "b.png").write_bytes(b"shorter")
+    assert (dataset.table.stamps == HuggingFace(str(place)).table.stamps).tolist() == [True, False]
+    (root / "b.png").unlink()
+    with pytest.raises(UnreadableImageError, match="cannot be read: No such file"):
+        dataset.read(1)
+
+
+def test_splits_that_name_classes_differently(make: Make, tmp_path: Path) -> None:
+    parts = datasets.DatasetDict(train=make(1, names=["a", "b"], label=[0]), test=make(1, names=["b", "a"], label=[0]))
+    with pytest.raises(LabelMismatchError, match="the splits name the classes of 'label' differently"):
+        HuggingFace(save(parts, tmp_path / "x"))
+
+
+def test_an_unknown_split(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"unknown splits \['extra'\]"):
+        HuggingFace(save(datasets.DatasetDict(extra=make(1)), tmp_path / "x"))
+
+
+def test_no_image_column(tmp_path: Path) -> None:
+    place = save(datasets.Dataset.from_dict({"pixels": [[1, 2]]}), tmp_path / "x")
+    with pytest.raises(DatasetError, match="0 columns of type Image among pixels.*Cast the column"):
+        HuggingFace(place)
+
+
+def test_several_image_columns(encode: Encode, tmp_path: Path) -> None:
+    images = [{"bytes": encode(np.full((1, 1), value, dtype=np.uint8)), "path": None} for value in (3, 4)]
+    features = datasets.Features({"g": datasets.Image(), "r": datasets.Image()})
+    place = save(datasets.Dataset.from_dict({"g": images[:1], "r": images[1:]}, features=features), tmp_path / "x")
+    with pytest.raises(DatasetError, match="2 columns of type Image among g, r.*Name the one"):
+        HuggingFace(place)
+    assert HuggingFace(place, image="r").read(0).image.tolist() == [[4]]
+    with pytest.raises(UnknownNameError, match="unknown image column 'b'"):
+        HuggingFace(place, image="b")
+
+
+def test_no_rows(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(EmptyDatasetError, match="the dataset has no rows"):
+        HuggingFace(save(make(1).select([]), tmp_path / "x"))
+
+
+def test_what_is_no_saved_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not a dataset that save_to_disk wrote"):
+        HuggingFace(str(tmp_path))

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from featurestore.datasets import open_dataset
+from featurestore.datasets.base import ImageDataset
+from featurestore.datasets.opening import DETECTION_ORDER, READERS, source_of
+from featurestore.errors import DatasetError, UnknownNameError, UsageError
+
+WriteImages = Callable[..., Path]
+ANNOTATIONS = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}
+
+
+@pytest.fixture(params=DETECTION_ORDER)
+def placed(
+    request: pytest.FixtureRequest, write_images: WriteImages, write_json: Callable[[Path, Any], None]
+) -> tuple[str, Path]:
+    """A kind, and a folder that is one of that kind."""
+    root = write_images("class/a.fits" if request.param == "fits" else "a.png")
+    match request.param:
+        case "hf":
+            datasets = pytest.importorskip("datasets")
+            datasets.disable_progress_bars()
+            features = datasets.Features({"image": datasets.Image()})
+            data = {"image": [{"bytes": (root / "a.png").read_bytes(), "path": None}]}
+            datasets.Dataset.from_dict(data, features=features).save_to_disk(str(root))
+        case "galaxy_mnist":
+            with h5py.File(root / "train_dataset.hdf5", "w") as file:
+                file["images"], file["labels"] = np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.uint8)
+        case "coco":
+            write_json(root / "annotations.json", ANNOTATIONS)
+        case "table":
+            (root / "sky.csv").write_text("file\na.png\n")
+    return request.param, root
+
+
+def test_the_kind_of_a_bare_path_is_detected(placed: tuple[str, Path]) -> None:
+    kind, root = placed
+    dataset = open_dataset(str(root))
+    assert isinstance(dataset, ImageDataset)
+    assert type(dataset) is READERS.get(kind)
+    assert dataset.table.source == source_of(str(root)) == f"{kind}:{root.resolve()}"
+
+
+def test_the_source_opens_it_again(placed: tuple[str, Path]) -> None:
+    first = open_dataset(str(placed[1]))
+    again = open_dataset(first.table.source)
+    assert type(again) is type(first)
+    assert again.table.name == first.table.name
+    assert again.table.fingerprint == first.table.fingerprint
+    np.testing.assert_array_equal(again.read(0).image, first.read(0).image)
+
+
+def test_every_kind_that_is_detected_exists() -> None:
+    assert set(DETECTION_ORDER) < set(READERS.names())
+
+
+def test_a_catalogue_file_is_detected(write_images: WriteImages) -> None:
+    root = write_images("a.png")
+    (root / "sky.csv").write_text("file\na.png\n")
+    assert open_dataset(str(root / "sky.csv")).table.source == f"table:{root.resolve()}/sky.csv"
+
+
+def test_options_reach_the_reader(write_images: WriteImages) -> None:
+    root = write_images("a.png")
+    (root / "sky.csv").write_text("file,shape\na.png,disk\n")
+    table = open_dataset(f"table:{root}", name="mine", labels="shape").table
+    assert (table.name, table.schemes) == ("mine", ("shape",))
+
+
+def test_an_option_that_the_reader_has_not(write_images: WriteImages) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown option of image_folder 'nam'.*Did you mean name"):
+        open_dataset(str(write_images("a.png")), nam="mine")
+
+
+def test_a_relative_path_and_a_home(write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_images("sky/a.png")
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HOME", str(root))
+    assert (
+        source_of("sky")
+        == source_of("~/sky")
+        == source_of("image_folder:~/sky")
+        == f"image_folder:{root.resolve()}/sky"
+    )
+
+
+def test_pictures_beside_fits_images_are_ambiguous(write_images: WriteImages) -> None:
+    root = write_images("a.png", "b.fits")
+    with pytest.raises(
+        DatasetError, match=r"no dataset is recognised here.*Accepted: .*KIND:PATH with one of coco, .*table"
+    ):
+        open_dataset(str(root))
+    assert len(open_dataset(f"fits:{root}")) == len(open_dataset(f"image_folder:{root}")) == 1
+
+
+@pytest.mark.parametrize("name", ["", "notes.txt"])
+def test_nothing_to_recognise(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DatasetError, match="no dataset is recognised here"):
+        open_dataset(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("text", ["none", "fits:none", "./none"])
+def test_a_missing_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match=r"no such file or folder \[none\]"):
+        open_dataset(text)
+
+
+def test_an_unknown_kind_offers_near_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown dataset kind 'galaxymnist'.*Did you mean galaxy_mnist"):
+        open_dataset("galaxymnist:/nowhere")
+
+
+@pytest.mark.parametrize("text", ["rgz", "rgz:"])
+def test_a_kind_without_its_path(text: str) -> None:
+    with pytest.raises(UsageError, match="the dataset kind rgz needs a path .*Write rgz:PATH"):
+        open_dataset(text)
+
+
+def test_a_folder_called_like_a_kind(write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_images("rgz/a.png"))
+    assert source_of("rgz").startswith("image_folder:")
+
+
+@pytest.mark.skipif(find_spec("firstgalaxydata") is None, reason="firstgalaxydata is not installed")
+def test_the_shortcut_wins_over_a_folder(write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_images("first/a.png"))
+    assert source_of("first") == "first"
+    assert open_dataset("first", name="radio").table.name == "radio"
+    assert source_of("./first").startswith("image_folder:")
+
+
+def test_importing_the_datasets_loads_no_heavy_library() -> None:
+    code = "import sys, featurestore.datasets; print(sorted({'torch', 'datasets', 'astropy', 'h5py', 'pandas'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
