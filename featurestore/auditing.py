@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedding import EMPTY, Task, embed_batch
-from featurestore.errors import StoreError
-from featurestore.extraction import load_models
-from featurestore.planning import ExtractionOptions, list_wanted
+from featurestore.embedding import EMPTY, Task, embed_batch, pad_slots
+from featurestore.errors import StoreError, UsageError
+from featurestore.extraction import Model, load_models
+from featurestore.planning import ExtractionOptions, Wanted, list_wanted
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
@@ -50,56 +51,63 @@ def audit(arrays: FeatureArrays, dataset: ImageDataset, n_rows: int, *, seed: in
         seed: Seed of the choice.
 
     Raises:
+        UsageError: Less than one row.
         StoreError: The weights are no longer those of the key, or the dataset has none of the stored samples.
     """
+    if n_rows < 1:
+        raise UsageError(f"an audit of {n_rows} rows", where="audit", hint="Give 1 row or more.")
     stored = {pooling: arrays.read(pooling, allow_partial=True) for pooling in arrays.widths}
-    first = next(iter(stored.values()))
-    chosen = _choose(first, dataset, n_rows, seed)
-    again = _embed_again(arrays, dataset, chosen)
+    chosen = _choose(list(stored.values()), dataset, n_rows, seed)
+    again = _embed_again(arrays, dataset, np.array(list(chosen.values())))
     return [_compare(arrays, features, chosen, again[pooling]) for pooling, features in stored.items()]
 
 
-def _choose(features: FeatureSet, dataset: ImageDataset, n_rows: int, seed: int) -> dict[str, int]:
-    """Sample id -> row of the dataset, of a random choice."""
-    here = {sample: row for row, sample in enumerate(dataset.table.sample_ids)}
-    common = [sample for sample in features.table.sample_ids if sample in here]
+def _choose(stored: Sequence[FeatureSet], dataset: ImageDataset, n_rows: int, seed: int) -> dict[str, int]:
+    """Sample id -> row of the dataset, of a random choice among the samples that every pooling has."""
+    complete = set.intersection(*(set(features.table.sample_ids) for features in stored))
+    common = [(sample, row) for row, sample in enumerate(dataset.table.sample_ids) if sample in complete]
     if not common:
         raise StoreError(
             "the dataset has none of the stored samples", where=dataset.table.name, hint="Give the same DATA."
         )
     picked = np.random.default_rng(seed).choice(len(common), size=min(n_rows, len(common)), replace=False)
-    return {common[number]: here[common[number]] for number in sorted(picked.tolist())}
+    return dict(common[number] for number in sorted(picked.tolist()))
 
 
 def _embed_again(
-    arrays: FeatureArrays, dataset: ImageDataset, chosen: dict[str, int]
+    arrays: FeatureArrays, dataset: ImageDataset, rows: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float32]]:
-    key = arrays.key
+    """Pooling -> float32 (len(rows), d)."""
     options = ExtractionOptions(
         weights=arrays.provenance["weights"],
         poolings=tuple(arrays.widths),
-        engine=key.engine,
-        device=key.device,
-        precision=key.precision,
-        dtype=key.dtype,
+        engine=arrays.key.engine,
+        device=arrays.key.device,
+        precision=arrays.key.precision,
+        dtype=arrays.key.dtype,
         lanes=1,
     )
     (wanted,) = list_wanted(dataset, [arrays.backbone], [arrays.variant], options)
-    model = load_models([wanted], options)[wanted]
-    if wanted.key(model.backbone) != key:
-        raise StoreError(
-            f"the features cannot be made again: {_changes(wanted.key(model.backbone).differences(key))} changed",
-            where=arrays.path,
-            hint="Restore the weights or versions that the provenance names: skyprobe info.",
-        )
-    rows, size = np.array(list(chosen.values())), options.batch_size_on(key.device)
-    pieces = []
+    model = _load_same(wanted, options, arrays)
+    size, pieces = options.batch_size_on(arrays.key.device), []
     for start in range(0, len(rows), size):
-        slots = np.full(size, EMPTY, dtype=np.int64)
-        slots[: len(rows[start : start + size])] = rows[start : start + size]
+        slots = pad_slots(rows[start : start + size], size)
         (embedded,), _ = embed_batch(dataset, [Task(wanted.preprocessing, model.forward, slots)])
         pieces.append({name: values[slots != EMPTY] for name, values in embedded.values.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.widths}
+
+
+def _load_same(wanted: Wanted, options: ExtractionOptions, arrays: FeatureArrays) -> Model:
+    """The model that made these features, or an error that says what differs."""
+    model = load_models([wanted], options)[wanted]
+    changed = wanted.key(model.backbone).differences(arrays.key)
+    if changed:
+        raise StoreError(
+            f"the features cannot be made again: {', '.join(changed)} changed",
+            where=arrays.path,
+            hint="Restore the weights or versions that the provenance names: skyprobe info.",
+        )
+    return model
 
 
 def _compare(arrays: FeatureArrays, stored: FeatureSet, chosen: dict[str, int], again: NDArray[np.float32]) -> Audit:
@@ -111,7 +119,3 @@ def _compare(arrays: FeatureArrays, stored: FeatureSet, chosen: dict[str, int], 
     wrong = tuple(sample for sample, far in zip(chosen, difference > tolerance, strict=True) if far)
     name = f"{arrays.dataset}/{arrays.variant}/{arrays.backbone}/{arrays.key.short}/{stored.pooling}"
     return Audit(name, len(chosen), float(difference.max()), wrong)
-
-
-def _changes(differences: dict[str, tuple[object, object]]) -> str:
-    return ", ".join(differences)

@@ -103,6 +103,13 @@ class _Batch:
     reasons: dict[int, str] = field(default_factory=dict)
 
 
+def pad_slots(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """int64 (size,): at most `size` rows in the first slots, `EMPTY` in the others; a forward's shape is fixed."""
+    slots = np.full(size, EMPTY, dtype=np.int64)
+    slots[: len(rows)] = rows
+    return slots
+
+
 def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embedded], Costs]:
     """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once.
 

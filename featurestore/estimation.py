@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedding import EMPTY, Task, embed_batch
-from featurestore.extraction import load_models
+from featurestore.embedding import Task, embed_batch, pad_slots
+from featurestore.extraction import Model, load_models
 from featurestore.planning import ExtractionOptions, Wanted, find_arrays, list_wanted, pending_rows, row_stamps
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
+    from featurestore.feature_arrays import FeatureArrays
     from featurestore.samples import SampleTable
     from featurestore.store import FeatureStore
 
@@ -54,48 +56,73 @@ def estimate(
         variants: Names or specs of variants.
         store: The store as it is; None if there is none yet.
         options: As for the extraction.
+
+    Raises:
+        SkyprobeError: As of the extraction, apart from writing.
     """
-    rows = _rows_in(store, dataset.table)
+    plan = _Plan(dataset.table, store, options)
     wanted = list_wanted(dataset, backbones, variants, options)
-    pending = {one: _pending(one, dataset.table, store, rows, options) for one in wanted}
+    unfinished = [one for one in wanted if plan.pending(one, plan.find_by_request(one)).any()]
+    models = load_models(unfinished, options)
+    pending = {one: plan.pending(one, plan.find_by_key(one, model)) for one, model in models.items()}
     todo = {one: mask for one, mask in pending.items() if mask.any()}
     if not todo:
         return Estimate(dataset.table.name, 0, 0, 0, 0.0)
-    models = load_models(todo, options)
-    images = int(np.any(list(todo.values()), axis=0).sum())
-    forwards = sum(int(mask.sum()) for mask in todo.values())
-    size = {one: sum(models[one].forward.widths.values()) * np.dtype(one.dtype).itemsize for one in todo}
-    slots = np.full(options.batch_size_on(wanted[0].runtime.device), EMPTY, dtype=np.int64)
-    sample = np.flatnonzero(np.any(list(todo.values()), axis=0))[: len(slots)]
-    slots[: len(sample)] = sample
-    tasks = [Task(one.preprocessing, models[one].forward, slots) for one in todo]
-    seconds = _seconds_a_batch(dataset, tasks) * images / len(sample) / options.lane_count
-    stored = sum(int(mask.sum()) * size[one] for one, mask in todo.items())
-    return Estimate(dataset.table.name, images, forwards, stored, seconds)
+    rows = np.flatnonzero(np.any(list(todo.values()), axis=0))
+    counts = {one: int(mask.sum()) for one, mask in todo.items()}
+    return Estimate(
+        dataset=dataset.table.name,
+        images=len(rows),
+        forwards=sum(counts.values()),
+        bytes=sum(count * _row_bytes(one, models[one]) for one, count in counts.items()),
+        seconds=_seconds(dataset, {one: models[one] for one in todo}, rows, options),
+    )
+
+
+class _Plan:
+    """What an extraction would find in the store, which is only read."""
+
+    def __init__(self, table: SampleTable, store: FeatureStore | None, options: ExtractionOptions) -> None:
+        self._table, self._options = table, options
+        self._store = store if store and table.name in store.datasets() else None
+        self._rows = _rows_in(self._store, table)
+
+    def find_by_request(self, wanted: Wanted) -> FeatureArrays | None:
+        """Features that an equal request made."""
+        return find_arrays(wanted, self._table.name, self._store) if self._store else None
+
+    def find_by_key(self, wanted: Wanted, model: Model) -> FeatureArrays | None:
+        """Features of the very key, whatever request made them."""
+        if self._store is None:
+            return None
+        key = wanted.key(model.backbone).sha256
+        return next(iter(self._store.find(self._table.name, wanted.variant, wanted.spec.name, key=key)), None)
+
+    def pending(self, wanted: Wanted, arrays: FeatureArrays | None) -> NDArray[np.bool_]:
+        """Bool (n,), samples to embed."""
+        stamps = row_stamps(self._table, wanted.preprocessing)
+        return pending_rows(arrays, wanted, self._rows, stamps, retry_unreadable=self._options.retry_unreadable)
 
 
 def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64]:
     """int64 (n,): where the store keeps each sample; -1 where it does not know it."""
-    if store is None or table.name not in store.datasets():
-        return np.full(len(table), -1, dtype=np.int64)
-    known = {sample: row for row, sample in enumerate(store.sample_ids(table.name))}
+    known = {sample: row for row, sample in enumerate(store.sample_ids(table.name))} if store else {}
     return np.array([known.get(sample, -1) for sample in table.sample_ids], dtype=np.int64)
 
 
-def _pending(
-    wanted: Wanted,
-    table: SampleTable,
-    store: FeatureStore | None,
-    rows: NDArray[np.int64],
-    options: ExtractionOptions,
-) -> NDArray[np.bool_]:
-    arrays = find_arrays(wanted, table.name, store) if store else None
-    stamps = row_stamps(table, wanted.preprocessing)
-    return pending_rows(arrays, wanted, rows, stamps, retry_unreadable=options.retry_unreadable)
+def _row_bytes(wanted: Wanted, model: Model) -> int:
+    return sum(model.forward.widths.values()) * np.dtype(wanted.dtype).itemsize
 
 
-def _seconds_a_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> float:
+def _seconds(
+    dataset: ImageDataset, models: Mapping[Wanted, Model], rows: NDArray[np.int64], options: ExtractionOptions
+) -> float:
+    """Time of one batch, for as many rounds as the lanes need."""
+    (device,) = {one.runtime.device for one in models}
+    size = options.batch_size_on(device)
+    slots = pad_slots(rows[:size], size)
+    tasks = [Task(one.preprocessing, model.forward, slots) for one, model in models.items()]
     embed_batch(dataset, tasks)  # the first pass pays for caches and lazy kernels
     started = perf_counter()
     embed_batch(dataset, tasks)
-    return perf_counter() - started
+    return (perf_counter() - started) * math.ceil(len(rows) / (size * options.lane_count))

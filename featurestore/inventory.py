@@ -14,10 +14,11 @@ Row = dict[str, Any]
 
 def list_store(store: FeatureStore) -> list[Row]:
     """One row for each feature matrix: names, poolings, rows by state, size in MB (10^6 bytes)."""
-    return [_summary(arrays) for arrays in store.find()]
+    return [summarise(arrays) for arrays in store.find()]
 
 
-def _summary(arrays: FeatureArrays) -> Row:
+def summarise(arrays: FeatureArrays) -> Row:
+    """The row of `list_store` for one feature matrix."""
     done, unreadable, missing = arrays.counts()
     return {
         "dataset": arrays.dataset,
@@ -34,7 +35,7 @@ def _summary(arrays: FeatureArrays) -> Row:
 
 def describe(arrays: FeatureArrays) -> Row:
     """Everything about one feature matrix: its key in full, provenance, and unreadable images with their reasons."""
-    return _summary(arrays) | {
+    return summarise(arrays) | {
         "sha256": arrays.key.sha256,
         "key_fields": arrays.key.to_dict(),
         "provenance": dict(arrays.provenance),

@@ -22,7 +22,7 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.runtime import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import PoolingError, UsageError
-from featurestore.key import FeatureKey, digest
+from featurestore.key import DTYPES, FeatureKey, digest
 from featurestore.preprocessing import Preprocessing, parse_variant
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = {"cpu": 8, "cuda": 256}
 """Images a forward pass, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
-
-DTYPES = ("float16", "float32")
 
 _LIBRARIES = (
     *("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "openvino"),
@@ -72,7 +70,7 @@ class ExtractionOptions:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
-            raise UsageError(f"unknown storage dtype {self.dtype!r}", where="dtype", hint="Use float16 or float32.")
+            raise UsageError(f"unknown storage dtype {self.dtype!r}", where="dtype", hint=f"Use {' or '.join(DTYPES)}.")
         for name in ("batch_size", "lanes"):
             value = getattr(self, name)
             if value is not None and value < 1:

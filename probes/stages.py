@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,16 +82,23 @@ def find_features(
     Raises:
         MissingFeaturesError: There are none.
     """
-    name = dataset_name(text, store)
-    fields = {"key": key} if key else {}
-    found = store.find(name, variant, backbone, **fields)
-    return found or [store.select(name, variant, backbone, **fields)]
+    return _find(store, dataset_name(text, store), variant, backbone, **({"key": key} if key else {}))
+
+
+def _find(store: FeatureStore, *names: str | None, **fields: str) -> list[FeatureArrays]:
+    """What matches; the store's own error where nothing does."""
+    return store.find(*names, **fields) or [store.select(*names, **fields)]
 
 
 def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
-    """Embed random rows of a dataset again, for everything that the store holds of it."""
+    """Embed random rows of a dataset again, for everything that the store holds of it.
+
+    Raises:
+        MissingFeaturesError: It holds nothing.
+        StoreError: As of `featurestore.auditing.audit`.
+    """
     dataset = open_dataset(text)
-    return [one for arrays in store.find(dataset.table.name) for one in audit(arrays, dataset, n_rows)]
+    return [one for arrays in _find(store, dataset.table.name) for one in audit(arrays, dataset, n_rows)]
 
 
 def predict_rows(text: str, head: str, store: FeatureStore) -> pd.DataFrame:
@@ -113,13 +121,8 @@ def probe(study: Study, features: Sequence[FeatureSet], store: FeatureStore, rep
     """Fit every head on every fraction and seed; what the store holds of it is not fitted again."""
     options, progress = study.probe, reporter.progress("probe")
     total = len(features) * len(options.heads) * len(options.fractions) * options.seeds
+    done = count(1)
     runs: list[Run] = []
-    finished: list[Run] = []
-
-    def count(run: Run) -> None:
-        finished.append(run)
-        progress(len(finished), total)
-
     for matrix in features:
         runs += cached_sweep(
             store,
@@ -129,7 +132,7 @@ def probe(study: Study, features: Sequence[FeatureSet], store: FeatureStore, rep
             fractions=options.fractions,
             seeds=options.seeds,
             scheme=options.labels,
-            progress=count,
+            progress=lambda _: progress(next(done), total),
         )
     return runs
 

@@ -9,9 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import UsageError
+from featurestore.errors import UnknownNameError, UsageError
 from featurestore.planning import ExtractionOptions
 from featurestore.registry import unknown_name
+from probes.heads import HEADS
+from probes.splits import check_fractions
 
 PROTOCOLS = ("convex", "paper")
 HEADS = ("linear",)
@@ -39,6 +41,12 @@ class ProbeOptions:
     labels: str | None = None
 
     def __post_init__(self) -> None:
+        # All that can be known now is checked now: an extraction may take hours before the first head is fitted.
+        if not self.heads:
+            raise UsageError("no heads are named", where="heads", hint=f"Choose from {', '.join(HEADS.names())}.")
+        for head in self.heads:
+            HEADS.get(head)
+        check_fractions(self.fractions)
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:
@@ -95,6 +103,8 @@ def read_study(path: Path) -> Study:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the study: {error.strerror}", where=path, hint="Give a TOML file.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError("the study is no UTF-8 text", where=path, hint="Save it as UTF-8.") from error
     return parse_study(text, where=str(path))
 
 
@@ -133,14 +143,19 @@ def make_study(
     """The study of one dataset that a command line describes; `heads` and `fractions` are lists with commas.
 
     Raises:
-        UsageError: A fraction is no whole percent.
+        UsageError: A fraction is no whole number.
+        SkyprobeError: As of `ProbeOptions`.
     """
-    percents = fractions.split(",")
-    if not all(percent.strip().isdecimal() for percent in percents):
+    percents = _split(fractions)
+    if not all(percent.isdecimal() for percent in percents):
         raise UsageError(f"{fractions!r} are no whole percents", where="fractions", hint="Write 10,30,50,100.")
-    options = ProbeOptions(tuple(heads.split(",")), fractions=tuple(map(int, percents)), **probing)
+    options = ProbeOptions(_split(heads), fractions=tuple(map(int, percents)), **probing)
     extraction = ExtractionOptions(weights=weights, precision=precision)
     return Study((data,), backbones, variants, title=data, extract=extraction, probe=options)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _build(kind: type, given: object, where: str) -> Any:
@@ -149,7 +164,8 @@ def _build(kind: type, given: object, where: str) -> Any:
     types = {field.name: str(field.type) for field in fields(kind)}
     for name in given:
         if name not in types:
-            raise unknown_name("key", f"{name} in {where}", types)
+            error = unknown_name("key", name, types)
+            raise UnknownNameError(error.what, where=where, hint=error.hint)
     return kind(**{name: _convert(value, types[name], f"{where}: {name}") for name, value in given.items()})
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import singledispatch
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from featurestore.estimation import Estimate
 from featurestore.extraction import ExtractionReport
+from featurestore.feature_arrays import FeatureArrays
+from featurestore.inventory import summarise
+from probes.results import json_ready
 from probes.stages import Outcome
 
 _MOST_LISTED = 10
@@ -45,8 +47,8 @@ class Terminal:
 
 
 def to_json(value: object) -> str:
-    """Any result as JSON."""
-    return json.dumps(_plain(value), indent=2)
+    """Any result as JSON; dataclasses become objects of their fields and properties."""
+    return json.dumps(_plain(value), indent=2, allow_nan=False)
 
 
 def _plain(value: object) -> Any:
@@ -56,13 +58,11 @@ def _plain(value: object) -> Any:
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, str | int | float | bool | None):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Sequence | set):
+    if isinstance(value, FeatureArrays):
+        return summarise(value)
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value)
+    return str(value) if isinstance(value, Path) else json_ready(value)
 
 
 @singledispatch

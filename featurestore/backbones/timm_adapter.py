@@ -86,7 +86,7 @@ class TimmAdapter:
             model_id=model_id,
             poolings=offered_poolings(model),
             image_size=config.input_size[-1],
-            patch_size=_patch_size(model),
+            patch_size=patch_size_of(model),
             mean=config.mean,
             std=config.std,
             params=round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
@@ -97,15 +97,19 @@ class TimmAdapter:
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
         """The frozen model; timm runs no remote code, so `trust_remote_code` changes nothing."""
         del trust_remote_code
-        if spec.patch_size is None:
-            return _FeatureMap(_create(spec.model_id, weights, {}))
-        model = _create(spec.model_id, weights, {"img_size": image_size})
-        return _Transformer(model, image_size, spec.patch_size)
+        options = {"img_size": image_size} if spec.patch_size else {}
+        return wrap_model(_create(spec.model_id, weights, options), image_size)
+
+
+def wrap_model(model: Any, image_size: int) -> nn.Module:
+    """A timm model without its head as a module that returns `TokenFeatures`."""
+    patch_size = patch_size_of(model)
+    return _FeatureMap(model) if patch_size is None else _Transformer(model, image_size, patch_size)
 
 
 def offered_poolings(model: nn.Module) -> tuple[str, ...]:
     """Poolings of a timm model, its own first."""
-    if _patch_size(model) is None:
+    if patch_size_of(model) is None:
         return ("avgpool",)
     own = _OWN_POOLING.get(str(model.global_pool), "avg_patch")
     from_tokens = ("cls", "avg_patch", "cls_avg_patch") if _has_cls(model) else ("avg_patch",)
@@ -162,7 +166,7 @@ def _has_cls(model: nn.Module) -> bool:
     return getattr(holder, "cls_token", None) is not None
 
 
-def _patch_size(model: nn.Module) -> int | None:
+def patch_size_of(model: nn.Module) -> int | None:
     """Side of a patch of a model that returns tokens; None for one that returns a map."""
     if not hasattr(model, "num_prefix_tokens"):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from featurestore.backbones.base import HALF, BackboneSpec
+from featurestore.backbones.base import HALF, IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
@@ -25,18 +24,19 @@ from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
 _CLS = ("cls", "avg_patch", "cls_avg_patch")
-_RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-_HALF = {"mean": HALF, "std": HALF}
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What one model type of the library offers; its normalisation is ImageNet's unless `normalisation` says more."""
+    """What one model type of the library offers, and what its images are normalised by.
+
+    `fixed_positions`: another input size must be asked for by ``interpolate_pos_encoding``.
+    """
 
     poolings: tuple[str, ...] = _CLS
-    normalisation: Mapping[str, tuple[float, float, float]] | None = None
     fixed_positions: bool = False
-    """Whether another input size must be asked for by ``interpolate_pos_encoding``."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 _FAMILIES = {
@@ -44,9 +44,9 @@ _FAMILIES = {
     "dinov2_with_registers": _Family(),
     "dinov3_vit": _Family(),
     "ijepa": _Family(("avg_patch",), fixed_positions=True),
-    "radio": _Family(("summary", "avg_patch"), _RAW),
-    "siglip_vision_model": _Family(("map", "avg_patch"), _HALF, fixed_positions=True),
-    "vit": _Family(normalisation=_HALF, fixed_positions=True),
+    "radio": _Family(("summary", "avg_patch"), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    "siglip_vision_model": _Family(("map", "avg_patch"), True, HALF, HALF),
+    "vit": _Family(_CLS, True, HALF, HALF),
     "vit_mae": _Family(fixed_positions=True),
     "vit_msn": _Family(fixed_positions=True),
 }
@@ -60,7 +60,7 @@ def _msn(width: int, depth: int, heads: int) -> Any:
     return transformers.ViTMSNConfig(**_sized(width, depth, heads), intermediate_size=4 * width)
 
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "facebook/vit-msn-small": lambda: _msn(384, 12, 6),
     "facebook/vit-msn-base": lambda: _msn(768, 12, 12),
     "facebook/vit-msn-large": lambda: _msn(1024, 24, 16),
@@ -147,7 +147,8 @@ class TransformersAdapter:
             poolings=family.poolings,
             image_size=config.image_size,
             patch_size=config.patch_size,
-            **(family.normalisation or {}),
+            mean=family.mean,
+            std=family.std,
         )
 
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
@@ -184,9 +185,7 @@ def _pretrained(place: str, revision: str, trust_remote_code: bool) -> Any:
 def _loaded(architecture: Any, where: object, *place: Any, **options: Any) -> Any:
     """The model with every weight from the source; the library would fill missing ones with random numbers."""
     try:
-        model, info = architecture.from_pretrained(
-            *place, output_loading_info=True, dtype=torch.float32, **options
-        )
+        model, info = architecture.from_pretrained(*place, output_loading_info=True, dtype=torch.float32, **options)
     except RuntimeError as error:
         if "mismatched" not in str(error):
             raise
@@ -203,7 +202,7 @@ def _options(config: Any) -> dict[str, Any]:
 
 
 def _config(model_id: str, revision: str, trust_remote_code: bool) -> Any:
-    known = _ARCHITECTURES.get(model_id)
+    known = ARCHITECTURES.get(model_id)
     return known() if known else _read_config(model_id, revision, trust_remote_code)
 
 

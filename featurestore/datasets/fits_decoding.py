@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -52,21 +53,24 @@ def _unreadable(reason: str, where: str) -> UnreadableImageError:
 
 def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np.float32]:
     """Values as the file has them, in its own order of rows and axes."""
-    from astropy.io import fits
-
     start = file.read(2)
     file.seek(0)
     if not start:
         raise _unreadable("the file is empty", where)
-    with ignored_warnings():
-        hdus = fits.open(gzip.open(file) if start == _GZIP else file, mode="readonly", memmap=False)
-    with hdus:
+    with gzip.open(file) if start == _GZIP else nullcontext(file) as plain, _open(plain) as hdus:
         with ignored_warnings():
             hdu = _first_image(hdus, where) if extension is None else _named(hdus, extension, where)
         if math.prod(hdu.shape) > MAX_VALUES:
             raise _unreadable(f"the image is too large: {hdu.shape} values exceed the limit of {MAX_VALUES}", where)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
             return np.asarray(hdu.data).astype(np.float32)
+
+
+def _open(file: Any) -> Any:
+    from astropy.io import fits
+
+    with ignored_warnings():
+        return fits.open(file, mode="readonly", memmap=False)
 
 
 def _first_image(hdus: Any, where: str) -> Any:

@@ -92,10 +92,16 @@ def _load(place: Path) -> Mapping[str, Any]:
         raise DatasetError(
             f"not a dataset that save_to_disk wrote: {error}", where=place, hint="Give the folder that it wrote."
         ) from error
+    except IndexError as error:  # what the library raises for a split without rows
+        raise _no_rows(place) from error
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     if not any(len(part) for part in splits.values()):
-        raise EmptyDatasetError("the dataset has no rows", where=place, hint="Save one with images.")
+        raise _no_rows(place)
     return splits
+
+
+def _no_rows(place: Path) -> EmptyDatasetError:
+    return EmptyDatasetError("the dataset, or one of its splits, has no rows", where=place, hint="Save it with images.")
 
 
 def _image_column(features: Mapping[str, Any], given: str | None, place: Path) -> str:

@@ -42,6 +42,11 @@ def test_the_loss_never_gets_worse_on_the_calibration_rows(logits, seed):
     assert loss(scaled) <= loss(probabilities) + 1e-9
 
 
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_rows_that_no_temperature_improves_keep_one(share):
+    assert fit_temperature(np.tile([share, 1 - share], (4, 1)), np.array([0, 0, 0, 1])) == 1.0
+
+
 @pytest.mark.parametrize("true", [0.4, 1.0, 3.0])
 def test_a_known_temperature_is_found(true):
     rng = np.random.default_rng(0)

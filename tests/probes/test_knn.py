@@ -54,7 +54,7 @@ def test_k_has_the_best_macro_f1_when_each_row_is_left_out(data):
 def test_candidates_beyond_the_rows_are_passed_over(data):
     X, y, test = data
     rows = np.r_[np.flatnonzero(y == 2)[:2], np.flatnonzero(y == 5)[:2]]
-    assert KNNProbe(candidates=(3, 50)).fit(X[rows], y[rows]).chosen_ == {"k": 3}
+    assert KNNProbe(candidates=(3, 4, 50)).fit(X[rows], y[rows]).chosen_ == {"k": 3}
     assert KNNProbe(candidates=(50,)).fit(X[rows], y[rows]).chosen_ == {"k": 1}
     every = KNNProbe(n_neighbors=50).fit(X[rows], y[rows])
     np.testing.assert_array_equal(every.predict_proba(test), 0.5)

@@ -94,3 +94,10 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_search(rows):
     improved = [e for e in range(25) if scores[e] > max(scores[:e], default=-1)]
     stop = next(e for e in range(25) if e - max(i for i in improved if i <= e) >= 2)
     assert run(25, valid, patience=2)[1] == max(i for i in improved if i <= stop) + 1
+
+
+def test_of_equal_epochs_the_first_is_kept(rows):
+    blank = LabelledRows(np.zeros((3, 7), np.float32), np.arange(3), rows.class_weights)  # one prediction for all
+    schedule = Schedule(learning_rate=0.01, batch_size=32, epochs=9)
+    layers = initialise([7, 16, 3], np.random.default_rng(1))
+    assert descend_early(layers, rows, blank, schedule, np.random.default_rng(2))[1] == 1

@@ -43,7 +43,7 @@ def test_zca_is_the_rotation_nearest_to_the_standardised_features():
 
 
 @pytest.mark.parametrize("kind", ["pca", "zca"])
-@pytest.mark.parametrize("shape", [(60, 9), (2000, 2), (14, 12)], ids=str)
+@pytest.mark.parametrize("shape", [(60, 9), (2000, 2), (14, 12), (14, 30)], ids=str)
 def test_the_default_is_the_metric_of_ledoit_and_wolf(shape, kind):
     X = make_rows(*shape)
     whitening = Whitening(kind).fit(X)

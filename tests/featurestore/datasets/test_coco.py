@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from featurestore.datasets.coco import Coco
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
@@ -112,8 +115,6 @@ def test_box_origin(
 
 
 def test_a_box_on_a_fits_image_frames_the_same_pixels(write_images: WriteImages, write_json: WriteJson) -> None:
-    from astropy.io import fits
-
     root = write_images("a.fits")
     raw = fits.getdata(root / "a.fits")
     write_json(root / "annotations.json", coco_of("a.fits", boxes={0: [[2, 1, 4, 3, 1]]}))
@@ -121,6 +122,45 @@ def test_a_box_on_a_fits_image_frames_the_same_pixels(write_images: WriteImages,
     assert dataset.table.boxes is not None
     x0, y0, x1, y1 = dataset.table.boxes.xyxy[0].astype(int)
     np.testing.assert_array_equal(dataset.read(0).image[y0:y1, x0:x1], raw[1:4, 2:6][::-1])
+
+
+@st.composite
+def drawn_boxes(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Rows and columns of an array, and a box inside it: x, y, width, height."""
+    rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    x, y = draw(st.integers(0, columns - 1)), draw(st.integers(0, rows - 1))
+    return (rows, columns), (x, y, draw(st.integers(1, columns - x)), draw(st.integers(1, rows - y)))
+
+
+# Each example writes over the files of the one before.
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn_boxes())
+def test_a_box_covers_the_pixels_that_it_was_drawn_on(
+    tmp_path: Path, write_json: WriteJson, drawn: tuple[tuple[int, int], tuple[int, int, int, int]]
+) -> None:
+    shape, (x, y, width, height) = drawn
+    array = np.zeros(shape, dtype=np.float32)
+    array[y : y + height, x : x + width] = 1
+    fits.writeto(tmp_path / "a.fits", array, overwrite=True)
+    content = coco_of("a.fits", boxes={0: [[x, y, width, height, 1]]})
+    content["images"][0]["height"] = shape[0]
+    write_json(tmp_path / "annotations.json", content)
+    dataset = Coco(str(tmp_path))
+    assert dataset.table.boxes is not None
+    x0, y0, x1, y1 = dataset.table.boxes.of(0)[0].astype(int)
+    covered = np.zeros(shape, dtype=np.float32)
+    covered[y0:y1, x0:x1] = 1
+    np.testing.assert_array_equal(dataset.read(0).image, covered)
+
+
+def test_categories_of_all_files_are_joined_by_name(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("a.png", "b.png")
+    write_json(root / "train.json", coco_of("a.png", boxes={0: [[0, 0, 1, 1, 1]]}))
+    other_ids = [{"id": 1, "name": "jet"}, {"id": 2, "name": "compact"}]
+    write_json(root / "test.json", coco_of("b.png", boxes={0: [[0, 0, 1, 1, 2]]}, categories=other_ids))
+    table = Coco(str(root)).table
+    assert table.box_classes == ("compact", "bent", "jet")
+    assert table.labels["single_object"].tolist() == [0, 0]
 
 
 def test_lower_boxes_want_a_height(write_images: WriteImages, write_json: WriteJson) -> None:

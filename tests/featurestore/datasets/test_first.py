@@ -110,8 +110,8 @@ def test_the_installed_package() -> None:
 
 @installed
 def test_the_package_is_not_imported() -> None:
-    code = "import sys; from featurestore.datasets import open_dataset as o; o('first').read(0); " + (
-        "print(sorted({'torch', 'firstgalaxydata', 'astropy', 'pandas'} & sys.modules.keys()))"
-    )
+    load = "from featurestore.datasets import open_dataset; open_dataset('first').read(0)"
+    heavy = {"torch", "firstgalaxydata", "astropy", "pandas"}
+    code = f"import sys; {load}; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

