@@ -16,8 +16,6 @@ from probes.heads import HEADS
 from probes.splits import check_fractions
 
 PROTOCOLS = ("convex", "paper")
-HEADS = ("linear",)
-FRACTIONS = (10, 30, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,9 @@ class ProbeOptions:
         labels: Label scheme; None: the dataset's default.
     """
 
-    heads: tuple[str, ...] = HEADS
+    heads: tuple[str, ...] = ("linear",)
     protocol: str = "convex"
-    fractions: tuple[int, ...] = FRACTIONS
+    fractions: tuple[int, ...] = (10, 30, 50, 100)
     seeds: int = 3
     pooling: str | None = None
     labels: str | None = None
@@ -136,8 +134,8 @@ def make_study(
     weights: str | None = None,
     precision: str = "auto",
     *,
-    heads: str = ",".join(HEADS),
-    fractions: str = ",".join(map(str, FRACTIONS)),
+    heads: str = ",".join(ProbeOptions.heads),
+    fractions: str = ",".join(map(str, ProbeOptions.fractions)),
     **probing: Any,
 ) -> Study:
     """The study of one dataset that a command line describes; `heads` and `fractions` are lists with commas.

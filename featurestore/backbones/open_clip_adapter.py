@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from featurestore.backbones.base import BackboneSpec
 from featurestore.backbones.timm_adapter import offered_poolings, patch_size_of, wrap_model
-from featurestore.backbones.weights import WeightsSource, downloading, mismatch, package_file, read_state_dict, seeded
+from featurestore.backbones.weights import (
+    WeightsSource,
+    downloading,
+    mismatch,
+    model_file,
+    package_file,
+    read_state_dict,
+    seeded,
+)
 from featurestore.errors import BackboneError, WeightsUnavailableError
 from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
@@ -103,8 +111,13 @@ def _create(model_id: str, weights: WeightsSource, image_size: int) -> Any:
 
 
 def _pretrained(name: str, tag: str, options: dict[str, Any]) -> Any:
-    with downloading(f"{name}/{tag}"):
-        return open_clip.create_model(name, pretrained=tag or None, require_pretrained=True, **options)
+    if name.startswith(_LOCAL):
+        model_file(Path(name.removeprefix(_LOCAL)))
+    try:
+        with downloading(f"{name}/{tag}"):
+            return open_clip.create_model(name, pretrained=tag or None, require_pretrained=True, **options)
+    except RuntimeError as error:
+        raise mismatch(error, name) from error
 
 
 def _split(model_id: str) -> tuple[str, str]:

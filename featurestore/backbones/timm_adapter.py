@@ -80,13 +80,14 @@ class TimmAdapter:
         with torch.device("meta"):
             model = timm.create_model(architecture, pretrained=False, num_classes=0)
         config = timm.get_pretrained_cfg(model_id) or model.pretrained_cfg
+        side, patch_size = config.input_size[-1], patch_size_of(model)
         return BackboneSpec(
             name=f"timm:{model_id}",
             adapter="timm",
             model_id=model_id,
             poolings=offered_poolings(model),
-            image_size=config.input_size[-1],
-            patch_size=patch_size_of(model),
+            image_size=side - side % patch_size if patch_size else side,  # timm would ignore the rest of the pixels
+            patch_size=patch_size,
             mean=config.mean,
             std=config.std,
             params=round(sum(p.numel() for p in model.parameters()) / 1e6, 1),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             where=path,
             hint="Give a safetensors file, or a PyTorch file of tensors alone.",
         ) from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsUnavailableError(
+            "the file holds no tensors by name", where=path, hint="Save the state dict of the model."
+        )
     for wrapper in ("state_dict", "model", "model_state", "teacher"):
         loaded = loaded[wrapper] if isinstance(loaded.get(wrapper), Mapping) else loaded
     return dict(loaded)
@@ -148,7 +152,9 @@ def model_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise WeightsUnavailableError(
-        "the folder holds no weights", where=path, hint=f"It should hold {' or '.join(HUB_FILES)}; or name the file."
+        "the folder holds no weights",
+        where=path,
+        hint=f"It should hold one of {', '.join(HUB_FILES)}; or name the file.",
     )
 
 

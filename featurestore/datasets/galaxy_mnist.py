@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -92,12 +91,12 @@ def _find(place: Path) -> list[Path]:
 
 
 class _ImageFile:
-    """One HDF5 file, opened once and read under a lock: HDF5 serves one thread at a time."""
+    """One HDF5 file, opened once; h5py lets one thread at a time into it."""
 
     def __init__(self, path: Path) -> None:
         import h5py
 
-        self.path, self._lock = path, Lock()
+        self.path = path
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
             self._images, labels = self._file["images"], self._file["labels"]
@@ -114,8 +113,7 @@ class _ImageFile:
 
     def read(self, row: int) -> NDArray[Any]:
         try:
-            with self._lock:
-                return np.asarray(self._images[row])
+            return np.asarray(self._images[row])
         except OSError as error:
             raise UnreadableImageError(
                 f"the HDF5 file is damaged: {error}", where=f"{self.path}, row {row}", hint="Download the file again."

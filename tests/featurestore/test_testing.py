@@ -222,3 +222,12 @@ def test_unknown_poolings_fail(poolings: tuple[str, ...], message: str) -> None:
         BackboneConformance().test_every_pooling_gives_finite_vectors(
             replace(backbone, spec=replace(backbone.spec, poolings=poolings))
         )
+
+
+def test_a_digest_that_changes_fails(make_table: Callable[..., SampleTable]) -> None:
+    class Restless(FakeDataset):
+        def read(self, row: int) -> Sample:
+            return super().read(row)._replace(digest=next(_reads).to_bytes(16, "little"))
+
+    with pytest.raises(AssertionError, match="has another digest"):
+        FakeSuite().test_reading_twice_gives_the_same(Restless(make_table(3)))

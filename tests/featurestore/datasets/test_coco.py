@@ -163,6 +163,18 @@ def test_categories_of_all_files_are_joined_by_name(write_images: WriteImages, w
     assert table.labels["single_object"].tolist() == [0, 0]
 
 
+def test_the_extension_decides_pixels_and_stamps(write_images: WriteImages, write_json: WriteJson) -> None:
+    from astropy.io import fits
+
+    root = write_images("a.fits")
+    fits.append(root / "a.fits", np.ones((6, 8), np.float32))
+    write_json(root / "annotations.json", coco_of("a.fits", boxes={}))
+    default, second = Coco(str(root)), Coco(str(root), extension=1)
+    assert np.unique(second.read(0).image).tolist() == [1]
+    assert default.read(0).digest != second.read(0).digest
+    assert default.table.stamps[0] != second.table.stamps[0]
+
+
 def test_lower_boxes_want_a_height(write_images: WriteImages, write_json: WriteJson) -> None:
     root = write_images("a.fits")
     content = coco_of("a.fits", boxes={0: [[0, 0, 1, 1, 1]]})

@@ -51,6 +51,18 @@ def test_members_become_rows(archive: Archive, expected_pixels: Callable[..., np
     np.testing.assert_array_equal(dataset.read(0).image, expected_pixels(1))
 
 
+def test_a_changed_image_changes_its_stamp_alone(archive: Archive, encode: Callable[..., bytes]) -> None:
+    members = ("train/FRI/a.png", "train/FRI/b.png")
+    path = archive(*members)
+    before = First(str(path)).table
+    archive(members[0], "test/FRI/c.png")
+    with ZipFile(path, "a") as file:
+        file.writestr(f"galaxy_data/{members[1]}", encode(np.zeros((6, 8), dtype=np.uint8)))
+    after = First(str(path)).table
+    assert after.sample_ids[1:] == before.sample_ids == members
+    assert (before.stamps == after.stamps[1:]).tolist() == [True, False]
+
+
 def test_a_damaged_member_is_one_unreadable_image(archive: Archive) -> None:
     path = archive("train/FRI/a.png", "train/FRI/b.png")
     with ZipFile(path) as file:

@@ -57,7 +57,7 @@ class TestConformance(DatasetConformance):
 
 
 def test_keys_are_splits_and_class_labels_are_schemes(make: Make, tmp_path: Path) -> None:
-    train, test = (make(n, names=["round", "disk"], label=[0, 1, -1][:n], bar=["y", "n", "y"][:n]) for n in (3, 2))
+    train, test = (make(n, names=["round", "disk"], label=[0, 1, None][:n], bar=["y", "n", "y"][:n]) for n in (3, 2))
     table = HuggingFace(save(datasets.DatasetDict(train=train, validation=test), tmp_path / "x")).table
     assert table.sample_ids == (
         "train/000000",

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from featurestore.datasets import quiet
 from featurestore.datasets.quiet import ignored_warnings
 
 
@@ -21,6 +22,13 @@ def test_warnings_outside_are_not() -> None:
     warn_quietly(0)
     with pytest.raises(UserWarning):
         warnings.warn("later", UserWarning, stacklevel=1)
+
+
+def test_threads_take_turns() -> None:
+    """Two at once would restore each other's filters."""
+    with ignored_warnings():
+        assert not quiet._LOCK.acquire(blocking=False)
+    assert not quiet._LOCK.locked()
 
 
 def test_threads_leave_the_filters_as_they_were() -> None:

