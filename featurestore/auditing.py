@@ -115,7 +115,7 @@ def _compare(arrays: FeatureArrays, stored: FeatureSet, chosen: dict[str, int], 
     before = stored.values[[place[sample] for sample in chosen]]
     scale = np.abs(before).max(axis=1).clip(min=np.finfo(np.float32).tiny)
     difference = np.abs(again - before).max(axis=1) / scale
-    tolerance = TOLERANCE[arrays.key.dtype]
-    wrong = tuple(sample for sample, far in zip(chosen, difference > tolerance, strict=True) if far)
+    close = difference <= TOLERANCE[arrays.key.dtype]  # NaN is not
+    wrong = tuple(sample for sample, right in zip(chosen, close, strict=True) if not right)
     name = f"{arrays.dataset}/{arrays.variant}/{arrays.backbone}/{arrays.key.short}/{stored.pooling}"
     return Audit(name, len(chosen), float(difference.max()), wrong)

@@ -12,10 +12,9 @@ from typing import Any
 from featurestore.errors import UnknownNameError, UsageError
 from featurestore.planning import ExtractionOptions
 from featurestore.registry import unknown_name
+from probes.base import PROTOCOLS
 from probes.heads import HEADS
 from probes.splits import check_fractions
-
-PROTOCOLS = ("convex", "paper")
 
 
 @dataclass(frozen=True)

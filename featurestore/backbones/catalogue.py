@@ -105,7 +105,7 @@ _SPECS = (
     _timm("siglip-so400m", "vit_so400m_patch14_siglip_384.webli", _MAP, 378, 14, 428.2, _APACHE, "2303.15343", _HALVES),
     _timm("radio-v3-b", "naflexvit_base_patch16_radio_v3.c_radio", _CLS, 512, 16, 98.3, _NV, "2412.07679", _CLIP),
     _timm("radio-v3-l", "naflexvit_large_patch16_radio_v3.c_radio", _CLS, 512, 16, 319.9, _NV, "2412.07679", _CLIP),
-    _timm("radio-v3-h", "naflexvit_huge_patch16_radio_v3.c_radio", _CLS, 512, 16, 651.7, _NV, "2412.07679", _CLIP),
+    _timm("radio-v3-h", "naflexvit_huge_patch16_radio_v3.c_radio", _CLS, 512, 16, 651.6, _NV, "2412.07679", _CLIP),
     _timm("radio-v4-so", "naflexvit_so400m_patch16_radio_v4.c_radio", _CLS, 512, 16, 431.2, _NV, "2601.17237", _CLIP),
     _transformers("radio-v4-h", "nvidia/C-RADIOv4-H", _SUMMARY, 224, 16, 651.7, _NV, "2601.17237", _RAW),
     _timm("aimv2-l", "aimv2_large_patch14_224.apple_pt", ("avg_patch",), 224, 14, 309.2, _APPLE, "2411.14402", _CLIP),

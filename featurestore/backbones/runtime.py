@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError, MissingDependencyError, UsageError
+from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UsageError
 from featurestore.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -129,6 +129,13 @@ def compile_forward(
         BackboneError: The engine cannot run this model.
         PoolingError: The model does not offer a pooling.
     """
+    for kind in poolings:
+        if kind not in backbone.spec.poolings:
+            raise PoolingError(
+                f"{backbone.spec.name} has no pooling {kind!r}",
+                where=kind,
+                hint=f"Use {', '.join(backbone.spec.poolings)}.",
+            )
     module = _graph(backbone, tuple(poolings))
     shape = (batch_size, 3, image_size, image_size)
     if runtime.engine == "openvino":

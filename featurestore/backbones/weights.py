@@ -115,7 +115,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
         raise WeightsUnavailableError(
-            f"the weights cannot be loaded safely: {str(error).splitlines()[0]}",
+            f"the weights cannot be loaded safely: {(str(error) or type(error).__name__).splitlines()[0]}",
             where=path,
             hint="Give a safetensors file, or a PyTorch file of tensors alone.",
         ) from error

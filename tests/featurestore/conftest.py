@@ -1,16 +1,24 @@
-"""A small store, tables and keys, and embeddings that can be told from the sample id alone."""
+"""A small store, tables and keys, embeddings that can be told from the sample id alone; images and models in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pytest
 
+from featurestore.backbones import loading, runtime
+from featurestore.backbones.base import Backbone
+from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.weights import parse_weights
+from featurestore.datasets.base import Sample
+from featurestore.errors import UnreadableImageError
 from featurestore.feature_arrays import DONE, MISSING, UNREADABLE, Block, FeatureArrays
 from featurestore.key import FeatureKey
 from featurestore.samples import Boxes, SampleTable
@@ -179,3 +187,98 @@ def expected() -> Callable[..., np.ndarray]:
         return np.array([embed(name, WIDTHS[pooling], version) for name in ids]).reshape(len(ids), WIDTHS[pooling])
 
     return of
+
+
+class MemoryDataset:
+    """Images in memory, with a count of how often each was decoded."""
+
+    decoder = "array"
+
+    def __init__(self, images, *, ids=None, broken=(), boxes=None):
+        self.images, self.broken, self.decoded = images, set(broken), Counter()
+        self._lock = Lock()
+        n = len(images)
+        self.table = SampleTable(
+            name="memory",
+            sample_ids=tuple(ids or (f"s{row:03d}" for row in range(n))),
+            labels={"class": np.arange(n) % 2},
+            classes={"class": ("a", "b")},
+            splits=np.array(["train"] * n),
+            stamps=np.array([int.from_bytes(digest_of(image)[:8], "little") for image in images], dtype=np.uint64),
+            boxes=boxes,
+        )
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, row):
+        with self._lock:
+            self.decoded[self.table.sample_ids[row]] += 1
+        if row in self.broken:
+            raise UnreadableImageError("the file is truncated", where=row, hint="Copy it again.")
+        return Sample(self.images[row], digest_of(self.images[row]))
+
+
+class MeanForward:
+    """Per-channel means and a constant: cheap, and telling which image came in; later poolings are multiples of it."""
+
+    def __init__(self, poolings, batch_size):
+        self.widths = dict.fromkeys(poolings, 4)
+        self.batch_size = batch_size
+
+    def __call__(self, pixels):
+        assert pixels.shape[0] == self.batch_size, "shapes are fixed"
+        means = pixels.mean(axis=(2, 3))
+        values = np.concatenate([means, np.ones((len(pixels), 1), np.float32)], axis=1)
+        return {pooling: values * (number + 1) for number, pooling in enumerate(self.widths)}
+
+
+class FakeModels:
+    """Stands in for the model libraries: names of what was loaded, and the hash of all weights."""
+
+    def __init__(self):
+        self.loaded = []
+        self.weights_hash = "0" * 64
+
+    def load(self, name, weights, image_size, trust_remote_code):
+        self.loaded.append(name)
+        return Backbone(find_spec(name), None, self.weights_hash, str(parse_weights(weights)))
+
+    def compile(self, backbone, poolings, runtime, batch_size, image_size, lanes):
+        return MeanForward(poolings, batch_size)
+
+
+def digest_of(image):
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+
+@pytest.fixture
+def make_images():
+    def make(n=37, seed=0):
+        return list(np.random.default_rng(seed).integers(0, 256, size=(n, 9, 11), dtype=np.uint8))
+
+    return make
+
+
+@pytest.fixture
+def make_dataset(make_images):
+    """``make_dataset(images, ids=..., broken=..., boxes=...)``; some random images unless given."""
+
+    def make(images=None, **options):
+        return MemoryDataset(make_images() if images is None else images, **options)
+
+    return make
+
+
+@pytest.fixture
+def mean_forward():
+    return MeanForward
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Replaces loading and compiling of models."""
+    fakes = FakeModels()
+    monkeypatch.setattr(loading, "load_backbone", fakes.load)
+    monkeypatch.setattr(runtime, "compile_forward", fakes.compile)
+    return fakes

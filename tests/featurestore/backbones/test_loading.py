@@ -3,15 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from featurestore.backbones.base import Backbone
+from featurestore.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from featurestore.backbones.loading import load_backbone
 from featurestore.backbones.runtime import Runtime, compile_forward
 from featurestore.errors import BackboneError, UnknownNameError
 from featurestore.pooling import pool
+from featurestore.preprocessing import Preprocessing
 
 RANDOM = ["timm:test_vit", "torchvision:resnet18", "msn-s", "clip-b32-openai"]
 
@@ -69,4 +71,73 @@ def dinov2_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _state_of(graph: Any, arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
-    raise AssertionError(sorted(arrays)[:40], [n.name for n in graph.node][:40])
+    """Under timm's names. Linear weights are anonymous: a node's path names them, transposed."""
+    linear = {
+        node.name.strip("/").removesuffix("/MatMul").replace("/", "."): arrays[node.input[1]].T
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in arrays and node.name.startswith("/backbone/")
+    }
+    named = arrays | {f"{path}.weight": weight for path, weight in linear.items()}
+    named = {name.removeprefix("backbone."): value for name, value in named.items()}
+    state = {
+        "cls_token": named["embeddings.cls_token"],
+        "pos_embed": np.concatenate([arrays["onnx::Concat_1957"], arrays["onnx::Reshape_1962"]], axis=1),
+    }
+    for kind in ("weight", "bias"):
+        state[f"patch_embed.proj.{kind}"] = named[f"embeddings.patch_embeddings.projection.{kind}"]
+        state[f"norm.{kind}"] = named[f"layernorm.{kind}"]
+    for number in range(12):
+        old, new = f"encoder.layer.{number}", f"blocks.{number}"
+        for branch in (1, 2):
+            state[f"{new}.ls{branch}.gamma"] = named[f"{old}.layer_scale{branch}.lambda1"]
+        for kind in ("weight", "bias"):
+            parts = [named[f"{old}.attention.attention.{part}.{kind}"] for part in ("query", "key", "value")]
+            state[f"{new}.attn.qkv.{kind}"] = np.concatenate(parts)
+            state[f"{new}.attn.proj.{kind}"] = named[f"{old}.attention.output.dense.{kind}"]
+            for part in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
+                state[f"{new}.{part}.{kind}"] = named[f"{old}.{part}.{kind}"]
+    return {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+
+
+@pytest.mark.parametrize(("name", "size"), [("dinov2-s", 98), ("timm:vit_small_patch14_dinov2.lvd142m", 224)])
+def test_dinov2_of_a_file(name: str, size: int, dinov2_file: Path, embed: Any) -> None:
+    """Real weights, loaded strictly; each image has its own features, whatever is in its batch."""
+    backbone = load_backbone(name, weights=str(dinov2_file), image_size=size)
+    x = photos(size)
+    features = embed(backbone, x)
+    cls = pool(features, "cls")
+    assert features.patches.shape == (2, size // 14, size // 14, 384)
+    assert torch.isfinite(cls).all()
+    assert torch.cosine_similarity(cls[0], cls[1], dim=0) < 0.9
+    torch.testing.assert_close(embed(backbone, x[1:]).cls, cls[1:], rtol=1e-4, atol=1e-4)
+
+
+def test_dinov2_knows_a_flower_from_its_mirror_image_and_a_temple(dinov2_file: Path, embed: Any) -> None:
+    """What random weights cannot do: mirrored, a photo stays much nearer to itself than to the other photo."""
+    backbone = load_backbone("dinov2-s", weights=str(dinov2_file), image_size=98)
+    x = photos(98)
+    cls = torch.nn.functional.normalize(embed(backbone, torch.cat([x, x.flip(3)])).cls, dim=1)
+    near = (cls @ cls.T)[:2, 2:]
+    assert near.diagonal().min() > near.fliplr().diagonal().max() + 0.2
+
+
+def photos(size: int) -> torch.Tensor:
+    import sklearn.datasets
+
+    images = sklearn.datasets.load_sample_images().images
+    spec = Preprocessing.parse(f"resize={size}")
+    pixels = np.stack([spec.apply(image, np.zeros((0, 4), np.float32)) for image in images])
+    return (torch.from_numpy(pixels) - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[
+        :, None, None
+    ]
+
+
+def test_engines_agree_on_dinov2(dinov2_file: Path) -> None:
+    pytest.importorskip("openvino")
+    backbone: Backbone = load_backbone("dinov2-s", weights=str(dinov2_file), image_size=98)
+    pixels = np.random.default_rng(0).random((1, 3, 98, 98), dtype=np.float32)
+    found, expected = (
+        compile_forward(backbone, ["cls"], Runtime(engine, "cpu", "fp32"), 1, 98, 1)(pixels)["cls"]
+        for engine in ("openvino", "torch")
+    )
+    assert np.linalg.norm(found - expected) < 2e-5 * np.linalg.norm(expected)

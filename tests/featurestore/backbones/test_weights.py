@@ -112,7 +112,7 @@ def test_stamp_follows_the_file(tmp_path: Path) -> None:
 
 
 def test_model_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailableError, match="the folder holds no weights.*model.safetensors"):
+    with pytest.raises(WeightsUnavailableError, match=r"the folder holds no weights.*model.safetensors"):
         model_file(tmp_path)
     for name in ("pytorch_model.bin", "model.safetensors"):
         (tmp_path / name).touch()
@@ -133,7 +133,7 @@ class Malicious:
 def test_code_in_weights_is_refused(writer: str, tmp_path: Path) -> None:
     path, target = tmp_path / "model.pth", tmp_path / "it_ran"
     state = {"weight": torch.zeros(1), "intruder": Malicious(target)}
-    torch.save(state, path) if writer == "torch" else path.write_bytes(pickle.dumps(state))
+    torch.save(state, path) if writer == "torch" else path.write_bytes(pickle.dumps(state, protocol=2))
     with pytest.raises(WeightsUnavailableError, match=r"cannot be loaded safely.*Give a safetensors file"):
         read_state_dict(path)
     assert not target.exists()
