@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, BinaryIO
 
@@ -74,13 +75,15 @@ def _open(file: Any) -> Any:
 
 
 def _first_image(hdus: Any, where: str) -> Any:
-    for hdu in hdus:
+    for hdu in _forwards(hdus, where):
         if hdu.is_image and hdu.shape:
             return hdu
     raise _unreadable("no extension of the FITS file holds an image", where)
 
 
 def _named(hdus: Any, extension: str | int, where: str) -> Any:
+    for _ in _forwards(hdus, where):
+        pass  # all headers are known to be sound before one is looked up
     try:
         hdu = hdus[extension]
     except (KeyError, IndexError) as error:
@@ -88,6 +91,17 @@ def _named(hdus: Any, extension: str | int, where: str) -> Any:
     if not (hdu.is_image and hdu.shape):
         raise _unreadable(f"the extension {extension!r} holds no image", where)
     return hdu
+
+
+def _forwards(hdus: Any, where: str) -> Iterator[Any]:
+    """HDUs as they are read; a damaged length can lead back, and astropy would then read on for ever."""
+    reached = -1
+    for hdu in hdus:
+        begins, length = hdu.fileinfo()["hdrLoc"], hdu.fileinfo()["datSpan"]
+        if begins <= reached or length < 0:
+            raise _unreadable("the FITS file is damaged: a header gives an impossible length", where)
+        reached = begins
+        yield hdu
 
 
 def _in_display_order(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:

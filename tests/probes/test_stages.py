@@ -84,7 +84,8 @@ def projected(monkeypatch):
 
     def project(store, matrix):
         seen.append(matrix.backbone)
-        return Projection(matrix.values[:, :2], matrix.values, np.full(4, 0.25), {"n_components": 4})
+        parameters = {"n_neighbors": 15, "min_dist": 0.1, "seed": 0}
+        return Projection(matrix.values[:, :2], matrix.values, np.full(4, 0.25), parameters)
 
     monkeypatch.setattr(stages, "cached_projection", project)
     return seen

@@ -35,8 +35,8 @@ def test_published_reference_outputs(library: str, name: str, logits: list[float
     backbone = load_backbone(f"{library}:{name}", weights=str(tmp_path))
     with torch.inference_mode():
         found = model.fc(pool(embed(backbone, x), "avgpool"))[0, :4]
-    # torchvision keeps these numbers for any machine; its own test allows this much
-    torch.testing.assert_close(found, torch.tensor(logits), rtol=2e-3, atol=2e-3)
+    # four decimals are published, and kernels differ a little between processors
+    torch.testing.assert_close(found, torch.tensor(logits), rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121", "regnet_y_400mf"])

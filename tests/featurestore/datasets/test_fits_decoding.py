@@ -148,6 +148,16 @@ def test_text_is_no_fits_file() -> None:
         decode_fits(BytesIO(b"not found" * 1000), "x.fits")
 
 
+@pytest.mark.parametrize("extension", [None, 1])
+@pytest.mark.parametrize("length", [-1, -2880, -5760, -28800])
+def test_a_length_that_leads_back_ends(length: int, extension: int | None) -> None:
+    """Astropy alone reads such a file for ever, and fills the memory."""
+    cards = ("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 1", f"NAXIS1  = {length}", "EXTEND  = T", "END")
+    header = "".join(card.ljust(80) for card in cards).ljust(2880)
+    with pytest.raises(UnreadableImageError):
+        decode_fits(BytesIO(header.encode() * 3), "x.fits", extension)
+
+
 PLAIN = file_of(fits.PrimaryHDU(IMAGE)).getvalue()
 TILED = file_of(fits.PrimaryHDU(), fits.CompImageHDU(np.arange(64, dtype=np.int16).reshape(8, 8))).getvalue()
 
