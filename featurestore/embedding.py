@@ -31,6 +31,7 @@ class Costs:
     """Where time went, in seconds summed over lanes, and how much was done.
 
     Attributes:
+        load: Loading and compiling models, once, before the lanes start.
         decode: Reading and decoding.
         preprocess: Stretch, crop, resize, channel rule.
         forward: Normalisation, backbone, pooling.
@@ -39,6 +40,7 @@ class Costs:
         forwards: Images forwarded, summed over backbones and variants.
     """
 
+    load: float = 0.0
     decode: float = 0.0
     preprocess: float = 0.0
     forward: float = 0.0
@@ -116,15 +118,22 @@ def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embe
     Unreadable images are marked with their reason and do not stop the others.
     """
     costs = Costs()
-    slots = np.max([task.slots for task in tasks], axis=0)
+    slots = _union(tasks)
     with costs.timed("decode"):
         samples, unreadable = _read(dataset, slots)
     costs.images += int((slots != EMPTY).sum())
     batches: dict[Preprocessing, _Batch] = {}
     with costs.timed("preprocess"):
         for preprocessing in {task.preprocessing: None for task in tasks}:
-            batches[preprocessing] = _preprocess(preprocessing, dataset, slots, samples, unreadable)
+            wanted = _union([task for task in tasks if task.preprocessing == preprocessing])
+            batches[preprocessing] = _preprocess(preprocessing, dataset, wanted, samples, unreadable)
     return [_forward(task, batches[task.preprocessing], costs) for task in tasks], costs
+
+
+def _union(tasks: Sequence[Task]) -> NDArray[np.int64]:
+    """The row in each slot that any of the tasks wants; they agree where several do."""
+    union: NDArray[np.int64] = np.max([task.slots for task in tasks], axis=0)
+    return union
 
 
 def _read(dataset: ImageDataset, slots: NDArray[np.int64]) -> tuple[dict[int, Sample], dict[int, str]]:
@@ -154,6 +163,8 @@ def _preprocess(
         reasons=dict(unreadable),
     )
     for slot, sample in samples.items():
+        if slots[slot] == EMPTY:
+            continue
         boxes = _boxes(preprocessing, dataset, int(slots[slot]))
         batch.content[slot] = np.frombuffer(_content(sample, boxes), dtype=np.uint8)
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedding import EMPTY, Costs, Embedded, Task, embed_batch
+from featurestore.embedding import EMPTY, Costs, Embedded, Task, embed_batch, pad_slots
 from featurestore.errors import BackboneError
 from featurestore.feature_arrays import MISSING, Block, FeatureArrays
 from featurestore.planning import (
@@ -142,7 +142,8 @@ def extract_features(
     options = options or ExtractionOptions()
     rows = store.put_dataset(dataset.table)
     costs = Costs()
-    jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options), rows, store, options)
+    with costs.timed("load"):
+        jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options), rows, store, options)
     pending = [job for job in jobs if job.pending.any()]
     if pending:
         _run(_BlockPlan(dataset, pending, rows, store.block_rows, options), costs, progress)
@@ -244,9 +245,7 @@ class _BlockPlan:
         """For each batch of a block: job number -> slots, always full length, so that shapes stay fixed."""
         samples = self.samples(block)
         for start in range(0, len(samples), self.batch_size):
-            piece = samples[start : start + self.batch_size]
-            slots = np.full(self.batch_size, EMPTY, dtype=np.int64)
-            slots[: len(piece)] = piece
+            slots = pad_slots(samples[start : start + self.batch_size], self.batch_size)
             wanted = [np.where((slots != EMPTY) & job.pending[slots], slots, EMPTY) for job in self.jobs]
             yield {number: own for number, own in enumerate(wanted) if (own != EMPTY).any()}
 

@@ -91,7 +91,7 @@ def _(value: ExtractionReport) -> str:
     head = f"{value.dataset}: {costs.images:,} images decoded, {costs.forwards:,} forwarded in {value.seconds:,.1f} s"
     rate = f" ({costs.forwards / value.seconds:,.0f} a second)" if costs.forwards else ""
     phases = ", ".join(f"{name} {getattr(costs, name):,.1f} s" for name in ("decode", "preprocess", "forward", "write"))
-    lines = [head + rate, f"  {phases}, summed over lanes"]
+    lines = [head + rate, f"  load models {costs.load:,.1f} s; summed over lanes: {phases}"]
     for one in value.features:
         done, unreadable, _missing = one.arrays.counts()
         lines.append(

@@ -31,7 +31,7 @@ def test_the_command_reference_is_current():
     assert current == module.reference(), "run: make docs"
 
 
-@pytest.mark.parametrize("words", documented_commands())
+@pytest.mark.parametrize("words", list(documented_commands()))
 def test_documented_commands_exist_with_their_options(words):
     command = main.commands.get(words[1]) or main
     known = {option for parameter in [*command.params, *main.params] for option in parameter.opts} | {"--help", "-h"}

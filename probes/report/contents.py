@@ -165,12 +165,13 @@ def unreadable(features: Iterable[FeatureSet]) -> dict[str, dict[str, str]]:
 
 
 def cost(extractions: Iterable[ExtractionReport]) -> dict[str, Facts]:
-    """Seconds and rates of each extraction that embedded something; phases are summed over lanes."""
+    """Seconds and rates of each extraction that embedded something; phases after loading are summed over lanes."""
     return {
         f"extraction of {report.dataset}": {
             "images decoded": report.costs.images,
             "images forwarded": report.costs.forwards,
             "wall time, s": report.seconds,
+            "load models, s": report.costs.load,
             "decode, s": report.costs.decode,
             "preprocess, s": report.costs.preprocess,
             "forward, s": report.costs.forward,

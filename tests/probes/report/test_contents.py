@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from featurestore.embedding import Costs
 from probes.projection import Projection
 from probes.report.contents import (
     best_runs,
@@ -132,13 +133,14 @@ def test_unreadable_images_of_all_variants_are_listed_once(feature_sets):
 
 
 def test_cost_gives_seconds_and_rate_of_extractions_that_did_something():
-    busy = SimpleNamespace(images=50, forwards=100, decode=1.0, preprocess=2.0, forward=3.0, write=0.5)
-    idle = SimpleNamespace(images=0, forwards=0, decode=0.0, preprocess=0.0, forward=0.0, write=0.0)
+    busy = Costs(images=50, forwards=100, load=6.0, decode=1.0, preprocess=2.0, forward=3.0, write=0.5)
+    idle = Costs()
     reports = [SimpleNamespace(dataset=name, seconds=4.0, costs=c) for name, c in (("toy", busy), ("other", idle))]
     facts = cost(reports)
     assert list(facts) == ["extraction of toy"]
     assert facts["extraction of toy"]["forwards a second of wall time"] == 25.0
     assert facts["extraction of toy"]["forward, s"] == 3.0
+    assert facts["extraction of toy"]["load models, s"] == 6.0
 
 
 def test_a_study_report_stands_beside_its_figures(runs, feature_sets, projections, tmp_path):
