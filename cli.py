@@ -89,6 +89,7 @@ _head = _together(
     click.option("--protocol", default="convex", show_default=True, help="convex, or paper: the study's optimiser."),
     click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
+    click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
 )

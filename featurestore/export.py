@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import MissingDependencyError, StoreWriteError, UsageError
+from featurestore.atomic_file import write_atomically
+from featurestore.errors import MissingDependencyError, UsageError
 from featurestore.featureset import FeatureSet
 from featurestore.layout.names import escape
 from featurestore.samples import SampleTable
@@ -45,20 +45,7 @@ def export(features: FeatureSet, path: str | Path, format: str | None = None) ->
             where=path,
             hint=f"Use one of {', '.join(_WRITERS)}, or a suffix out of {', '.join(FORMATS)}.",
         )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer(features, part)
-        part.replace(path)
-    except OSError as error:
-        raise StoreWriteError(
-            f"the export cannot be written: {error.strerror or error}",
-            where=path,
-            hint="Check permissions and free space, or give another file.",
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_atomically(path, lambda part: writer(features, part))
 
 
 def _write_parquet(features: FeatureSet, path: Path) -> None:

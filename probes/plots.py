@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from featurestore.atomic_file import write_atomically
 from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
 from probes.projection import balanced_sample
-from probes.results import COMPARED, Run, write_atomically
+from probes.results import COMPARED, Run
 from probes.series import (
     MARKERS,
     PALETTE,

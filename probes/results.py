@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurestore.errors import ProbeError, StoreWriteError, UsageError
+from featurestore.atomic_file import write_atomically
+from featurestore.errors import ProbeError, UsageError
 from probes.metrics import Difference, Metric, Scores, bootstrap_difference, score
 
 IDENTITY = ("dataset", "variant", "backbone", "pooling", "key", "scheme", "head", "protocol", "fraction", "seed")
@@ -259,25 +258,3 @@ def write_frame(frame: pd.DataFrame, path: Path) -> Path:
     if path.suffix not in writers:
         raise UsageError(f"unknown table format {path.suffix!r}", where=path, hint="Use .csv or .parquet.")
     return write_atomically(path, writers[path.suffix])
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file through a neighbour that replaces it when whole.
-
-    Raises:
-        StoreWriteError: The folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise StoreWriteError(
-            f"the results cannot be written: {error.strerror or error}",
-            where=path,
-            hint="Check permissions and free space, or give another folder.",
-        ) from error
-    return path

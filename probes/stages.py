@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
+from featurestore.atomic_file import write_atomically
 from featurestore.auditing import Audit, audit
 from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
 from probes.projection import Projection, cached_projection
-from probes.results import Run, format_table, summarise, write_atomically, write_results
+from probes.results import Run, format_table, summarise, write_results
 from probes.sweep import cached_sweep
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def probe(study: Study, features: Sequence[FeatureSet], store: FeatureStore, rep
             fractions=options.fractions,
             seeds=options.seeds,
             scheme=options.labels,
+            options=options.head_options,
             progress=lambda _: progress(next(done), total),
         )
     return runs
@@ -143,7 +145,14 @@ def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore
 
     options = study.probe
     return [
-        save_head(store, matrix, head, protocol=options.protocol, scheme=options.labels)
+        save_head(
+            store,
+            matrix,
+            head,
+            protocol=options.protocol,
+            scheme=options.labels,
+            options=options.head_options,
+        )
         for matrix in features
         for head in options.heads
     ]

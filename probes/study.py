@@ -28,6 +28,8 @@ class ProbeOptions:
         seeds: Number of runs for each fraction.
         pooling: Pooling of the features; None: the backbone's default.
         labels: Label scheme; None: the dataset's default.
+        epochs: Epochs of heads that have them: all of them under ``paper`` (100 in the study, 200 for RGZ), the most
+            of them under ``convex``; None: the head's default.
     """
 
     heads: tuple[str, ...] = ("linear",)
@@ -36,6 +38,7 @@ class ProbeOptions:
     seeds: int = 3
     pooling: str | None = None
     labels: str | None = None
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
         # All that can be known now is checked now: an extraction may take hours before the first head is fitted.
@@ -48,6 +51,15 @@ class ProbeOptions:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:
             raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
+        if self.epochs is not None and self.epochs < 1:
+            raise UsageError("epochs must be positive", where=f"epochs={self.epochs}", hint="Leave it to the head.")
+
+    @property
+    def head_options(self) -> dict[str, dict[str, int]]:
+        """Parameters by head, for `probes.sweep.plan`."""
+        if self.epochs is None:
+            return {}
+        return {head: {"epochs": self.epochs} for head in self.heads if "epochs" in HEADS.get(head)().get_params()}
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def test_probe_prints_a_table_and_writes_it(images, store, tmp_path):
     assert len(frame[["head", "fraction", "seed"]].drop_duplicates()) == 2 * 2 * 2
 
 
+def test_epochs_reach_the_heads_that_have_them(images, store, tmp_path):
+    words = ["--protocol", "paper", "--epochs", "2", "--head", "linear,knn", "--fractions", "100", "--seeds", "1"]
+    run("probe", images, *MODEL, "--store", store, *words, "-o", tmp_path)
+    params = pd.read_csv(tmp_path / "results.csv").groupby("head")["params"].first().map(json.loads)
+    assert params["linear"]["epochs"] == 2
+    assert "epochs" not in params["knn"]
+
+
 def test_probe_without_features_prints_the_extract_command(images, store):
     result = run("probe", images, "-b", BACKBONE, "-p", "center-224", "--store", store)
     assert result.exit_code == 1
@@ -170,6 +178,7 @@ def test_a_study_file_runs_and_is_idempotent(images, tmp_path):
         (["probe", "DATA", *MODEL, "--fractions", "ten"], 2, "no whole percents"),
         (["probe", "DATA", *MODEL, "--head", "lineal"], 2, "linear"),
         (["probe", "DATA", *MODEL, "--protocol", "papre"], 2, "paper"),
+        (["probe", "DATA", *MODEL, "--epochs", "0"], 2, "epochs must be positive"),
         (["run", "/nowhere.toml"], 2, "cannot read the study"),
         (["verify", "--audit", "3"], 2, "--data"),
     ],

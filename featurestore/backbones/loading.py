@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurestore.backbones.base import Adapter, Backbone
+from featurestore.backbones.base import Adapter, Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, find_spec
 from featurestore.backbones.weights import hash_weights, parse_weights
 from featurestore.errors import BackboneError
@@ -21,20 +21,27 @@ def load_backbone(
 
     Raises:
         UnknownNameError: No such backbone.
-        BackboneError: A patch does not divide the image size.
+        BackboneError: An image size that is not a positive multiple of the patch.
         WeightsUnavailableError: The weights are not to be had.
         WeightsMismatchError: The weights belong to another architecture.
     """
     spec = find_spec(name)
-    size = image_size or spec.image_size
-    if spec.patch_size and size % spec.patch_size:
-        lower = size // spec.patch_size * spec.patch_size
-        raise BackboneError(
-            f"{name} has patches of {spec.patch_size} px, which do not divide {size} px",
-            where=f"resize={size}",
-            hint=f"Use resize={lower or spec.patch_size} or resize={lower + spec.patch_size}.",
-        )
+    size = spec.image_size if image_size is None else image_size
+    _check_size(spec, size)
     source = parse_weights(weights or spec.weights)
     adapter: Adapter = ADAPTERS.get(spec.adapter)
     tokens = adapter.build(spec, source, size, trust_remote_code).eval().requires_grad_(False)
     return Backbone(spec, tokens, hash_weights(tokens), str(source))
+
+
+def _check_size(spec: BackboneSpec, size: int) -> None:
+    patch = spec.patch_size or 1
+    if size > 0 and size % patch == 0:
+        return
+    lower = max(size, 0) // patch * patch
+    nearest = [f"resize={side}" for side in (lower, lower + patch) if side > 0]
+    raise BackboneError(
+        f"{spec.name} has patches of {patch} px, which do not divide {size} px",
+        where=f"resize={size}",
+        hint=f"Use {' or '.join(nearest)}.",
+    )

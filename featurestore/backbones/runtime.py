@@ -63,8 +63,9 @@ class Forward(Protocol):
 def resolve_runtime(engine: str = "auto", device: str = "auto", precision: str = "auto") -> Runtime:
     """Decide what ``auto`` leaves open.
 
-    On a CPU: OpenVINO where it is installed, in exact fp32. On a GPU: torch, in bf16 where the GPU has it. torch is
-    imported only on a machine with an NVIDIA device.
+    On a CPU: OpenVINO where it is installed, in exact fp32. On a GPU: torch, in bf16 where the GPU has it. The machine
+    alone decides: a model that OpenVINO cannot convert is an error later on, never a silent change of engine, since the
+    engine stands in the key. torch is imported only on a machine with an NVIDIA device.
 
     Raises:
         UnknownNameError: No such engine, device or precision.
@@ -126,7 +127,7 @@ def compile_forward(
         lanes: Threads that will call it at the same time.
 
     Raises:
-        BackboneError: The engine cannot run this model.
+        BackboneError: The engine cannot run this model, or not in this precision on this CPU.
         PoolingError: The model does not offer a pooling.
     """
     for kind in poolings:
@@ -179,6 +180,7 @@ class _TorchForward:
         self._layout = torch.channels_last if convolutional else torch.contiguous_format
         self._module = module.to(runtime.device).to(memory_format=self._layout)
         self._runtime, self._poolings, self._turn = runtime, poolings, Lock()
+        self._threads = torch.get_num_threads()
         pooled = self(np.zeros(shape, dtype=np.float32))
         self.widths: Mapping[str, int] = {kind: values.shape[1] for kind, values in pooled.items()}
 
@@ -189,15 +191,17 @@ class _TorchForward:
             return self._run(pixels)
 
     def _alone(self, pixels: Pixels) -> Pooled:
-        """With one thread: OpenMP keeps that number for each calling thread, which has it back afterwards."""
+        """With one thread, for the calling thread; torch also hands the last number set to threads that start later.
+
+        So the number of the process is given back, not the one found here, which may be another lane's one.
+        """
         import torch
 
-        threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             return self._run(pixels)
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(self._threads)
 
     def _run(self, pixels: Pixels) -> Pooled:
         import torch
@@ -224,6 +228,11 @@ class _OpenVinoForward:
     ) -> None:
         import openvino
 
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BackboneError(
+                "this CPU has no bf16, and OpenVINO would use fp32 unasked", where=name, hint="Use --precision fp32."
+            )
         model = _convert(module, shape, name)
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
@@ -231,7 +240,7 @@ class _OpenVinoForward:
             "INFERENCE_NUM_THREADS": lanes,
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._compiled = core.compile_model(model, "CPU", settings)
         self._poolings, self._requests = poolings, local()
         self.widths: Mapping[str, int] = {
             kind: int(output.get_partial_shape()[1].get_length())
@@ -259,5 +268,5 @@ def _convert(module: nn.Module, shape: tuple[int, int, int, int], name: str) -> 
             return openvino.convert_model(module, example_input=torch.zeros(shape), input=list(shape))
     except Exception as error:
         raise BackboneError(
-            f"OpenVINO cannot convert the model: {str(error).splitlines()[0]}", where=name, hint="Use --engine torch."
+            f"OpenVINO cannot convert the model: {error!r:.200}", where=name, hint="Use --engine torch."
         ) from error

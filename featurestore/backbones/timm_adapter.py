@@ -27,6 +27,16 @@ from featurestore.registry import unknown_name
 _OWN_POOLING = {"token": "cls", "avg": "avg_patch", "map": "map"}
 """timm's name of the pooling that a transformer was made with -> ours."""
 
+_SUMMARY_TOKENS = {
+    "naflexvit_base_patch16_radio_v3": 3,
+    "naflexvit_large_patch16_radio_v3": 3,
+    "naflexvit_huge_patch16_radio_v3": 3,
+    "naflexvit_so400m_patch16_radio_v4": 2,
+    "naflexvit_huge_patch16_radio_v4": 2,
+}
+"""C-RADIO has a class token for each teacher, of which the first of timm is one and the others count as registers.
+Its summary joins those of the teachers with an embedding of the image, which come first: so in NVIDIA's own code."""
+
 
 class _Transformer(nn.Module):
     """A timm transformer: class token, registers, patch grid, and the model's own pooling with its norm."""
@@ -38,14 +48,18 @@ class _Transformer(nn.Module):
         self.own = _OWN_POOLING.get(model.global_pool)
         self.n_prefix = int(model.num_prefix_tokens)
         self.n_cls = int(_has_cls(model))
+        self.n_summary = _n_summary(model)
 
     def forward(self, images: Tensor) -> TokenFeatures:
         tokens = self.model.forward_features(images)
+        pooled = {self.own: self.model.forward_head(tokens, pre_logits=True)} if self.own else {}
+        if self.n_summary:
+            pooled["summary"] = tokens[:, : self.n_summary].flatten(1)
         return TokenFeatures(
             patches=tokens[:, self.n_prefix :].unflatten(1, self.grid),
             cls=tokens[:, 0] if self.n_cls else None,
             registers=tokens[:, self.n_cls : self.n_prefix] if self.n_prefix > self.n_cls else None,
-            pooled={self.own: self.model.forward_head(tokens, pre_logits=True)} if self.own else {},
+            pooled=pooled,
         )
 
 
@@ -72,11 +86,14 @@ class TimmAdapter:
         """The spec of a timm model, from timm's own configuration.
 
         Raises:
-            UnknownNameError: timm has no such model.
+            UnknownNameError: timm has no such model, or no such weights of it.
         """
-        architecture = model_id.partition(".")[0]
+        architecture, dot, tag = model_id.partition(".")
         if not timm.is_model(architecture):
             raise unknown_name("timm model", architecture, timm.list_models())
+        tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(architecture)]
+        if dot and tag not in tags:
+            raise unknown_name(f"weights of {architecture}", tag, tags)
         with torch.device("meta"):
             model = timm.create_model(architecture, pretrained=False, num_classes=0)
         config = timm.get_pretrained_cfg(model_id) or model.pretrained_cfg
@@ -112,7 +129,7 @@ def offered_poolings(model: nn.Module) -> tuple[str, ...]:
     """Poolings of a timm model, its own first."""
     if patch_size_of(model) is None:
         return ("avgpool",)
-    own = _OWN_POOLING.get(str(model.global_pool), "avg_patch")
+    own = "summary" if _n_summary(model) else _OWN_POOLING.get(str(model.global_pool), "avg_patch")
     from_tokens = ("cls", "avg_patch", "cls_avg_patch") if _has_cls(model) else ("avg_patch",)
     return own, *(kind for kind in from_tokens if kind != own)
 
@@ -165,6 +182,10 @@ def _has_cls(model: nn.Module) -> bool:
     """Whether the first token is a class token; NaFlex models keep theirs in the embedding."""
     holder = model.embeds if hasattr(model, "embeds") else model
     return getattr(holder, "cls_token", None) is not None
+
+
+def _n_summary(model: Any) -> int:
+    return _SUMMARY_TOKENS.get(model.pretrained_cfg.architecture, 0)
 
 
 def patch_size_of(model: nn.Module) -> int | None:

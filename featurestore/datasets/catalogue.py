@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.files import check_match, is_fits, some_of, stamps_of
-from featurestore.datasets.labels import encode_labels, normalise_split
+from featurestore.datasets.labels import as_text, encode_labels, normalise_split
 from featurestore.datasets.quiet import ignored_warnings
 from featurestore.errors import DatasetError
 from featurestore.registry import unknown_name
@@ -77,7 +77,7 @@ class Catalogue:
         if name not in self.names:
             raise unknown_name("catalogue column", name, self.names)
         with _reading(self.path):
-            return [_text(value) for value in self._values(name)]
+            return [as_text(value) for value in self._values(name)]
 
     def find(self, *known: str) -> str | None:
         """The column called like the first of `known` that there is, upper or lower case."""
@@ -202,14 +202,3 @@ def _open_fits(path: Path) -> _Table:
     with ignored_warnings():
         table = Table.read(path, format="fits")
     return list(table.colnames), lambda name: table[name].tolist()
-
-
-def _text(value: object) -> str | None:
-    """The value as text; None for what is empty, null or NaN. Whole floats are numbers of a column with gaps."""
-    if isinstance(value, bytes):
-        value = value.decode()
-    if isinstance(value, float):
-        if np.isnan(value):
-            return None
-        value = int(value) if value.is_integer() else value
-    return (str(value).strip() or None) if value is not None else None

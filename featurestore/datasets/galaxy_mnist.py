@@ -15,7 +15,7 @@ from featurestore.datasets.decoding import digest_of_pixels
 from featurestore.datasets.files import stamp_of
 from featurestore.datasets.labels import SPLIT_NAMES
 from featurestore.datasets.naming import identity
-from featurestore.errors import DatasetError, EmptyDatasetError, UnreadableImageError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
 CLASSES = ("smooth_round", "smooth_cigar", "edge_on_disk", "unbarred_spiral")
@@ -29,8 +29,8 @@ _CHUNK_CACHE = 64 << 20
 class GalaxyMNIST:
     """Images of the HDF5 files ``train_dataset.hdf5`` and ``test_dataset.hdf5``, one of them, or any file like them.
 
-    A file holds ``images``, uint8 (n, H, W, 3), and ``labels``, integers 0 to 3 (n,). Sample ids are ``STEM/ROW``.
-    A single file belongs to the split that its name begins with, if any.
+    A file holds ``images``, uint8 (n, H, W, 3), and ``labels``, integers (n,): 0 to 3, or -1 for an unlabelled galaxy.
+    Sample ids are ``STEM/ROW``. A single file belongs to the split that its name begins with, if any.
 
     Args:
         path: Folder of the files, or one file.
@@ -99,17 +99,26 @@ class _ImageFile:
         self.path = path
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
-            self._images, labels = self._file["images"], self._file["labels"]
+            self._images, labels = (_array(self._file, key) for key in ("images", "labels"))
+            self._check(self._images, labels)
             self.labels = np.asarray(labels).astype(np.int64)
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise _no_galaxies(str(error), path) from error
-        if self._images.ndim != 4 or self._images.dtype != np.uint8 or self.labels.ndim != 1:
-            raise _no_galaxies(f"images are {self._images.dtype} {self._images.shape}", path)
         self.stamp = np.uint64(stamp_of(path.stat()))
         self.split = next((split for prefix, split in SPLIT_NAMES.items() if path.stem.startswith(prefix)), "")
 
     def __len__(self) -> int:
         return int(self._images.shape[0])
+
+    def _check(self, images: Any, labels: Any) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise _no_galaxies(f"images are {images.dtype} {images.shape}", self.path)
+        if labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise _no_galaxies(f"labels are {labels.dtype} {labels.shape}", self.path)
+        if len(labels) != len(images):
+            raise LabelMismatchError(
+                f"{len(labels)} labels for {len(images)} images", where=self.path, hint="Download the file again."
+            )
 
     def read(self, row: int) -> NDArray[Any]:
         try:
@@ -118,6 +127,13 @@ class _ImageFile:
             raise UnreadableImageError(
                 f"the HDF5 file is damaged: {error}", where=f"{self.path}, row {row}", hint="Download the file again."
             ) from error
+
+
+def _array(file: Any, key: str) -> Any:
+    found = file[key]
+    if not hasattr(found, "shape"):
+        raise TypeError(f"{key} is a group")
+    return found
 
 
 def _no_galaxies(reason: str, path: Path) -> DatasetError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding import decode_image, digest_of
 from featurestore.datasets.files import stamp_of
-from featurestore.datasets.labels import encode_labels, normalise_split
+from featurestore.datasets.labels import as_text, encode_labels, normalise_split
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.registry import unknown_name
@@ -26,8 +26,8 @@ _TEXT_LABELS = ("label", "class")
 class HuggingFace:
     """A `datasets.Dataset` or `DatasetDict` that ``save_to_disk`` wrote; the keys of a dict are splits.
 
-    Columns of type ClassLabel are label schemes; so are columns of strings or integers called ``label`` or ``class``.
-    Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column ``group`` gives groups.
+    Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``, where
+    null and empty text are no label. Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column ``group`` gives groups.
 
     Args:
         path: The saved folder.
@@ -37,7 +37,8 @@ class HuggingFace:
 
     Raises:
         EmptyDatasetError: No rows.
-        DatasetError: The folder is no saved dataset, or its image column is not certain.
+        LabelMismatchError: Splits that differ in their label columns or classes, or labels that are no single values.
+        DatasetError: The folder is no saved dataset, its image column is not certain, or a row has no id.
     """
 
     decoder = "pillow"
@@ -88,7 +89,7 @@ def _load(place: Path) -> Mapping[str, Any]:
 
     try:
         loaded = datasets.load_from_disk(str(place))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"not a dataset that save_to_disk wrote: {error}", where=place, hint="Give the folder that it wrote."
         ) from error
@@ -142,13 +143,11 @@ def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
 
 
 def _fields(splits: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    features = next(iter(splits.values())).features
+    features = {name: feature for part in splits.values() for name, feature in part.features.items()}
     schemes = {name: _scheme(name, splits) for name in labels or _label_columns(features)}
-    ids = [f"{split}/{row:06d}".lstrip("/") for split, part in splits.items() for row in range(len(part))]
-    if "id" in features:
-        ids = [str(value) for value in _values("id", splits)]
+    ids = _sample_ids(splits, given="id" in features)
     return {
-        "sample_ids": tuple(ids),
+        "sample_ids": ids,
         "labels": {name: codes for name, (codes, _) in schemes.items()},
         "classes": {name: classes for name, (_, classes) in schemes.items()},
         "splits": np.repeat([normalise_split(split) for split in splits], [len(part) for part in splits.values()]),
@@ -156,10 +155,19 @@ def _fields(splits: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _sample_ids(splits: Mapping[str, Any], *, given: bool) -> tuple[str, ...]:
+    if not given:
+        return tuple(f"{split}/{row:06d}".lstrip("/") for split, part in splits.items() for row in range(len(part)))
+    ids = [as_text(value) for value in _values("id", splits)]
+    if None in ids:
+        raise DatasetError(f"row {ids.index(None)} has no id", where="id", hint="Give every row an id.")
+    return tuple(value for value in ids if value is not None)
+
+
 def _groups(splits: Mapping[str, Any], ids: Sequence[str]) -> NDArray[np.str_]:
     """Groups; a row without one is a group of its own."""
     pairs = zip(_values("group", splits), ids, strict=True)
-    return np.array([own if group is None else str(group) for group, own in pairs])
+    return np.array([as_text(group) or own for group, own in pairs])
 
 
 def _stamps(part: Any, column: str) -> NDArray[np.uint64]:
@@ -184,13 +192,28 @@ def _label_columns(features: Mapping[str, Any]) -> list[str]:
 
 
 def _values(name: str, splits: Mapping[str, Any]) -> list[Any]:
-    if any(name not in part.column_names for part in splits.values()):
-        raise unknown_name("column", name, next(iter(splits.values())).column_names)
+    lacking = [split for split, part in splits.items() if name not in part.column_names]
+    if len(lacking) == len(splits):
+        raise unknown_name("column", name, {known for part in splits.values() for known in part.column_names})
+    if lacking:
+        raise LabelMismatchError(
+            f"the column {name!r} is missing in the split {', '.join(lacking)}",
+            where=name,
+            hint="Save all splits with the same columns; null marks what is not known.",
+        )
     return [value for part in splits.values() for value in part.data.column(name).to_pylist()]
 
 
 def _scheme(name: str, splits: Mapping[str, Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    import datasets
+
     values = _values(name, splits)
+    if not all(isinstance(part.features[name], datasets.ClassLabel | datasets.Value) for part in splits.values()):
+        raise LabelMismatchError(
+            f"the column {name!r} holds no single values",
+            where=name,
+            hint="Save one class a row, or name another column.",
+        )
     known = {tuple(getattr(part.features[name], "names", ())) for part in splits.values()}
     if len(known) > 1:
         raise LabelMismatchError(
@@ -200,5 +223,5 @@ def _scheme(name: str, splits: Mapping[str, Any]) -> tuple[NDArray[np.int64], tu
         )
     classes = known.pop()
     if not classes:
-        return encode_labels([None if value is None else str(value) for value in values])
+        return encode_labels([as_text(value) for value in values])
     return np.array([UNLABELLED if value is None else value for value in values], dtype=np.int64), classes

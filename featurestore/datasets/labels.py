@@ -18,6 +18,17 @@ def normalise_split(text: str | None) -> str:
     return SPLIT_NAMES.get((text or "").lower(), text or "")
 
 
+def as_text(value: object) -> str | None:
+    """The value as text; None for what is empty, null or NaN. Whole floats are numbers of a column with gaps."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, float):
+        if np.isnan(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    return (str(value).strip() or None) if value is not None else None
+
+
 def encode_labels(names: Sequence[str | None]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class names to labels.
 

@@ -24,17 +24,18 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
         text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. The
             kind of a bare path is the first of `DETECTION_ORDER` whose reader recognises it: a folder that
             ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, FITS images (without pictures beside
-            them), a catalogue, pictures (without FITS images).
+            them), a catalogue, pictures (without FITS images). A path that exists and reads like ``KIND:PATH`` is
+            taken for a path, unless there is a file or folder PATH as well.
         **options: Passed to the reader: ``name`` for all, others as its class documents.
 
     Raises:
         UnknownNameError: No such kind, or no such option of its reader.
-        UsageError: The kind needs a path.
+        UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, nothing is recognised there, or the reader refuses what it finds.
     """
     kind, path = _locate(text)
     reader = READERS.get(kind)
-    known = signature(reader).parameters
+    known = [name for name in signature(reader).parameters if name != "path"]
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {kind}", option, known)
@@ -53,7 +54,7 @@ def source_of(text: str) -> str:
 
     Raises:
         UnknownNameError: No such kind.
-        UsageError: The kind needs a path.
+        UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, or nothing is recognised there.
     """
     kind, path = _locate(text)
@@ -62,15 +63,38 @@ def source_of(text: str) -> str:
 
 def _locate(text: str) -> tuple[str, Path | None]:
     """Kind and path; no path for a shortcut that needs none."""
+    if not text.strip():  # as a path, this would be the current folder
+        raise UsageError("no dataset is named", where="dataset", hint="Give a path, KIND:PATH or a shortcut.")
     kind, colon, rest = text.partition(":")
-    if kind in READERS.names() and (colon or not Path(text).exists() or _needs_no_path(kind)):
+    path = _expand(text)
+    if kind in READERS.names() and (not _exists(path) or _wins_over_path(kind, colon, rest)):
         return kind, _path_of(kind, rest)
-    path = Path(text).expanduser()
-    if path.exists():
+    if _exists(path):
         return _detect(path), path
-    if colon and kind.isidentifier():
+    if colon and kind.isidentifier() and len(kind) > 1:  # one letter is a drive
         raise unknown_name("dataset kind", kind, READERS.names())
     raise _missing(path)
+
+
+def _wins_over_path(kind: str, colon: str, rest: str) -> bool:
+    """Whether ``KIND`` or ``KIND:PATH`` is meant, although a file or folder is called just like that."""
+    return _exists(_expand(rest)) if colon else _needs_no_path(kind)
+
+
+def _expand(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise DatasetError("there is no such home folder", where=text, hint="Check the name after ~.") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DatasetError(
+            f"the path cannot be looked up: {error.strerror}", where=path, hint="Check the path and its permissions."
+        ) from error
 
 
 def _path_of(kind: str, rest: str) -> Path | None:
@@ -78,8 +102,8 @@ def _path_of(kind: str, rest: str) -> Path | None:
         return None
     if not rest:
         raise UsageError(f"the dataset kind {kind} needs a path", where=kind, hint=f"Write {kind}:PATH.")
-    path = Path(rest).expanduser()
-    if not path.exists():
+    path = _expand(rest)
+    if not _exists(path):
         raise _missing(path)
     return path
 

@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from featurestore.atomic_file import write_atomically
 from probes.plots import write_figure
-from probes.results import write_atomically
 
 Facts = Mapping[str, Any]
 """Names and values; a value may be facts again."""

@@ -188,7 +188,7 @@ def test_no_runs_are_an_error(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreWriteError, match=r"results cannot be written.*give another folder"):
+    with pytest.raises(StoreWriteError, match=r"file cannot be written.*give another folder"):
         write_results([make_run()], tmp_path / "file" / "folder")
 
 

@@ -28,7 +28,13 @@ FULL = Study(
         retry_unreadable=True,
     ),
     probe=ProbeOptions(
-        heads=("knn", "mlp"), protocol="paper", fractions=(5, 50), seeds=7, pooling="avgpool", labels="bent"
+        heads=("knn", "mlp"),
+        protocol="paper",
+        fractions=(5, 50),
+        seeds=7,
+        pooling="avgpool",
+        labels="bent",
+        epochs=9,
     ),
     figures=FigureOptions(projection=False),
 )

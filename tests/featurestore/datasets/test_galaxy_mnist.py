@@ -73,8 +73,20 @@ def test_a_label_too_high(write: Write, tmp_path: Path) -> None:
 
 def test_more_labels_than_images(write: Write, tmp_path: Path) -> None:
     write("train_dataset.hdf5", labels=np.zeros(6, dtype=np.uint8))
-    with pytest.raises(LabelMismatchError, match="6 values of 'morphology' for 5 images"):
+    with pytest.raises(LabelMismatchError, match=r"6 labels for 5 images .*train_dataset\.hdf5"):
         GalaxyMNIST(str(tmp_path))
+
+
+def test_counts_are_checked_file_by_file(write: Write, tmp_path: Path) -> None:
+    write("train_dataset.hdf5", 5, labels=np.zeros(4, dtype=np.uint8))
+    write("test_dataset.hdf5", 3, labels=np.zeros(4, dtype=np.uint8))
+    with pytest.raises(LabelMismatchError, match=r"4 labels for 5 images"):
+        GalaxyMNIST(str(tmp_path))
+
+
+def test_minus_one_is_unlabelled(write: Write, tmp_path: Path) -> None:
+    write("train_dataset.hdf5", 2, labels=np.array([3, -1]))
+    assert GalaxyMNIST(str(tmp_path)).table.labels["morphology"].tolist() == [3, -1]
 
 
 def test_no_files(tmp_path: Path) -> None:
@@ -103,10 +115,33 @@ def test_a_missing_key(write: Write, tmp_path: Path, key: str) -> None:
         GalaxyMNIST(str(tmp_path))
 
 
-def test_other_shapes_and_types(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "train_dataset.hdf5", "w") as file:
-        file["images"], file["labels"] = np.zeros((2, 64, 64)), np.zeros(2, dtype=int)
-    with pytest.raises(DatasetError, match=r"images are float64 \(2, 64, 64\)"):
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("images", np.zeros((2, 64, 64, 3)), r"images are float64 \(2, 64, 64, 3\)"),
+        ("images", np.zeros((2, 64, 64), np.uint8), r"images are uint8 \(2, 64, 64\)"),
+        ("images", np.zeros((2, 3, 64, 64), np.uint8), r"images are uint8 \(2, 3, 64, 64\)"),
+        ("labels", np.array([1.0, 1.7]), r"labels are float64 \(2,\)"),
+        ("labels", np.array([1.0, np.nan]), r"labels are float64 \(2,\)"),
+        ("labels", np.zeros((2, 1), np.uint8), r"labels are uint8 \(2, 1\)"),
+    ],
+)
+def test_other_shapes_and_types(write: Write, tmp_path: Path, key: str, value: np.ndarray, reason: str) -> None:
+    write("train_dataset.hdf5", 2)
+    with h5py.File(tmp_path / "train_dataset.hdf5", "a") as file:
+        del file[key]
+        file[key] = value
+    with pytest.raises(DatasetError, match=reason):
+        GalaxyMNIST(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["images", "labels"])
+def test_a_group_in_place_of_an_array(write: Write, tmp_path: Path, key: str) -> None:
+    write("train_dataset.hdf5", 2)
+    with h5py.File(tmp_path / "train_dataset.hdf5", "a") as file:
+        del file[key]
+        file.create_group(key)
+    with pytest.raises(DatasetError, match=f"no HDF5 file of GalaxyMNIST: {key} is a group"):
         GalaxyMNIST(str(tmp_path))
 
 

@@ -134,6 +134,53 @@ def test_splits_that_name_classes_differently(make: Make, tmp_path: Path) -> Non
         HuggingFace(save(parts, tmp_path / "x"))
 
 
+@pytest.mark.parametrize("column", ["label", "id", "group"])
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train")])
+def test_a_column_that_one_split_lacks(make: Make, tmp_path: Path, column: str, order: tuple[str, str]) -> None:
+    parts = {"train": make(1, **{column: ["a"]}), "test": make(1)}
+    place = save(datasets.DatasetDict({split: parts[split] for split in order}), tmp_path / "x")
+    with pytest.raises(LabelMismatchError, match=f"the column '{column}' is missing in the split test"):
+        HuggingFace(place)
+
+
+def test_labels_follow_their_images_when_rows_were_shuffled(
+    make: Make, tmp_path: Path, expected_pixels: Callable[..., np.ndarray]
+) -> None:
+    dataset = HuggingFace(save(make(4, id=list("0123"), label=list("0123")).select([2, 0, 3, 1]), tmp_path / "x"))
+    assert dataset.table.sample_ids == tuple("2031")
+    assert dataset.table.labels["label"].tolist() == [2, 0, 3, 1]
+    for row, number in enumerate([2, 0, 3, 1]):
+        np.testing.assert_array_equal(dataset.read(row).image, expected_pixels(number))
+
+
+def test_other_columns_may_differ(make: Make, tmp_path: Path) -> None:
+    parts = datasets.DatasetDict(train=make(1, note=["a"]), test=make(1))
+    assert len(HuggingFace(save(parts, tmp_path / "x"))) == 2
+
+
+def test_an_unknown_label_column_offers_near_ones(make: Make, tmp_path: Path) -> None:
+    place = save(make(1, shape=["a"]), tmp_path / "x")
+    with pytest.raises(UnknownNameError, match=r"unknown column 'shap'.*Did you mean shape"):
+        HuggingFace(place, labels="shap")
+
+
+def test_empty_text_is_unlabelled(make: Make, tmp_path: Path) -> None:
+    table = HuggingFace(save(make(3, label=["disk", "", " "]), tmp_path / "x")).table
+    assert table.labels["label"].tolist() == [0, -1, -1]
+    assert table.classes == {"label": ("disk",)}
+
+
+def test_lists_are_no_labels(make: Make, tmp_path: Path) -> None:
+    listed = make(2).add_column("label", [[0], [0, 1]])
+    with pytest.raises(LabelMismatchError, match="the column 'label' holds no single values"):
+        HuggingFace(save(listed, tmp_path / "x"))
+
+
+def test_a_row_without_an_id(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="row 1 has no id"):
+        HuggingFace(save(make(2, id=["a", None]), tmp_path / "x"))
+
+
 def test_an_unknown_split(make: Make, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"unknown splits \['extra'\]"):
         HuggingFace(save(datasets.DatasetDict(extra=make(1)), tmp_path / "x"))
@@ -161,6 +208,14 @@ def test_no_rows(make: Make, tmp_path: Path) -> None:
     for number, dataset in enumerate([empty, datasets.DatasetDict(), datasets.DatasetDict(train=make(1), test=empty)]):
         with pytest.raises(EmptyDatasetError, match="the dataset, or one of its splits, has no rows"):
             HuggingFace(save(dataset, tmp_path / str(number)))
+
+
+@pytest.mark.parametrize("state", ["", "[]", "{}"])
+def test_a_damaged_state(make: Make, tmp_path: Path, state: str) -> None:
+    place = save(make(1), tmp_path / "x")
+    (tmp_path / "x" / "state.json").write_text(state)
+    with pytest.raises(DatasetError, match="not a dataset that save_to_disk wrote"):
+        HuggingFace(place)
 
 
 def test_what_is_no_saved_dataset(tmp_path: Path) -> None:

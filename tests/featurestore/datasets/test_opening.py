@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from featurestore.datasets import open_dataset
+from featurestore.datasets import dataset_kinds, open_dataset
 from featurestore.datasets.base import ImageDataset
 from featurestore.datasets.opening import DETECTION_ORDER, READERS, source_of
 from featurestore.errors import DatasetError, UnknownNameError, UsageError
@@ -41,6 +41,52 @@ def placed(
         case "table":
             (root / "sky.csv").write_text("file\na.png\n")
     return request.param, root
+
+
+@pytest.mark.parametrize("name", ["run:3", "fits:m31"])
+def test_a_folder_with_a_colon_in_its_name(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(write_images(f"{name}/a.png"))
+    assert source_of(name) == f"image_folder:{Path(name).resolve()}"
+
+
+def test_kind_and_path_win_over_a_folder_called_alike(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_images("fits:m31/a.png", "m31/a.fits"))
+    assert source_of("fits:m31") == f"fits:{Path('m31').resolve()}"
+
+
+def test_a_drive_letter_is_no_kind() -> None:
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        open_dataset(r"C:\sky\images")
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_nothing_is_not_the_current_folder(
+    write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(write_images("a.png"))
+    with pytest.raises(UsageError, match="no dataset is named"):
+        open_dataset(text)
+
+
+def test_a_path_that_cannot_be_looked_up() -> None:
+    with pytest.raises(DatasetError, match="the path cannot be looked up: File name too long"):
+        open_dataset("a" * 5000)
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/sky", "fits:~nobody-of-that-name/sky"])
+def test_a_home_that_is_not_there(text: str) -> None:
+    with pytest.raises(DatasetError, match=r"no such home folder \[~nobody-of-that-name/sky\]"):
+        open_dataset(text)
+
+
+def test_the_path_is_no_option(write_images: WriteImages) -> None:
+    root = str(write_images("a.png"))
+    with pytest.raises(UnknownNameError, match="unknown option of image_folder 'path'"):
+        open_dataset(root, path=root)
 
 
 def test_the_kind_of_a_bare_path_is_detected(placed: tuple[str, Path]) -> None:
@@ -141,8 +187,14 @@ def test_the_shortcut_wins_over_a_folder(write_images: WriteImages, monkeypatch:
     assert source_of("./first").startswith("image_folder:")
 
 
-def test_importing_the_datasets_loads_no_heavy_library() -> None:
+def test_every_kind_says_what_it_reads() -> None:
+    kinds = dataset_kinds()
+    assert list(kinds) == READERS.names()
+    assert all(text.endswith(".") for text in kinds.values())
+
+
+def test_listing_the_kinds_loads_no_heavy_library() -> None:
     heavy = {"torch", "datasets", "astropy", "h5py", "pandas", "pyarrow"}
-    code = f"import sys, featurestore.datasets; print(sorted({heavy} & sys.modules.keys()))"
+    code = f"import sys, featurestore.datasets as d; d.dataset_kinds(); print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
