@@ -24,7 +24,7 @@ _AVERAGE = ("avg_patch", "cls", "cls_avg_patch")
 _MAP = ("map", "avg_patch")
 _MAP_CLS = ("map", *_CLS)
 _SUMMARY = ("summary", "avg_patch")
-_SUMMARY_CLS = ("summary", *_CLS)
+_RADIO = ("summary", *_CLS)
 
 _APACHE, _BSD, _MIT, _CC_BY_NC = "Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-NC-4.0"
 _APPLE, _DINOV3, _NV = "apple-ascl", "dinov3-license", "nvidia-open-model-license"
@@ -104,10 +104,10 @@ _SPECS = (
     _timm("dinov3-convnext-l", "convnext_large.dinov3_lvd1689m", _CNN, 224, None, 196.2, _DINOV3, "2508.10104"),
     _timm("siglip2-b", "vit_base_patch16_siglip_224.v2_webli", _MAP, 224, 16, 92.9, _APACHE, "2502.14786", _HALVES),
     _timm("siglip-so400m", "vit_so400m_patch14_siglip_384.webli", _MAP, 378, 14, 428.2, _APACHE, "2303.15343", _HALVES),
-    _timm("radio-v3-b", "naflexvit_base_patch16_radio_v3.c_radio", _SUMMARY_CLS, 512, 16, 98.3, _NV, "2412.07679", _CLIP),
-    _timm("radio-v3-l", "naflexvit_large_patch16_radio_v3.c_radio", _SUMMARY_CLS, 512, 16, 319.9, _NV, "2412.07679", _CLIP),
-    _timm("radio-v3-h", "naflexvit_huge_patch16_radio_v3.c_radio", _SUMMARY_CLS, 512, 16, 651.6, _NV, "2412.07679", _CLIP),
-    _timm("radio-v4-so", "naflexvit_so400m_patch16_radio_v4.c_radio", _SUMMARY_CLS, 512, 16, 431.2, _NV, "2601.17237", _CLIP),
+    _timm("radio-v3-b", "naflexvit_base_patch16_radio_v3.c_radio", _RADIO, 512, 16, 98.3, _NV, "2412.07679", _CLIP),
+    _timm("radio-v3-l", "naflexvit_large_patch16_radio_v3.c_radio", _RADIO, 512, 16, 319.9, _NV, "2412.07679", _CLIP),
+    _timm("radio-v3-h", "naflexvit_huge_patch16_radio_v3.c_radio", _RADIO, 512, 16, 651.6, _NV, "2412.07679", _CLIP),
+    _timm("radio-v4-so", "naflexvit_so400m_patch16_radio_v4.c_radio", _RADIO, 512, 16, 431.2, _NV, "2601.17237", _CLIP),
     _transformers("radio-v4-h", "nvidia/C-RADIOv4-H", _SUMMARY, 224, 16, 651.7, _NV, "2601.17237", _RAW),
     _timm("aimv2-l", "aimv2_large_patch14_224.apple_pt", ("avg_patch",), 224, 14, 309.2, _APPLE, "2411.14402", _CLIP),
     _timm("pe-core-b", "vit_pe_core_base_patch16_224.fb", _MAP_CLS, 224, 16, 92.9, _APACHE, "2504.13181", _HALVES),

@@ -41,7 +41,7 @@ def _check_size(spec: BackboneSpec, size: int) -> None:
     lower = max(size, 0) // patch * patch
     nearest = [f"resize={side}" for side in (lower, lower + patch) if side > 0]
     raise BackboneError(
-        f"{spec.name} has patches of {patch} px, which do not divide {size} px",
+        f"{spec.name} takes sides that are multiples of {patch} px, not {size} px",
         where=f"resize={size}",
         hint=f"Use {' or '.join(nearest)}.",
     )

@@ -34,8 +34,8 @@ _SUMMARY_TOKENS = {
     "naflexvit_so400m_patch16_radio_v4": 2,
     "naflexvit_huge_patch16_radio_v4": 2,
 }
-"""C-RADIO has a class token for each teacher, of which the first of timm is one and the others count as registers.
-Its summary joins those of the teachers with an embedding of the image, which come first: so in NVIDIA's own code."""
+"""Class tokens that C-RADIO joins to its summary, as its authors configure it. It has one for each teacher, those of
+the summary first; timm takes the first for the class token and the others for registers."""
 
 
 class _Transformer(nn.Module):

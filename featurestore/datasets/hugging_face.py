@@ -27,7 +27,8 @@ class HuggingFace:
     """A `datasets.Dataset` or `DatasetDict` that ``save_to_disk`` wrote; the keys of a dict are splits.
 
     Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``, where
-    null and empty text are no label. Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column ``group`` gives groups.
+    null and empty text are no label. Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column
+    ``group`` gives groups.
 
     Args:
         path: The saved folder.

@@ -39,14 +39,22 @@ def test_a_backbone_is_frozen(name: str, load: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "hint"), [(224, None), (100, "resize=98 or resize=112"), (5, "resize=14 or resize=14")]
+    ("name", "size", "message"),
+    [
+        ("dinov2-s", 100, r"multiples of 14 px, not 100 px \[resize=100\]. Use resize=98 or resize=112\."),
+        ("dinov2-s", 5, r"multiples of 14 px, not 5 px \[resize=5\]. Use resize=14\."),
+        ("dinov2-s", -14, r"not -14 px \[resize=-14\]. Use resize=14\."),
+        ("resnet-18", 0, r"multiples of 1 px, not 0 px \[resize=0\]. Use resize=1\."),
+    ],
 )
-def test_the_patch_must_divide_the_size(size: int, hint: str | None) -> None:
-    if hint is None:
-        assert load_backbone("dinov2-s", weights="random:0", image_size=size).spec.patch_size == 14
-        return
-    with pytest.raises(BackboneError, match=f"dinov2-s has patches of 14 px, which do not divide {size} px.*"):
-        load_backbone("dinov2-s", weights="random:0", image_size=size)
+def test_sizes_that_are_refused_offer_the_nearest(name: str, size: int, message: str) -> None:
+    with pytest.raises(BackboneError, match=message):
+        load_backbone(name, weights="random:0", image_size=size)
+
+
+def test_any_multiple_of_the_patch_is_taken(embed: Any, images: Any) -> None:
+    backbone = load_backbone("dinov2-s", weights="random:0", image_size=224)
+    assert embed(backbone, images(1, 224)).patches.shape == (1, 16, 16, 384)
 
 
 def test_unknown_backbone() -> None:

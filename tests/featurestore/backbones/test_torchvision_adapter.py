@@ -90,5 +90,7 @@ def test_server_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(WeightsUnavailableError, match=r"cannot be downloaded \[resnet18\].*--weights PATH"):
+    with pytest.raises(
+        WeightsUnavailableError, match=r"cannot be downloaded: .*name resolution.* \[resnet18\].*--weights PATH"
+    ):
         load_backbone("torchvision:resnet18", weights="hub")

@@ -132,10 +132,17 @@ def test_incomplete_weights_are_refused(damage: str, folder: Any) -> None:
 
 
 def test_hub_out_of_reach() -> None:
-    with pytest.raises(WeightsUnavailableError, match=r"cannot be downloaded \[facebook/vit-msn-base\]"):
+    with pytest.raises(WeightsUnavailableError, match=r"cannot be downloaded: .* \[facebook/vit-msn-base\]"):
         load_backbone("msn-b")
     with pytest.raises(WeightsUnavailableError, match="cannot be downloaded"):
         find_spec("transformers:someone/something")
+
+
+def test_a_folder_without_weights_is_refused(folder: Any) -> None:
+    path, _ = folder("vit")
+    (Path(path) / "model.safetensors").unlink()
+    with pytest.raises(WeightsUnavailableError, match=r"no file named model.safetensors"):
+        open_folder(path)
 
 
 @pytest.mark.parametrize("allowed", [False, True])

