@@ -267,6 +267,7 @@ def _convert(module: nn.Module, shape: tuple[int, int, int, int], name: str) -> 
             warnings.simplefilter("ignore")  # tracing warns of shapes that become constants: they are, here
             return openvino.convert_model(module, example_input=torch.zeros(shape), input=list(shape))
     except Exception as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise BackboneError(
-            f"OpenVINO cannot convert the model: {error!r:.200}", where=name, hint="Use --engine torch."
+            f"OpenVINO cannot convert the model: {reason}", where=name, hint="Use --engine torch."
         ) from error

@@ -96,7 +96,7 @@ class TimmAdapter:
             raise unknown_name(f"weights of {architecture}", tag, tags)
         with torch.device("meta"):
             model = timm.create_model(architecture, pretrained=False, num_classes=0)
-        config = timm.get_pretrained_cfg(model_id) or model.pretrained_cfg
+        config = timm.get_pretrained_cfg(model_id)
         side, patch_size = config.input_size[-1], patch_size_of(model)
         return BackboneSpec(
             name=f"timm:{model_id}",
@@ -162,8 +162,7 @@ def _load(model_id: str, weights: WeightsSource, options: dict[str, Any]) -> Any
 
 
 def _has_head(model_id: str, state: Mapping[str, Tensor]) -> bool:
-    config = timm.get_pretrained_cfg(model_id)
-    heads = (config and config.classifier) or ()
+    heads = timm.get_pretrained_cfg(model_id).classifier or ()
     names = (heads,) if isinstance(heads, str) else heads
     return any(f"{name}.weight" in state for name in names)
 
@@ -185,7 +184,7 @@ def _has_cls(model: nn.Module) -> bool:
 
 
 def _n_summary(model: Any) -> int:
-    return _SUMMARY_TOKENS.get(model.pretrained_cfg.architecture, 0)
+    return _SUMMARY_TOKENS.get(model.pretrained_cfg["architecture"], 0)
 
 
 def patch_size_of(model: nn.Module) -> int | None:

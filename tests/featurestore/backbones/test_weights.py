@@ -179,9 +179,9 @@ def test_any_damage_is_refused_or_leaves_tensors(data: st.DataObject, zipped: bo
     ],
 )
 def test_weights_that_cannot_be_had(error: Exception, reason: str) -> None:
-    with pytest.raises(WeightsUnavailableError, match=rf"cannot be downloaded: {reason}.*\[some/model\]"):
-        with downloading("some/model"):
-            raise error
+    message = rf"cannot be downloaded: {reason}.*\[some/model\]"
+    with pytest.raises(WeightsUnavailableError, match=message), downloading("some/model"):
+        raise error
 
 
 def test_other_errors_come_through() -> None:
