@@ -101,6 +101,12 @@ def _open(path: str | None, mode: Literal["r", "a"]) -> FeatureStore:
     return open_store(path, mode=mode)
 
 
+def _open_existing(path: str | None) -> FeatureStore:
+    """A store to read features from and keep results in; a mistyped path must not become an empty store."""
+    _open(path, "r")
+    return _open(path, "a")
+
+
 def _exists(path: str | None) -> bool:
     from featurestore.store import default_store_path
 
@@ -113,7 +119,7 @@ def _find(
     """The store, and the features in it that were selected: at least one."""
     from probes.stages import find_features
 
-    opened = _open(store, mode)
+    opened = _open(store, mode) if mode == "r" else _open_existing(store)
     return opened, find_features(opened, data, variant, backbone, key)
 
 
@@ -217,7 +223,7 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
     from probes.stages import probe_study
     from probes.study import make_study
 
-    _finish(probe_study(make_study(**given), _open(store, "a"), output, _terminal(), save=save), as_json)
+    _finish(probe_study(make_study(**given), _open_existing(store), output, _terminal(), save=save), as_json)
 
 
 @main.command()
@@ -233,7 +239,7 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
     from probes.study import make_study
 
     folder = output or Path("skyprobe-report")
-    _finish(report_study(make_study(**given), _open(store, "a"), folder, _terminal(), _command()), as_json)
+    _finish(report_study(make_study(**given), _open_existing(store), folder, _terminal(), _command()), as_json)
 
 
 @main.command()
@@ -250,7 +256,7 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
     from probes.study import make_study
 
     folder = output or Path("skyprobe-umap")
-    _finish(project_study(make_study(**given), _open(store, "a"), folder, _terminal()), as_json)
+    _finish(project_study(make_study(**given), _open_existing(store), folder, _terminal()), as_json)
 
 
 @main.command()
@@ -316,7 +322,7 @@ def verify(store: str | None, repair: bool, n_rows: int | None, data: str | None
 
     if n_rows and not data:
         raise click.UsageError("--audit needs --data DATA: the images to embed again")
-    opened = _open(store, "a" if repair else "r")
+    opened = _open_existing(store) if repair else _open(store, "r")
     problems = verify_store(opened, repair=repair)
     audits = audit_features(opened, data, n_rows) if n_rows and data else []
     _print({"problems": problems, "audits": audits}, as_json)

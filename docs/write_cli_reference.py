@@ -22,7 +22,8 @@ def reference() -> str:
 
 
 def _sections() -> Iterator[str]:
-    context = click.Context(main, info_name="skyprobe", max_content_width=100, terminal_width=100)
+    # With the command's own settings: click keeps the help option of whichever context asks first.
+    context = click.Context(main, info_name="skyprobe", terminal_width=100, **main.context_settings)
     for name in main.list_commands(context):
         command = main.commands[name]
         help_text = command.get_help(click.Context(command, parent=context, info_name=name, terminal_width=100))

@@ -70,6 +70,19 @@ def test_probe_prints_a_table_and_writes_it(images, store, tmp_path):
     assert len(frame[["head", "fraction", "seed"]].drop_duplicates()) == 2 * 2 * 2
 
 
+@pytest.mark.parametrize("words", [["probe", *MODEL], ["report", *MODEL], ["umap", *MODEL], ["rm", "--yes"]])
+def test_a_mistyped_store_is_an_error_and_is_not_made(images, tmp_path, words):
+    result = run(words[0], images, *words[1:], "--store", tmp_path / "typo.zarr")
+    assert result.exit_code == 1
+    assert "there is no store" in result.stderr
+    assert not (tmp_path / "typo.zarr").exists()
+
+
+def test_a_mistyped_store_is_not_repaired_into_being(tmp_path):
+    assert run("verify", "--repair", "--store", tmp_path / "typo.zarr").exit_code == 1
+    assert not (tmp_path / "typo.zarr").exists()
+
+
 def test_epochs_reach_the_heads_that_have_them(images, store, tmp_path):
     words = ["--protocol", "paper", "--epochs", "2", "--head", "linear,knn", "--fractions", "100", "--seeds", "1"]
     run("probe", images, *MODEL, "--store", store, *words, "-o", tmp_path)
