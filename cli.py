@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from featurestore.extraction import ExtractionReport
     from featurestore.feature_arrays import FeatureArrays
     from featurestore.store import FeatureStore
-    from probes.stages import Outcome
+    from probes.outcome import Outcome
     from probes.terminal import Terminal
 
 DONE_WITH_UNREADABLE = 3

@@ -1,67 +1,74 @@
-"""Extraction from PNG files to stored features, against timm with a DataLoader: the script that most people write."""
+"""Extraction, from files to stored features, against the physical bound and against the bare forward pass.
+
+The bound is what this machine can do when it must both read images and forward them: the sum of both times, each measured
+alone with one thread a processor, in turn with ours. Loading models is left out on all sides.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import timm
-import torch
-from PIL import Image
-from timm.data import create_transform
-from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
+from benchmarks.images import write_images
+from benchmarks.phases import ENGINES, Bare, extract_seconds, fastest_forward, read_seconds
+from benchmarks.row import Row
 
-from benchmarks.row import Row, compare
-from featurestore.backbones.weights import seeded
-from featurestore.datasets import open_dataset
-from featurestore.extraction import extract_features
-from featurestore.planning import ExtractionOptions
-from featurestore.store import open_store
+ROUNDS = 5
+FORMATS = {"jpeg": 424, "png": 300}
 
-N_IMAGES, SIDE, BATCH = 400, 300, 64
-MODEL = "resnet18"
+
+@dataclass(frozen=True)
+class Case:
+    """A backbone to measure.
+
+    Attributes:
+        backbone: Its name.
+        images: Images a round: some ten seconds in fp32, and whole batches for every lane.
+        goal: Share of the bare forward rate that 424 px JPEG must reach.
+    """
+
+    backbone: str
+    images: int
+    goal: float
+
+
+CASES = (
+    Case("timm:vit_small_patch16_224", 256, 0.95),
+    Case("timm:resnet18", 512, 0.90),
+    Case("timm:tf_efficientnet_lite0", 1024, 0.80),
+)
 
 
 def measure() -> Iterator[Row]:
-    """One backbone, then two variants of one decode; exact fp32, model loading included on both sides."""
+    """For each backbone and precision: the share of the bound from JPEG and PNG, of the forward alone from JPEG."""
     with TemporaryDirectory() as place:
-        folder = Path(place)
-        images = _write_images(folder / "images")
-        for variants in (["full-224"], ["full-224", "center-224"]):
-            yield compare(
-                f"PNG {SIDE} px -> {MODEL}, {len(variants)} variant(s), start to end",
-                lambda variants=variants: _extract(images, folder, variants),  # type: ignore[misc]
-                lambda variants=variants: [_loop(images) for _ in variants],  # type: ignore[misc]
-                against=f"timm + DataLoader, batch {BATCH}, once a variant",
-                amount=N_IMAGES * len(variants),
-                unit="images/s",
-                pairs=3,
-            )
+        for case in CASES:
+            folders = {
+                kind: write_images(Path(place) / case.backbone, kind, side, case.images)
+                for kind, side in FORMATS.items()
+            }
+            for precision in ENGINES:
+                bare = fastest_forward(case.backbone, max(64, case.images // 8), precision)
+                for kind, folder in folders.items():
+                    yield from _compare(case, precision, kind, folder, bare)
 
 
-def _write_images(folder: Path) -> Path:
-    """Smooth noise in one class folder: PNG files of a realistic size."""
-    (folder / "all").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number in range(N_IMAGES):
-        coarse = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-        coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(folder / "all" / f"{number:04d}.png")
-    return folder
+def _compare(case: Case, precision: str, kind: str, folder: Path, bare: Bare) -> Iterator[Row]:
+    rounds = [_round(case, precision, folder, bare) for _ in range(ROUNDS)]
+    rate, forward, reading = (case.images / median(column) for column in zip(*rounds, strict=True))
+    what = f"{kind.upper()} {FORMATS[kind]} px to stored {case.backbone.partition(':')[2]} {precision}"
+    note = f"forward alone {forward:.0f}/s ({bare.label}), input alone {reading:.0f}/s"
+    share = median((alone + reading) / ours for ours, alone, reading in rounds)
+    yield Row(f"{what}, of the bound", "images/s", rate, share, 0.95, limit=rate / share, note=note)
+    if kind == "jpeg":
+        share = median(alone / ours for ours, alone, _ in rounds)
+        yield Row(f"{what}, of the forward alone", "images/s", rate, share, case.goal, limit=rate / share, note=note)
 
 
-def _extract(images: Path, folder: Path, variants: list[str]) -> None:
-    options = ExtractionOptions(weights="random:0")
-    with TemporaryDirectory(dir=folder) as place:
-        store = open_store(f"{place}/store.zarr", mode="a")
-        extract_features(open_dataset(f"image_folder:{images}"), [f"timm:{MODEL}"], variants, store, options)
-
-
-def _loop(images: Path) -> np.ndarray:
-    with seeded(0):
-        model = timm.create_model(MODEL, num_classes=0).eval()
-    dataset = ImageFolder(str(images), create_transform((3, 224, 224), interpolation="bicubic", crop_pct=1.0))
-    with torch.inference_mode():
-        return np.concatenate([model(batch).numpy() for batch, _ in DataLoader(dataset, batch_size=BATCH)])
+def _round(case: Case, precision: str, folder: Path, bare: Bare) -> tuple[float, float, float]:
+    """Seconds of ours, of the forward alone, of reading alone."""
+    ours = extract_seconds(folder, [case.backbone], precision=precision)
+    return ours, bare.seconds(case.images), read_seconds(folder, case.images)

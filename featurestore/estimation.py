@@ -61,7 +61,7 @@ def estimate(
         SkyprobeError: As of the extraction, apart from writing.
     """
     plan = _Plan(dataset.table, store, options)
-    wanted = list_wanted(dataset, backbones, variants, options)
+    wanted = list_wanted(dataset, backbones, variants, options, store)
     unfinished = [one for one in wanted if plan.pending(one, plan.find_by_request(one)).any()]
     models = load_models(unfinished, options)
     pending = {one: plan.pending(one, plan.find_by_key(one, model)) for one, model in models.items()}

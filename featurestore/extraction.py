@@ -143,7 +143,7 @@ def extract_features(
     rows = store.put_dataset(dataset.table)
     costs = Costs()
     with costs.timed("load"):
-        jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options), rows, store, options)
+        jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options, store), rows, store, options)
     pending = [job for job in jobs if job.pending.any()]
     if pending:
         _run(_BlockPlan(dataset, pending, rows, store.block_rows, options), costs, progress)

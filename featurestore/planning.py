@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones.base import Backbone, BackboneSpec
-from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.catalogue import find_spec, list_names
 from featurestore.backbones.runtime import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import PoolingError, UsageError
@@ -144,9 +144,21 @@ class Wanted:
 
 
 def list_wanted(
-    dataset: ImageDataset, backbones: Sequence[str], variants: Sequence[str], options: ExtractionOptions
+    dataset: ImageDataset,
+    backbones: Sequence[str],
+    variants: Sequence[str],
+    options: ExtractionOptions,
+    store: FeatureStore | None = None,
 ) -> list[Wanted]:
     """Every backbone at every variant.
+
+    Args:
+        dataset: The images.
+        backbones: Names of backbones.
+        variants: Names or specs of variants.
+        options: How to extract.
+        store: Where specs of models outside the catalogue may stand from an earlier extraction, which saves importing
+            their library.
 
     Raises:
         UnknownNameError: No such backbone or variant.
@@ -165,9 +177,20 @@ def list_wanted(
             dtype=options.dtype,
             decoder=dataset.decoder,
         )
-        for spec in map(find_spec, dict.fromkeys(backbones))
+        for spec in (_recall_spec(name, store) or find_spec(name) for name in dict.fromkeys(backbones))
         for variant, preprocessing in named.items()
     ]
+
+
+def _recall_spec(name: str, store: FeatureStore | None) -> BackboneSpec | None:
+    """The spec of a model outside the catalogue, where the store has it from the same versions of the libraries."""
+    if store is None or name in list_names():
+        return None
+    versions = _versions()
+    for arrays in store.find(backbone=name):
+        if arrays.provenance.get("versions") == versions:
+            return BackboneSpec.from_dict(arrays.provenance["spec"])
+    return None
 
 
 def _poolings(spec: BackboneSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -248,6 +271,7 @@ def provenance_of(
     return {
         "dataset_source": dataset.table.source,
         "weights": backbone.weights_source,
+        "spec": backbone.spec.to_dict(),
         "licence": backbone.spec.licence,
         "reference": backbone.spec.reference,
         "batch_size": options.batch_size_on(device),

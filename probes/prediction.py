@@ -16,7 +16,7 @@ from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
 from probes.calibration import apply_temperature, fit_temperature
 from probes.heads import HEADS, Head, spread
-from probes.results import json_ready
+from probes.json_values import json_ready
 from probes.splits import Rows, order_rows, split_rows
 from probes.sweep import FitOptions, Task, fit_head, plan, predict_rows, task_digests
 

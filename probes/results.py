@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore.atomic_file import write_atomically
 from featurestore.errors import ProbeError, UsageError
+from probes.json_values import json_ready
 from probes.metrics import Difference, Metric, Scores, bootstrap_difference, score
 
 IDENTITY = ("dataset", "variant", "backbone", "pooling", "key", "scheme", "head", "protocol", "fraction", "seed")
@@ -175,19 +176,6 @@ def format_table(summary: pd.DataFrame) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*describe(summary), "", text[0], "-" * max(map(len, text)), *text[1:]])
-
-
-def json_ready(value: object) -> Any:
-    """A copy that `json` can write: NumPy values become plain ones, tuples lists, other objects their repr."""
-    if isinstance(value, Mapping):
-        return {str(name): json_ready(item) for name, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return json_ready(value.tolist())
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value if isinstance(value, bool | int | float | str) or value is None else repr(value)
 
 
 def _provenance(run: Run) -> dict[str, Any]:

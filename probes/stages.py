@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +17,7 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
+from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
 from probes.results import Run, format_table, summarise, write_results
 from probes.sweep import cached_sweep
@@ -165,27 +165,6 @@ def project(features: Sequence[FeatureSet], store: FeatureStore, reporter: Repor
         projections.append(cached_projection(store, matrix))
         progress(len(projections), len(features))
     return projections
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study came to.
-
-    Attributes:
-        tables: Result tables as plain text, one for each dataset.
-        files: What was written: name -> path.
-        heads: Saved heads: id -> what it is.
-        extractions: What was embedded, and what it cost.
-        seconds: Wall time of each stage.
-        unreadable: sample id -> reason, of all images that could not be read.
-    """
-
-    tables: tuple[str, ...] = ()
-    files: Mapping[str, Path] = field(default_factory=dict)
-    heads: Mapping[str, str] = field(default_factory=dict)
-    extractions: tuple[ExtractionReport, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Clock:

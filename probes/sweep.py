@@ -20,7 +20,8 @@ from featurestore.errors import UsageError
 from featurestore.featureset import FeatureSet
 from featurestore.key import digest
 from probes.heads import HEADS, Head, head_params, spread
-from probes.results import Run, json_ready
+from probes.json_values import json_ready
+from probes.results import Run
 from probes.splits import Rows, Split, check_fractions, order_rows, split_rows
 
 if TYPE_CHECKING:

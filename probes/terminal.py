@@ -14,8 +14,8 @@ from featurestore.estimation import Estimate
 from featurestore.extraction import ExtractionReport
 from featurestore.feature_arrays import FeatureArrays
 from featurestore.inventory import summarise
-from probes.results import json_ready
-from probes.stages import Outcome
+from probes.json_values import json_ready
+from probes.outcome import Outcome
 
 _MOST_LISTED = 10
 """Unreadable images that are listed one by one; `skyprobe info` lists them all."""

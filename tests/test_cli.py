@@ -217,3 +217,15 @@ def test_help_of_every_verb_loads_no_torch():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_extracting_into_a_complete_store_imports_no_heavy_library(images, store):
+    options = ["--weights", "random:0", "--engine", "torch", "--store", str(store)]
+    code = (
+        "import contextlib, sys, cli\n"
+        "with contextlib.suppress(SystemExit):  # one image is unreadable\n"
+        f"    cli.main({['extract', str(images), *MODEL, *options]!r}, standalone_mode=False)\n"
+        "heavy = {'torch', 'timm', 'transformers', 'openvino', 'sklearn', 'pandas'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,6 +49,15 @@ class BackboneSpec:
     params: float = 0.0
     licence: str = "unknown"
     reference: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values; see `from_dict`."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BackboneSpec:
+        """The spec that `to_dict` described."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,11 @@ def list_specs() -> list[dict[str, Any]]:
     ]
 
 
+def list_names() -> list[str]:
+    """Names of the catalogue, sorted."""
+    return sorted(_all())
+
+
 def find_spec(name: str) -> BackboneSpec:
     """The spec of a catalogue name, or of ``ADAPTER:MODEL_ID``, which imports that library.
 

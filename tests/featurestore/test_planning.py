@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featurestore import planning
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.runtime import Runtime
@@ -220,6 +221,22 @@ def test_provenance_is_ready_for_json_and_names_versions(make_dataset):
     assert found["versions"]["numpy"] == np.__version__
     assert {"torch", "timm", "zarr", "skyprobe"} <= found["versions"].keys()
     assert (found["weights"], found["licence"], found["batch_size"], found["lanes"]) == ("random:0", SPEC.licence, 4, 2)
+
+
+def test_the_spec_of_a_model_outside_the_catalogue_is_recalled_from_the_store(make_dataset, store, monkeypatch):
+    dataset, options = make_dataset(), ExtractionOptions(weights="random:0")
+    (wanted,) = list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options)
+    store.put_dataset(dataset.table)
+    backbone = Backbone(wanted.spec, None, "0" * 64, "random:0")
+    provenance = provenance_of(dataset, backbone, wanted, options)
+    store.create(
+        dataset.table.name, wanted.variant, wanted.spec.name, wanted.key(backbone), {"avgpool": 512}, provenance
+    )
+    monkeypatch.setattr(planning, "find_spec", None)
+    assert list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options, store) == [wanted]
+    monkeypatch.setattr(planning, "version", lambda library: "another")
+    with pytest.raises(TypeError):  # other versions may describe the model differently: it is looked up anew
+        list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options, store)
 
 
 def test_every_part_of_what_is_wanted_was_varied():

@@ -13,7 +13,6 @@ from probes.results import (
     Run,
     compare,
     format_table,
-    json_ready,
     prediction_frame,
     summarise,
     to_frame,
@@ -237,13 +236,3 @@ def test_compare_is_paired_over_test_rows():
 def test_runs_on_different_rows_are_not_compared(change):
     with pytest.raises(ProbeError, match="the runs were tested on different rows"):
         compare(make_run(), make_run(**change))
-
-
-def test_json_ready_keeps_values_and_replaces_what_json_lacks():
-    value = {"a": np.float32(0.5), 3: (1, np.array([True])), "b": float("nan"), "c": None, "d": make_run}
-    ready = json_ready(value)
-    assert ready["a"] == 0.5
-    assert ready["3"] == [1, [True]]
-    assert (ready["b"], ready["c"]) == ("nan", None)
-    assert "make_run" in ready["d"]
-    assert json.loads(json.dumps(ready, allow_nan=False)) == ready

@@ -15,7 +15,7 @@ from featurestore.estimation import Estimate
 from featurestore.extraction import Extracted, ExtractionReport
 from featurestore.feature_arrays import DONE, UNREADABLE, Block
 from featurestore.store import open_store
-from probes.stages import Outcome
+from probes.outcome import Outcome
 from probes.terminal import Terminal, to_json, to_text
 
 

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +109,25 @@ def test_exif_orientation_is_applied(encode: Encode) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row of the file is the right edge
     np.testing.assert_array_equal(decode_image(encode(RGB, exif=exif), "x"), np.rot90(RGB, -1))
+
+
+@pytest.mark.parametrize("shape", [(61, 47, 3), (61, 47), (1, 1, 3), (8, 200, 3)])
+@pytest.mark.parametrize("options", [{}, {"quality": 30}, {"subsampling": 0}, {"progressive": True}], ids=str)
+def test_jpeg_pixels_are_those_of_pillow(encode: Encode, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    data = encode(noise, "jpeg", **options)
+    np.testing.assert_array_equal(decode_image(data, "x"), np.asarray(Image.open(BytesIO(data))))
+
+
+def test_a_jpeg_in_cmyk_becomes_rgb(encode: Encode) -> None:
+    data = encode(Image.new("CMYK", (9, 9), (0, 255, 255, 0)), "jpeg", quality=100)
+    np.testing.assert_allclose(decode_image(data, "x")[4, 4], [255, 0, 0], atol=3)
+
+
+def test_a_jpeg_with_an_oddity_that_pillow_accepts_is_read(encode: Encode) -> None:
+    data = encode(RGB, "jpeg")
+    odd = data[:-2] + b"\x00\x11\x22" + data[-2:]  # bytes in front of the end marker
+    np.testing.assert_array_equal(decode_image(odd, "x"), np.asarray(Image.open(BytesIO(odd))))
 
 
 def test_first_frame_of_an_animation(encode: Encode) -> None:

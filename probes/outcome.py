@@ -1,0 +1,30 @@
+"""Outcome: what a study came to, as it is shown at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurestore.extraction import ExtractionReport
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to.
+
+    Attributes:
+        tables: Result tables as plain text, one for each dataset.
+        files: What was written: name -> path.
+        heads: Saved heads: id -> what it is.
+        extractions: What was embedded, and what it cost.
+        seconds: Wall time of each stage.
+        unreadable: sample id -> reason, of all images that could not be read.
+    """
+
+    tables: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    extractions: tuple[ExtractionReport, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
