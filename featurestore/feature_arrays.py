@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.commands import extract_command
-from featurestore.errors import CorruptStoreError, MissingFeaturesError
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, UsageError
 from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
 from featurestore.layout.block_commit import Block, BlockCommit
@@ -17,6 +17,7 @@ from featurestore.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays
 from featurestore.layout.storage import REPAIR, Storage
 from featurestore.layout.table_arrays import StoredTable
 from featurestore.layout.text import decode_text
+from featurestore.stored_features import StoredFeatures
 
 __all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureArrays"]
 
@@ -134,34 +135,57 @@ class FeatureArrays:
         for array in KeyArrays(self._storage, self.path).all(self.widths):
             array.delete_block(block)
 
-    def read(self, pooling: str | None = None, *, allow_partial: bool = False) -> FeatureSet:
-        """Read one pooling, with every check: states, row identity, sizes and checksums of chunks.
+    def open(
+        self,
+        pooling: str | None = None,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        allow_partial: bool = False,
+    ) -> StoredFeatures:
+        """Check states and row identity of one pooling, and leave its values in the store until they are asked for.
 
         Args:
             pooling: Name of the pooling; the one first asked for when None.
+            rows: Ascending positions in the dataset, as `FeatureStore.dataset` gives it, int64 (k,); all for None.
             allow_partial: Whether rows that were not computed yet are left out instead of refused.
 
         Raises:
             MissingFeaturesError: Rows are missing, or the pooling is.
             CorruptStoreError: Something is damaged.
+            UsageError: `rows` are not ascending positions in the dataset.
         """
         (pooling,) = self._chosen(pooling or next(iter(self.widths)))
         arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
-        state = arrays.state(pooling).read_all(len(stored))
+        wanted = _store_rows(stored, rows)
+        state = arrays.state(pooling).read_rows(wanted)
         if not allow_partial:
-            self._check_complete(pooling, stored.present, state)
-        self._check_identity(arrays, stored, state)
-        kept = stored.present & (state == DONE)
-        return FeatureSet(
+            self._check_complete(pooling, state)
+        self._check_identity(arrays, stored, wanted[state != MISSING])
+        kept = wanted[state == DONE]
+        return StoredFeatures(
             variant=self.variant,
             backbone=self.backbone,
             pooling=pooling,
             key=self.key,
-            values=self._read_values(arrays, pooling, kept),
-            table=stored.table if kept.all() else stored.table.take(np.flatnonzero(kept)),
-            unreadable=_reasons(arrays, stored, state == UNREADABLE),
+            table=stored.table if len(kept) == len(stored) else stored.table.take(kept),
+            unreadable=_reasons(arrays, stored, wanted[state == UNREADABLE]),
             provenance=self.provenance,
+            array=arrays.values(pooling),
+            kept=kept,
         )
+
+    def read(
+        self,
+        pooling: str | None = None,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        allow_partial: bool = False,
+    ) -> FeatureSet:
+        """Read one pooling, with every check: states, row identity, sizes and checksums of chunks.
+
+        Arguments and errors as of `open`.
+        """
+        return self.open(pooling, rows=rows, allow_partial=allow_partial).read()
 
     def counts(self, pooling: str | None = None) -> Counts:
         """Rows of the dataset by state; over all poolings for None, where a row is as far as its last pooling."""
@@ -172,8 +196,9 @@ class FeatureArrays:
 
     def unreadable(self, pooling: str | None = None) -> dict[str, str]:
         """Sample id -> reason, for the rows of the dataset marked unreadable in one pooling, or in any."""
-        _, unreadable, _ = self._marks(pooling)
-        return _reasons(KeyArrays(self._storage, self.path), self._load_table(), unreadable)
+        _, unreadable, present = self._marks(pooling)
+        rows = np.flatnonzero(unreadable & present)
+        return _reasons(KeyArrays(self._storage, self.path), self._load_table(), rows)
 
     def _marks(self, pooling: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Three bool (n,): missing in any pooling, unreadable in any, present."""
@@ -192,19 +217,19 @@ class FeatureArrays:
             )
         return list(self.widths) if pooling is None else [pooling]
 
-    def _check_complete(self, pooling: str, present: NDArray[np.bool_], state: NDArray[np.uint8]) -> None:
-        missing = int((present & (state == MISSING)).sum())
+    def _check_complete(self, pooling: str, state: NDArray[np.uint8]) -> None:
+        missing = int((state == MISSING).sum())
         if missing:
             raise MissingFeaturesError(
-                f"{missing} of {int(present.sum())} rows are not extracted",
+                f"{missing} of {len(state)} rows are not extracted",
                 where=self._storage.where(f"{self.path}/{pooling}"),
                 hint=f"Run: {self.extract_command}",
             )
 
-    def _check_identity(self, arrays: KeyArrays, stored: StoredTable, state: NDArray[np.uint8]) -> None:
+    def _check_identity(self, arrays: KeyArrays, stored: StoredTable, written: NDArray[np.int64]) -> None:
         """Every row that was written must carry the id that the dataset has in that row."""
-        hashes = arrays.column("sample_hash").read_all(len(stored))
-        strange = np.flatnonzero((state != MISSING) & (hashes != stored.id_hashes))
+        hashes = arrays.column("sample_hash").read_rows(written)
+        strange = written[hashes != stored.id_hashes[written]]
         if len(strange):
             raise CorruptStoreError(
                 f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says",
@@ -212,39 +237,22 @@ class FeatureArrays:
                 hint=REPAIR,
             )
 
-    def _read_values(self, arrays: KeyArrays, pooling: str, kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """float32 (kept.sum(), d): each chunk is decoded once, straight into its place."""
-        array = arrays.values(pooling)
-        size, filled = array.block_rows, 0
-        out = np.empty((int(kept.sum()), self.widths[pooling]), dtype=np.float32)
-        for block, rows in array.read_blocks(np.unique(np.flatnonzero(kept) // size).tolist()):
-            mask = kept[block * size : (block + 1) * size]
-            chosen = _take(rows, mask)
-            if len(chosen) < mask.sum() or np.isnan(chosen[:, 0]).any():
-                raise CorruptStoreError(
-                    f"block {block} has no values for rows that say done",
-                    where=self._storage.where(array.path),
-                    hint=REPAIR,
-                )
-            out[filled : filled + len(chosen)] = chosen
-            filled += len(chosen)
-        return out
 
-
-def _take(rows: NDArray[Any] | None, mask: NDArray[np.bool_]) -> NDArray[Any]:
-    """The rows that the mask wants and the block has; without a copy where that is all of them."""
+def _store_rows(stored: StoredTable, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """int64: the store rows of these positions in the dataset."""
+    present = np.flatnonzero(stored.present)
     if rows is None:
-        return np.empty((0, 1))
-    return rows if len(rows) == len(mask) and mask.all() else rows[: len(mask)][mask[: len(rows)]]
+        return present
+    if len(rows) and (rows[0] < 0 or rows[-1] >= len(present) or (np.diff(rows) <= 0).any()):
+        raise UsageError(
+            f"rows must be ascending and lie within 0 ... {len(present) - 1}",
+            where=stored.table.name,
+            hint="Sort them, each once: numpy.unique(rows).",
+        )
+    return present[rows]
 
 
-def _reasons(arrays: KeyArrays, stored: StoredTable, unreadable: NDArray[np.bool_]) -> dict[str, str]:
-    """Sample id -> reason, of the samples the dataset has; only blocks with such rows are read."""
-    column, rows = arrays.column("reason"), np.flatnonzero(unreadable & stored.present)
-    blocks = rows // column.block_rows
-    reasons: dict[str, str] = {}
-    for block in np.unique(blocks).tolist():
-        text = decode_text(column.read_block(block))
-        own = rows[blocks == block].tolist()
-        reasons |= {stored.table.sample_ids[row]: text[row - block * column.block_rows] for row in own}
-    return reasons
+def _reasons(arrays: KeyArrays, stored: StoredTable, unreadable: NDArray[np.int64]) -> dict[str, str]:
+    """Sample id -> reason, of these ascending store rows; only blocks that have some are read."""
+    reasons = decode_text(arrays.column("reason").read_rows(unreadable))
+    return dict(zip([stored.table.sample_ids[row] for row in unreadable], reasons, strict=True))

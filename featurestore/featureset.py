@@ -45,3 +45,9 @@ class FeatureSet:
                 where=self.table.name,
                 hint="Run: skyprobe verify.",
             )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Samples and features: (n, d)."""
+        n, d = self.values.shape
+        return n, d

@@ -93,7 +93,7 @@ class FeatureStore:
         self.storage = storage
         self.path = storage.path
         self.block_rows = block_rows
-        self._tables: dict[str, StoredTable] = {}
+        self._tables: dict[str, tuple[str, StoredTable]] = {}  # with their revisions
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r})"
@@ -117,7 +117,7 @@ class FeatureStore:
             self.storage.set_attributes(path, {"current": stored.revision})
             if current is not None:
                 self.storage.delete(f"{path}/{current}")
-        self._tables[table.name] = stored
+        self._tables[table.name] = stored.revision, stored
         return rows
 
     def dataset(self, name: str) -> SampleTable:
@@ -265,15 +265,16 @@ class FeatureStore:
                 where=self.path,
                 hint=f"Stored: {', '.join(self.datasets()) or 'none'}. To add it, run: skyprobe extract.",
             )
-        known = self._tables.get(name)
-        if known is None or known.revision != current:
+        known, stored = self._tables.get(name, (None, None))
+        if stored is None or known != current:
             try:
-                known = self._tables[name] = read_table(self.storage, f"{path}/{current}")
+                stored = read_table(self.storage, f"{path}/{current}")
             except CorruptStoreError:
                 if self._current(path) == current:
                     raise
                 return self._stored(name)  # another process has switched to a new revision meanwhile
-        return known
+            self._tables[name] = current, stored
+        return stored
 
     def _data_argument(self, dataset: str | None) -> str:
         """What the user calls a dataset on the command line: where it comes from, if that is known."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +31,17 @@ _CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """A block of zeros is written like any other: that a chunk exists means that it was committed."""
 
 REPAIR = "Run skyprobe verify --repair, then extract again."
+
+Contents = NDArray[np.uint8]
+
+_RUN_BYTES = 2**23
+"""Bytes of the files that one thread reads after another into one buffer: small files are not worth a thread."""
+
+_THREADS = min(4, os.cpu_count() or 1)
+"""Threads that read files; copying saturates the memory before it occupies more."""
+
+_REQUESTS = 16
+"""Files that an object store is asked for at once."""
 
 
 class Storage:
@@ -167,11 +180,31 @@ class Storage:
         found = self.root.rglob(f"*{PARTIAL}") if self.root is not None else ()
         return sorted(path.relative_to(self.root or "").as_posix() for path in found)
 
-    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Contents of files, None for those that do not exist; an object store is asked for all at once."""
-        if self.root is not None:
-            return [_read_file(self.root / key) for key in keys]
-        return sync(_get_many(self._store, keys))
+    def read_files(self, keys: Sequence[str], n_bytes: int, use: Callable[[int, Contents | None], object]) -> None:
+        """Read files, and hand each to `use` in the thread that read it, while its bytes are in the cache.
+
+        Args:
+            keys: The files.
+            n_bytes: Bytes that a file should have: the size of the buffer it is read into. Other files work, slower.
+            use: Called with the position in `keys` and the bytes, None for a file that does not exist; in no order.
+                The bytes are valid only during the call.
+        """
+        if self.root is None:
+            for first in range(0, len(keys), _REQUESTS):
+                for number, raw in enumerate(sync(_get_many(self._store, keys[first : first + _REQUESTS])), first):
+                    use(number, raw)
+            return
+        root, run = str(self.root), 1 + _RUN_BYTES // (n_bytes + 1)
+
+        def read_run(first: int) -> None:
+            buffer = np.empty(n_bytes, dtype=np.uint8)
+            for number, key in enumerate(keys[first : first + run], first):
+                use(number, _read_file(f"{root}/{key}", buffer))
+
+        runs = range(0, len(keys), run)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in (pool.map if len(runs) > 1 else map)(read_run, runs):
+                pass  # raises what the thread raised
 
     def delete(self, path: str) -> None:
         """Delete a group or array with everything below it; another process may do the same."""
@@ -226,17 +259,21 @@ def _remote(url: str, read_only: bool) -> Store:
         ) from error
 
 
-def _read_file(path: Path) -> bytes | None:
+def _read_file(path: str, buffer: Contents) -> Contents | None:
+    """All bytes of a file, in `buffer` if they fit."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - half the time of Path.open
+            size = os.fstat(file.fileno()).st_size
+            target = buffer[:size] if size <= len(buffer) else np.empty(size, dtype=np.uint8)
+            return target[: file.readinto(target.data)]
     except FileNotFoundError:
         return None
 
 
-async def _get_many(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+async def _get_many(store: Store, keys: Sequence[str]) -> list[Contents | None]:
     prototype = default_buffer_prototype()
     buffers = await asyncio.gather(*(store.get(key, prototype) for key in keys))
-    return [None if buffer is None else buffer.to_bytes() for buffer in buffers]
+    return [None if buffer is None else np.frombuffer(buffer.to_bytes(), dtype=np.uint8) for buffer in buffers]
 
 
 async def _collect(store: Store, path: str) -> list[str]:

@@ -56,8 +56,8 @@ class StoredTable:
     @cached_property
     def id_hashes(self) -> NDArray[np.uint64]:
         """uint64 (n,): BLAKE2b-64 of each sample id, which features carry along to prove whose they are."""
-        digests = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in self.table.sample_ids]
-        return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+        digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in self.table.sample_ids)
+        return np.fromiter(digests, dtype="S8", count=len(self)).view("<u8").astype(np.uint64)
 
     @cached_property
     def revision(self) -> str:

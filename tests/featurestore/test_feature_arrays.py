@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.errors import CorruptStoreError, MissingFeaturesError
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, UsageError
 from featurestore.feature_arrays import Counts
 from featurestore.store import open_store
 
@@ -166,3 +166,49 @@ def test_reading_takes_the_rows_of_the_dataset_alone(full, store, make_table, ex
     assert features.table.sample_ids == names[1:5] + names[6:]
     np.testing.assert_array_equal(features.values, expected(features.table.sample_ids))
     assert full.counts() == Counts(8, 0, 0)
+
+
+@pytest.mark.parametrize("rows", [[], [0], [3, 4, 9], [1, 2, 5, 8], list(range(10))])
+def test_some_rows(store, make_table, make_arrays, fill, expected, rows: list[int]) -> None:
+    table = make_table(10)
+    arrays = make_arrays(store, table)
+    fill(arrays, table, unreadable=[1])
+    features = arrays.read("cls", rows=np.array(rows, dtype=np.int64))
+    good = [row for row in rows if row % 4 != 1]
+    assert features.table.sample_ids == tuple(table.sample_ids[row] for row in good)
+    assert features.table.labels["peaks"].tolist() == table.labels["peaks"][good].tolist()
+    np.testing.assert_array_equal(features.values, expected(features.table.sample_ids))
+    assert set(features.unreadable) == {table.sample_ids[row] for row in rows} - set(features.table.sample_ids)
+
+
+def test_rows_are_positions_in_the_dataset_as_it_is_now(full, store, make_table, expected) -> None:
+    names = make_table(10).sample_ids
+    store.put_dataset(make_table([name for row, name in enumerate(names) if row not in (0, 5)]))
+    features = full.read("cls", rows=np.array([0, 4, 7]))
+    assert features.table.sample_ids == (names[1], names[6], names[9])
+    np.testing.assert_array_equal(features.values, expected(features.table.sample_ids))
+
+
+@pytest.mark.parametrize("rows", [[-1, 2], [3, 10], [4, 3], [3, 3]])
+def test_rows_that_are_no_ascending_positions(full, rows: list[int]) -> None:
+    with pytest.raises(UsageError, match=r"rows must be ascending and lie within 0 \.\.\. 9.*numpy.unique"):
+        full.read("cls", rows=np.array(rows))
+
+
+def test_only_blocks_of_the_rows_are_read(full, store, damage) -> None:
+    for name in ("cls/values", "cls/state", "sample_hash"):
+        damage(chunk(store, full, name, 1))
+    assert len(full.read("cls", rows=np.array([0, 3, 8])).values) == 3
+    with pytest.raises(CorruptStoreError, match="block 1 is damaged"):
+        full.read("cls", rows=np.array([0, 4]))
+
+
+def test_only_the_rows_must_have_been_extracted(store, make_table, make_arrays, make_block) -> None:
+    table = make_table(10)
+    arrays = make_arrays(store, table)
+    arrays.write_block(1, make_block(table.sample_ids[4:8]))
+    assert arrays.read("cls", rows=np.array([4, 7])).table.sample_ids == (table.sample_ids[4], table.sample_ids[7])
+    with pytest.raises(MissingFeaturesError, match="1 of 2 rows are not extracted"):
+        arrays.read("cls", rows=np.array([7, 8]))
+    partial = arrays.read("cls", rows=np.array([7, 8]), allow_partial=True)
+    assert partial.table.sample_ids == table.sample_ids[7:8]

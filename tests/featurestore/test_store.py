@@ -301,8 +301,8 @@ def test_a_finished_extraction_is_recognised_without_reading_values(
     full.add_request("request")
     read: list[str] = []
     reader = open_store(store_path)
-    read_many = reader.storage.read_many
-    monkeypatch.setattr(reader.storage, "read_many", lambda keys: read.extend(keys) or read_many(keys))
+    read_files = reader.storage.read_files
+    monkeypatch.setattr(reader.storage, "read_files", lambda keys, *rest: read.extend(keys) or read_files(keys, *rest))
     reader.put_dataset(make_table(10))
     (arrays,) = reader.find(*PLACE)
     assert arrays.requests == ["request"]

@@ -22,7 +22,7 @@ def stored(arrays: Any) -> KeyArrays:
 
 
 def states(arrays: Any, pooling: str) -> list[int]:
-    return stored(arrays).state(pooling).read_all().tolist()
+    return stored(arrays).state(pooling).read_all(10).tolist()
 
 
 def ids(arrays: Any) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def test_a_block_is_what_was_written(arrays, make_block, expected) -> None:
     held = stored(arrays)
     for pooling in ("cls", "avg_patch"):
         assert states(arrays, pooling) == [MISSING] * 4 + [DONE, DONE, UNREADABLE, DONE] + [MISSING] * 2
-        values = held.values(pooling).read_all()
+        values = held.values(pooling).read_all(10)
         np.testing.assert_array_equal(values[[4, 5, 7]], expected([names[4], names[5], names[7]], pooling))
         assert np.isnan(values[[0, 6, 8]]).all()
         assert values.dtype == np.float16
@@ -68,7 +68,7 @@ def test_rows_that_were_not_computed_keep_what_the_store_has(arrays, make_block,
     arrays.write_block(0, make_block([None, None, names[2], names[3]]))
     assert states(arrays, "cls")[:4] == [DONE, UNREADABLE, DONE, DONE]
     np.testing.assert_array_equal(
-        stored(arrays).values("cls").read_all()[[0, 2, 3]], expected([names[0], names[2], names[3]])
+        stored(arrays).values("cls").read_all(10)[[0, 2, 3]], expected([names[0], names[2], names[3]])
     )
     assert list(arrays.unreadable()) == [names[1]]
 
@@ -101,7 +101,7 @@ def test_a_readable_image_may_become_unreadable_and_back(arrays, make_block) -> 
     arrays.write_block(0, make_block(names[:4]))
     arrays.write_block(0, make_block([names[0], None, None, None], version=1, unreadable=[0]))
     assert states(arrays, "cls")[:4] == [UNREADABLE, DONE, DONE, DONE]
-    assert np.isnan(stored(arrays).values("cls").read_all()[0]).all()
+    assert np.isnan(stored(arrays).values("cls").read_all(10)[0]).all()
     arrays.write_block(0, make_block([names[0], None, None, None], version=2))
     assert states(arrays, "cls")[:4] == [DONE] * 4
     assert not stored(arrays).column("reason").read_block(0).any()
@@ -158,7 +158,7 @@ def test_float32_is_kept_exactly(store, make_table, make_arrays, make_block) -> 
     block = make_block(ids(arrays)[:4])
     block.values["cls"][0] = [1e30, 1 / 3, -1e-40]
     arrays.write_block(0, block)
-    np.testing.assert_array_equal(stored(arrays).values("cls").read_all()[0], block.values["cls"][0])
+    np.testing.assert_array_equal(stored(arrays).values("cls").read_all(10)[0], block.values["cls"][0])
 
 
 @pytest.mark.parametrize("number", [2, 3, 9])

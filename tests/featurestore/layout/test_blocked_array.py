@@ -38,18 +38,18 @@ def test_blocks(array: BlockedArray) -> None:
 
 def test_read_all_agrees_with_zarr(array: BlockedArray, tmp_path: Path) -> None:
     plain = zarr.open_array(str(tmp_path / "x"), mode="r")[:]
-    np.testing.assert_array_equal(array.read_all(), plain)
+    np.testing.assert_array_equal(array.read_all(array.rows), plain)
     np.testing.assert_array_equal(array.read_all(6), plain[:6])
     np.testing.assert_array_equal(array.read_all(12), np.concatenate([plain, np.full((2, 2), np.nan)]))
 
 
 def test_growing_keeps_rows_and_fills_the_rest(array: BlockedArray, tmp_path: Path) -> None:
-    before = array.read_all()
+    before = array.read_all(array.rows)
     array.grow(13)
     array.grow(5)
     assert (array.rows, array.n_blocks) == (13, 4)
-    np.testing.assert_array_equal(array.read_all()[:10], before)
-    assert np.isnan(BlockedArray(Storage(str(tmp_path), read_only=True), "x").read_all()[10:]).all()
+    np.testing.assert_array_equal(array.read_all(array.rows)[:10], before)
+    assert np.isnan(BlockedArray(Storage(str(tmp_path), read_only=True), "x").read_all(13)[10:]).all()
 
 
 def test_deleting_a_block(array: BlockedArray) -> None:
@@ -64,7 +64,7 @@ def test_a_chunk_of_the_wrong_size(array: BlockedArray, tmp_path: Path, block: i
     path = chunk(tmp_path, block)
     path.write_bytes((path.read_bytes() * 2)[:size])
     with pytest.raises(CorruptStoreError, match=rf"block {block} is damaged: {size} bytes instead of 20.*verify"):
-        array.read_all()
+        array.read_all(array.rows)
 
 
 @given(bit=st.integers(0, 20 * 8 - 1))
@@ -97,17 +97,67 @@ def test_a_damaged_block_can_be_overwritten(array: BlockedArray, tmp_path: Path,
     np.testing.assert_array_equal(array.read_block(block), new)
 
 
-def test_many_blocks_come_in_order(tmp_path: Path) -> None:
+def test_every_block_is_visited_once(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path), read_only=False)
     storage.require_array("x", (100,), "uint64", (2,), ["sample"])
     array = BlockedArray(storage, "x")
     for block in range(0, 50, 3):
         array.write_block(block, np.array([block, block + 1], dtype="u8"))
-    wanted = [48, 1, *range(50)]
-    found = list(array.read_blocks(wanted))
-    assert [block for block, _ in found] == wanted
-    assert all((rows is None) == (block % 3 != 0) for block, rows in found)
-    assert all(rows[0] == block for block, rows in found if rows is not None)
+    found = []
+    array.visit([48, 1, *range(2, 48)], lambda block, rows: found.append((block, None if rows is None else rows[0])))
+    assert sorted(found) == [(block, None if block % 3 else block) for block in range(1, 49)]
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory) -> tuple[BlockedArray, np.ndarray]:
+    """103 rows in blocks of four, every fifth block never written; and what zarr reads."""
+    root = str(tmp_path_factory.mktemp("sparse"))
+    storage = Storage(root, read_only=False)
+    storage.require_array("x", (103, 3), "float16", (4, 3), ["sample", "feature"], float("nan"))
+    array, values = BlockedArray(storage, "x"), np.random.default_rng(0).standard_normal((103, 3)).astype("f2")
+    for block in range(array.n_blocks):
+        if block % 5 != 2:
+            array.write_block(block, values[block * 4 : block * 4 + 4])
+    return array, zarr.open_array(f"{root}/x", mode="r")[:]
+
+
+@given(rows=st.sets(st.integers(0, 110)), dtype=st.sampled_from([None, "float16", "float32", "float64"]))
+@settings(deadline=None)
+def test_some_rows_agree_with_zarr(sparse, rows: set[int], dtype: str | None) -> None:
+    array, plain = sparse
+    plain = np.concatenate([plain, np.full((8, 3), np.nan, dtype="f2")])
+    chosen = np.array(sorted(rows), dtype=np.int64)
+    found = array.read_rows(chosen, dtype)
+    assert found.dtype == np.dtype(dtype or "float16")
+    np.testing.assert_array_equal(found, plain[chosen].astype(found.dtype))
+
+
+@pytest.mark.parametrize("row", [8, 11, 103, 110])
+def test_required_rows_must_have_been_written(sparse, row: int) -> None:
+    array, plain = sparse
+    chosen = np.array([0, 13, row]) if row > 13 else np.array([0, row, 13])
+    with pytest.raises(CorruptStoreError, match=f"block {row // 4} has no values for rows that say done"):
+        array.read_rows(chosen, required=True)
+    np.testing.assert_array_equal(array.read_rows(np.array([0, 13, 102]), required=True), plain[[0, 13, 102]])
+
+
+def test_only_blocks_that_have_the_rows_are_read(sparse, monkeypatch) -> None:
+    array, _ = sparse
+    visited: list[int] = []
+    visit = array.visit
+    monkeypatch.setattr(array, "visit", lambda blocks, use: visited.extend(blocks) or visit(blocks, use))
+    array.read_rows(np.array([5, 6, 81]))
+    assert visited == [1, 20]
+
+
+def test_every_float16_is_converted_exactly(tmp_path: Path) -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 16)
+    storage = Storage(str(tmp_path), read_only=False)
+    storage.require_array("x", every.shape, "float16", (512, 16), ["sample", "feature"])
+    array = BlockedArray(storage, "x")
+    for block in range(array.n_blocks):
+        array.write_block(block, every[block * 512 : block * 512 + 512])
+    np.testing.assert_array_equal(array.read_rows(np.arange(len(every)), "float32"), every.astype("float32"))
 
 
 def test_no_array(tmp_path: Path) -> None:

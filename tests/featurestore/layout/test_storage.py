@@ -19,6 +19,12 @@ def storage(request, tmp_path: Path) -> Storage:
     return Storage(path, read_only=False)
 
 
+def contents(storage: Storage, *keys: str, n_bytes: int = 100) -> list[bytes | None]:
+    found = {}
+    storage.read_files(keys, n_bytes, lambda number, raw: found.update({number: None if raw is None else bytes(raw)}))
+    return [found[number] for number in range(len(keys))]
+
+
 def test_attributes_and_groups(storage: Storage) -> None:
     assert storage.attributes("a/b") is None
     storage.require_group("a/b", {"x": 1})
@@ -37,15 +43,16 @@ def test_small_arrays(storage: Storage) -> None:
     storage.put_array("a/none", np.zeros((0, 2), dtype="<i8"), ["row", "column"])
     np.testing.assert_array_equal(storage.get_array("a/x"), values)
     assert storage.get_array("a/none").shape == (0, 2)
-    assert storage.read_many(["a/x/c/0/0", "a/x/c/9/0"])[1] is None
-    assert storage.read_many(["a/x/c/0/0"])[0][:-4] == values.tobytes()
+    chunk, absent = contents(storage, "a/x/c/0/0", "a/x/c/9/0")
+    assert chunk[:-4] == values.tobytes()
+    assert absent is None
 
 
 def test_deleting(storage: Storage) -> None:
     storage.put_array("a/x", np.zeros(3), ["row"])
     storage.delete_file("a/x/c/0")
     storage.delete_file("a/x/c/0")
-    assert storage.read_many(["a/x/c/0"]) == [None]
+    assert contents(storage, "a/x/c/0") == [None]
     storage.delete("a")
     assert storage.attributes("a") is None
     assert storage.array("a/x") is None
@@ -135,5 +142,25 @@ def test_a_file_system_that_is_not_installed() -> None:
 def test_chunks_of_zeros_are_written(storage: Storage) -> None:
     for _ in range(2):
         storage.put_array("a", np.zeros(3, dtype="u1"), ["row"])
-        assert storage.read_many(["a/c/0"])[0][:3] == bytes(3)
+        assert contents(storage, "a/c/0")[0][:3] == bytes(3)
         storage.delete_file("a/c/0")
+
+
+@pytest.mark.parametrize("n_bytes", [0, 20, 28, 100])
+def test_files_of_any_size_are_read_whole(storage: Storage, n_bytes: int) -> None:
+    keys = []
+    for number in range(50):
+        storage.put_array(f"x{number}", np.full(3, number, dtype="<f8"), ["row"])
+        keys.append(f"x{number}/c/0")
+    found = contents(storage, *keys, "nowhere", *keys[::-1], n_bytes=n_bytes)
+    assert [None if raw is None else raw[:-4] for raw in found] == [
+        *(np.full(3, number, dtype="<f8").tobytes() for number in range(50)),
+        None,
+        *(np.full(3, number, dtype="<f8").tobytes() for number in reversed(range(50))),
+    ]
+
+
+def test_an_error_while_a_file_is_used_reaches_the_caller(storage: Storage) -> None:
+    storage.put_array("x", np.zeros(3), ["row"])
+    with pytest.raises(ZeroDivisionError):
+        storage.read_files(["x/c/0"] * 100, 28, lambda number, raw: 1 // (number - 70))

@@ -1,0 +1,46 @@
+"""Stores of random features, for the benchmarks that read and write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.feature_arrays import DONE, Block, FeatureArrays
+from featurestore.key import FeatureKey
+from featurestore.samples import SampleTable
+from featurestore.store import FeatureStore, open_store
+
+
+def make_store(path: str, n: int) -> FeatureStore:
+    """A new store that knows a dataset ``noise`` of `n` samples."""
+    store = open_store(path, mode="a")
+    ids = tuple(f"{row:07d}" for row in range(n))
+    store.put_dataset(SampleTable("noise", ids, {}, {}, np.full(n, "", dtype=np.str_), _stamps(0, n)))
+    return store
+
+
+def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str) -> FeatureArrays:
+    """Write the features of all samples, float32 (n, d), as an extraction would: block by block."""
+    arrays = make_room(store, values.shape[1], dtype)
+    for block, start in enumerate(range(0, len(values), store.block_rows)):
+        arrays.write_block(block, make_block(values[start : start + store.block_rows], start))
+    return arrays
+
+
+def make_room(store: FeatureStore, width: int, dtype: str) -> FeatureArrays:
+    """Features of `width` values that are still to be written."""
+    key = FeatureKey({}, "noise", "none:noise", "", "", "last", "none", "fp32", "cpu", dtype)
+    return store.create("noise", "none", f"noise{width}", key, {"avgpool": width}, {})
+
+
+def make_block(values: NDArray[np.float32], start: int) -> Block:
+    """The block of these values, (r, d), whose first row is `start`."""
+    count = len(values)
+    content: NDArray[Any] = np.zeros((count, 16), dtype=np.uint8)
+    return Block({"avgpool": values}, np.full(count, DONE, dtype=np.uint8), content, _stamps(start, count))
+
+
+def _stamps(start: int, count: int) -> NDArray[np.uint64]:
+    return np.arange(start, start + count, dtype=np.uint64)
