@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # One thread for each of pytest's workers: more would spin against each other.
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bench-peers bench-growth docs clean
 
 demo: $(VENV)/.demo           ## run the main job on real radio galaxies
 	$(BIN)/skyprobe demo
@@ -19,14 +20,19 @@ lint: $(VENV)/.dev            ## style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test          ## speed, as ratios within one run
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.test          ## speed, as ratios within one run; BENCH="NAME ..." runs some programs only
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(PEERS:%=benchmarks/.venvs/%/.done)   ## what extraction is held against; each in a venv of its own
+
+bench-growth: $(VENV)/.test   ## how cost grows with the number of images: docs/images/growth.svg
+	$(BIN)/python -m benchmarks.growth
 
 docs: $(VENV)/.demo           ## write docs/cli.md anew from the commands themselves
 	$(BIN)/python docs/write_cli_reference.py
 
 clean:                        ## remove what was installed and generated
-	rm -rf $(VENV) skyprobe-demo
+	rm -rf $(VENV) benchmarks/.venvs skyprobe-demo
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,3 +50,12 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+# Each list is complete, so that pip resolves nothing: the peers' own pins contradict each other and torch. The venv of a
+# peer comes first; what it lacks, torch above all, it finds in the project's by the .pth file.
+benchmarks/.venvs/%/.done: benchmarks/peers/requirements/%.txt | $(VENV)/.test
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --no-deps --requirement $<
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(@D)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
+	touch $@

@@ -109,3 +109,7 @@ class StorageOverflowError(StoreError):
 
 class ProbeError(SkyprobeError):
     """Features and labels that a probe cannot be fitted on."""
+
+
+class FinetuneError(SkyprobeError):
+    """A model that cannot be trained, resumed or scored as asked."""

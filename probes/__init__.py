@@ -6,6 +6,7 @@ A name is loaded when it is first used, so that importing the package costs noth
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from probes.results import to_frame as to_frame
     from probes.results import write_results as write_results
     from probes.sweep import cached_sweep as cached_sweep
+
+if find_spec("cuml"):  # it has to come before scikit-learn is loaded, and is part of the extra gpu alone
+    from probes.backend import accelerate
+
+    accelerate()
 
 _MODULE_OF = {
     "Run": "results",

@@ -1,41 +1,44 @@
-"""The only choice between scikit-learn and cuML.
+"""The only choice between NumPy with scikit-learn and, where a CUDA device answers, CuPy with cuML.
 
-cuML solves the same problem on a CUDA device. That path has not been tested on a GPU: results say which library ran.
+The code is the same for both: the solver of the convex heads is written against either array library, and cuML stands
+in for the classes of scikit-learn and umap that it knows. Nothing here has been tested on a GPU: results say which
+library ran.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
-from sklearn.linear_model import LogisticRegression
-
-MAX_ITERATIONS = 10_000
+import numpy as np
+from numpy.typing import NDArray
 
 
 @cache
-def active_backend() -> Literal["cuml", "scikit-learn"]:
-    """The library that really runs: cuML if it is installed and a CUDA device answers, else scikit-learn."""
+def has_gpu() -> bool:
+    """Whether cuML and CuPy are installed and a CUDA device answers."""
     try:
         import_module("cuml")
-        has_device = import_module("cupy").cuda.is_available()
+        return bool(import_module("cupy").cuda.is_available())
     except (ImportError, RuntimeError, OSError):  # an installed CUDA library without its driver fails in any of these
-        return "scikit-learn"
-    return "cuml" if has_device else "scikit-learn"
+        return False
 
 
-def logistic_regression(*, tol: float, class_weight: Any) -> Any:
-    """An unfitted multinomial logistic regression with an L2 penalty, as a scikit-learn style estimator.
+def array_library() -> Any:
+    """CuPy on a GPU, else NumPy."""
+    return import_module("cupy") if has_gpu() else np
 
-    It minimises ``C * sum(weight * cross_entropy) + ||W||^2 / 2``; the intercept is not penalised.
-    scikit-learn's starts from its last solution when it is fitted again, which makes a path of strengths cheap.
 
-    Args:
-        tol: Largest component of the gradient at which it stops.
-        class_weight: ``balanced``, None, or label -> weight.
+def to_numpy(array: Any) -> NDArray[Any]:
+    """An array of the array library in the memory of the host."""
+    return np.asarray(array.get() if has_gpu() else array)
+
+
+def accelerate() -> None:
+    """Let cuML stand in for scikit-learn and umap, which must not have been imported yet; nothing without a GPU.
+
+    What cuML does not know goes on running on the CPU.
     """
-    if active_backend() == "cuml":
-        solver = import_module("cuml").LogisticRegression
-        return solver(tol=tol, class_weight=class_weight, max_iter=MAX_ITERATIONS, output_type="numpy")
-    return LogisticRegression(tol=tol, class_weight=class_weight, max_iter=MAX_ITERATIONS, warm_start=True)
+    if has_gpu():
+        import_module("cuml.accel").install()

@@ -8,15 +8,17 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
-from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from probes.base import Floats, Probe
 
 Metric = Literal["cosine", "euclidean"]
 
-BLOCK = 4096
-"""Rows whose neighbours are looked up at a time, so that memory does not grow with the rows to predict."""
+CELLS = 2**22
+"""Distances that are held at a time, so that memory does not grow with the rows to predict."""
+
+FEWEST = 64
+"""Rows whose neighbours are looked up together at least: a product of fewer rows waits for memory."""
 
 
 class KNNProbe(Probe):
@@ -80,18 +82,12 @@ class KNNProbe(Probe):
 
     def _probabilities(self, X: Floats) -> Floats:
         k = int(self.k_)
-        index = self._index(k)
-        blocks = (self._place(X[start : start + BLOCK]) for start in range(0, len(X), BLOCK))
-        neighbours = np.concatenate([index.kneighbors(block, return_distance=False) for block in blocks])
-        return self._votes(neighbours) / np.float32(k)
+        return self._votes(nearest_rows(self._place(X), self.vectors_, k)) / np.float32(k)
 
     def _place(self, X: Floats) -> Floats:
         """Centred rows, of unit length if the metric is the cosine: distances then order like angles."""
         centred = X - self.mean_
         return np.asarray(normalize(centred)) if self.unit_ else centred
-
-    def _index(self, k: int) -> Any:
-        return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(self.vectors_)
 
     def _votes(self, neighbours: NDArray[np.intp]) -> Floats:
         """How many neighbours (n, k) each label has, (n, n_classes)."""
@@ -101,7 +97,31 @@ class KNNProbe(Probe):
 
     def _choose_k(self) -> int:
         candidates = sorted(k for k in self.candidates if k < len(self.vectors_)) or [1]
-        # Asked without rows, scikit-learn leaves each row out of its own neighbours.
-        neighbours = self._index(candidates[-1]).kneighbors(return_distance=False)
+        neighbours = nearest_rows(self.vectors_, self.vectors_, candidates[-1], skip_own=True)
         votes = [self._votes(neighbours[:, :k]).argmax(axis=1) for k in candidates]
         return candidates[int(np.argmax([f1_score(self.columns_, vote, average="macro") for vote in votes]))]
+
+
+def nearest_rows(queries: Floats, rows: Floats, k: int, *, skip_own: bool = False) -> NDArray[np.intp]:
+    """The `k` nearest rows of each query by Euclidean distance, (n, k), the nearest first.
+
+    Squared distances are ``|q|^2 + 2 (|r|^2 / 2 - q.r)``: ordering them takes one matrix product.
+
+    Args:
+        queries: float32 (n, d); centred, or their mean costs digits.
+        rows: float32 (m, d).
+        k: At most m; below m for `skip_own`.
+        skip_own: Whether the row with the number of the query is left out.
+    """
+    half_squares = np.einsum("ij,ij->i", rows, rows) / 2
+    found = np.empty((len(queries), k), dtype=np.intp)
+    size = max(FEWEST, CELLS // len(rows))
+    for start in range(0, len(queries), size):
+        distances = queries[start : start + size] @ rows.T
+        np.subtract(half_squares, distances, out=distances)
+        if skip_own:
+            np.fill_diagonal(distances[:, start:], np.inf)
+        nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)
+        found[start : start + size] = np.take_along_axis(nearest, order, axis=1)
+    return found

@@ -51,7 +51,7 @@ class Difference:
         n_resamples: Bootstrap resamples of the test rows.
     """
 
-    metric: Metric
+    metric: str
     value: float
     low: float
     high: float
@@ -138,9 +138,26 @@ def bootstrap_difference(
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples)
     weights = np.concatenate([counts[None], draws]).astype(np.float64)
     confusions = [_confusions(weights, cells[0], cells[which], n_classes) for which in (1, 2)]
-    differences = _macro(confusions[1], metric) - _macro(confusions[0], metric)
+    differences = macro_scores(confusions[1], metric) - macro_scores(confusions[0], metric)
     low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     return Difference(metric, float(differences[0]), float(low), float(high), confidence, n_resamples)
+
+
+def macro_scores(confusions: Floats, metric: Metric = "f1") -> Floats:
+    """The metric of confusion matrices, float64 (k,); a class without true rows stands in no mean.
+
+    Args:
+        confusions: float64 (k, n_classes, n_classes), counts by true and by predicted class.
+        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+    """
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    if metric == "accuracy":
+        return np.asarray(hits.sum(axis=1) / true.sum(axis=1))
+    base = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[metric]
+    ratio = np.divide(hits, base, out=np.zeros_like(hits), where=base > 0)
+    tested = true > 0
+    return np.asarray((ratio * tested).sum(axis=1) / tested.sum(axis=1))
 
 
 def _class_scores(truth: Labels, probabilities: Floats) -> dict[str, Floats]:
@@ -190,15 +207,3 @@ def _confusions(weights: Floats, truth: Labels, predicted: Labels, n_classes: in
     onehot = np.zeros((len(truth), n_classes * n_classes))
     onehot[np.arange(len(truth)), truth * n_classes + predicted] = 1.0
     return (weights @ onehot).reshape(len(weights), n_classes, n_classes)
-
-
-def _macro(confusions: Floats, metric: Metric) -> Floats:
-    """The metric of each confusion matrix, float64 (n_resamples,)."""
-    hits = np.diagonal(confusions, axis1=1, axis2=2)
-    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
-    if metric == "accuracy":
-        return np.asarray(hits.sum(axis=1) / true.sum(axis=1))
-    base = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[metric]
-    ratio = np.divide(hits, base, out=np.zeros_like(hits), where=base > 0)
-    tested = true > 0
-    return np.asarray((ratio * tested).sum(axis=1) / tested.sum(axis=1))

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_X_y
 
 from probes.base import Floats, Probe, weigh_classes
+from probes.factorisation import find_scaling
 from probes.network import Columns, compute_logits, initialise
 from probes.optimisers import LabelledRows, Schedule, descend, descend_early
 
@@ -130,12 +130,9 @@ class MLPProbe(Probe):
         return X_valid, np.searchsorted(self.classes_, y_valid)
 
     def _learn(self, train: Sample, valid: Sample, rng: np.random.Generator) -> None:
-        scaler = StandardScaler().fit(train[0])
+        scaling = find_scaling(train[0])
         weights = weigh_classes("balanced" if self.balanced else None, self.classes_, train[1])
-        rows, stop_rows = (
-            LabelledRows(((X - scaler.mean_) / scaler.scale_).astype(np.float32), columns, weights)
-            for X, columns in (train, valid)
-        )
+        rows, stop_rows = (LabelledRows(scaling.project(X), columns, weights) for X, columns in (train, valid))
         width = self.n_features_in_
         hidden = self.hidden or (width if self.protocol == "paper" else HIDDEN)
         layers, epochs = initialise([width, hidden, len(self.classes_)], rng), self.epochs
@@ -145,9 +142,9 @@ class MLPProbe(Probe):
         else:
             layers, epochs = descend_early(layers, rows, stop_rows, schedule, rng)
         self.chosen_ = {"epochs": epochs, "hidden": hidden}
-        self.mean_ = scaler.mean_.astype(np.float32)
+        self.mean_ = scaling.mean.astype(np.float32)
         (hidden_coef, self.hidden_intercept_), (self.coef_, self.intercept_) = layers
-        self.hidden_coef_ = (hidden_coef / scaler.scale_).astype(np.float32)
+        self.hidden_coef_ = scaling.pull_back(hidden_coef).astype(np.float32)
 
 
 def _hold_out(columns: Columns, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Fully connected ReLU networks in float32: initial weights, logits and gradients, arrays in and arrays out."""
+"""Fully connected ReLU networks in float32: initial weights and logits, arrays in and arrays out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 Floats = NDArray[np.float32]
 Columns = NDArray[np.intp]
@@ -35,41 +34,10 @@ def initialise(widths: Sequence[int], rng: np.random.Generator) -> Layers:
 
 def compute_logits(layers: Layers, X: Floats) -> Floats:
     """Logits (n, n_classes) of the rows (n, d)."""
-    return _activations(layers, X)[-1]
-
-
-def compute_gradients(layers: Layers, X: Floats, columns: Columns, class_weights: Floats) -> Layers:
-    """Gradients of the weighted mean cross-entropy by back-propagation, in the shape of the layers.
-
-    The mean is the sum of ``weight * -log p`` over the sum of the weights of these rows, as of PyTorch's
-    ``CrossEntropyLoss(weight)``.
-
-    Args:
-        layers: Weights and biases.
-        X: float32 (n, d).
-        columns: (n,) Column of the label of each row.
-        class_weights: float32 (n_classes,).
-    """
-    activations = _activations(layers, X)
-    weights = class_weights[columns]
-    delta = softmax(activations.pop(), axis=1)
-    delta[np.arange(len(X)), columns] -= 1
-    delta *= (weights / weights.sum())[:, None]
-    gradients: Layers = []
-    for (matrix, _), below in zip(reversed(layers), reversed(activations), strict=True):
-        gradients.append((delta.T @ below, delta.sum(axis=0)))
-        if below is not X:
-            delta = (delta @ matrix) * (below > 0)
-    return gradients[::-1]
-
-
-def _activations(layers: Layers, X: Floats) -> list[Floats]:
-    """The input, the output of each hidden layer, and the logits."""
-    activations = [X]
-    for number, (weights, biases) in enumerate(layers, start=1):
-        output = activations[-1] @ weights.T
-        output += biases
-        if number < len(layers):
-            np.maximum(output, 0, out=output)
-        activations.append(output)
-    return activations
+    *hidden, last = layers
+    for weights, biases in hidden:
+        X = X @ weights.T
+        X += biases
+        np.maximum(X, 0, out=X)
+    weights, biases = last
+    return X @ weights.T + biases

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import f1_score
 
-from probes.network import Columns, Floats, Layers, compute_gradients, compute_logits
+from probes.network import Columns, Floats, Layer, Layers, compute_logits
+
+CACHE_LINE = 64
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,14 @@ class LabelledRows:
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def arrays(self) -> tuple[Floats, Columns, Floats]:
+        """The three attributes as the kernels want them."""
+        return align(self.X), self.columns, self.class_weights
+
     def macro_f1(self, layers: Layers) -> float:
         """Macro-F1 of the predictions for all rows."""
         return float(f1_score(self.columns, compute_logits(layers, self.X).argmax(axis=1), average="macro"))
-
-    def gradients(self, layers: Layers, batch: Columns) -> Layers:
-        """Gradients of the weighted cross-entropy of some rows."""
-        return compute_gradients(layers, self.X[batch], self.columns[batch], self.class_weights)
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,18 @@ def descend(layers: Layers, rows: LabelledRows, schedule: Schedule, rng: np.rand
         schedule: Step size, batch size and epochs.
         rng: Draws one permutation of the rows for each epoch.
     """
-    layers = _copy(layers)
-    rate = np.float32(schedule.learning_rate)
+    from probes import linear_kernel, network_kernel  # numba is heavy
+
+    layers, scratch = _copy(layers), _zeros(layers)
+    X, columns, class_weights = rows.arrays
+    rate, batch_size = np.float32(schedule.learning_rate), schedule.batch_size
     for _ in range(schedule.epochs):
-        for batch in _shuffle(len(rows), schedule.batch_size, rng):
-            for layer, gradient in zip(layers, rows.gradients(layers, batch), strict=True):
-                for values, slope in zip(layer, gradient, strict=True):
-                    np.subtract(values, rate * slope, out=values)
+        order = rng.permutation(len(rows))
+        if len(layers) == 1:
+            weights, biases = layers[0]
+            linear_kernel.run_epoch(weights, biases, X, columns, class_weights, order, rate, batch_size)
+        else:
+            network_kernel.run_sgd_epoch(tuple(layers), scratch, X, columns, class_weights, order, rate, batch_size)
     return layers
 
 
@@ -94,54 +103,39 @@ def descend_early(
     Returns:
         The layers, and the epoch that they are of, counted from 1.
     """
-    optimiser = _AdamW(_copy(layers), schedule)
-    best, best_epoch, best_score = layers, 0, -np.inf
+    from probes.network_kernel import run_adamw_epoch  # numba is heavy
+
+    current = tuple(_copy(layers))
+    scratch, means, squares = (_zeros(layers) for _ in range(3))
+    data, pace = rows.arrays, (schedule.learning_rate, schedule.weight_decay, schedule.batch_size)
+    best, best_epoch, best_score, n_steps = layers, 0, -np.inf, 0
     for epoch in range(1, schedule.epochs + 1):
-        for batch in _shuffle(len(rows), schedule.batch_size, rng):
-            optimiser.step(rows.gradients(optimiser.layers, batch))
-        score = valid.macro_f1(optimiser.layers) if len(valid) else float(epoch)
+        order = rng.permutation(len(rows))
+        n_steps = run_adamw_epoch(current, scratch, means, squares, n_steps, *data, order, *pace)
+        score = valid.macro_f1(list(current)) if len(valid) else float(epoch)
         if score > best_score:
-            best, best_epoch, best_score = _copy(optimiser.layers), epoch, score
+            best, best_epoch, best_score = _copy(current), epoch, score
         elif epoch - best_epoch >= schedule.patience:
             break
     return best, best_epoch
 
 
-class _AdamW:
-    """The moments and the update of AdamW with the customary decay rates 0.9 and 0.999."""
+def align(values: Floats) -> Floats:
+    """A C-contiguous copy that starts at a cache line, as NumPy's arrays do not: loads across two lines cost double.
 
-    def __init__(self, layers: Layers, schedule: Schedule) -> None:
-        self.layers = layers
-        self._rate, self._decay = schedule.learning_rate, schedule.weight_decay
-        self._values = [values for layer in layers for values in layer]
-        self._moments = [(np.zeros_like(values), np.zeros_like(values)) for values in self._values]
-        self._n_steps = 0
-
-    def step(self, gradients: Layers) -> None:
-        """Update the layers in place; the gradients are used up as scratch space."""
-        self._n_steps += 1
-        slopes = [slope for layer in gradients for slope in layer]
-        for values, slope, moments in zip(self._values, slopes, self._moments, strict=True):
-            self._update(values, slope, *moments)
-
-    def _update(self, values: Floats, slope: Floats, mean: Floats, square: Floats) -> None:
-        mean += np.float32(0.1) * (slope - mean)
-        np.square(slope, out=slope)
-        square += np.float32(0.001) * (slope - square)
-        np.sqrt(square, out=slope)
-        slope *= np.float32((1 - 0.999**self._n_steps) ** -0.5)
-        slope += np.float32(1e-8)
-        np.divide(mean, slope, out=slope)
-        slope *= np.float32(self._rate / (1 - 0.9**self._n_steps))
-        values *= np.float32(1 - self._rate * self._decay)
-        values -= slope
+    Args:
+        values: float32.
+    """
+    space = np.empty(values.nbytes + CACHE_LINE, np.uint8)
+    start = -space.ctypes.data % CACHE_LINE
+    copy = space[start : start + values.nbytes].view(np.float32).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
-def _shuffle(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[Columns]:
-    order = rng.permutation(n_rows)
-    for start in range(0, n_rows, batch_size):
-        yield order[start : start + batch_size]
+def _copy(layers: Iterable[Layer]) -> Layers:
+    return [(align(weights), biases.copy()) for weights, biases in layers]
 
 
-def _copy(layers: Layers) -> Layers:
-    return [(weights.copy(), biases.copy()) for weights, biases in layers]
+def _zeros(layers: Layers) -> tuple[Layer, ...]:
+    return tuple((np.zeros_like(weights), np.zeros_like(biases)) for weights, biases in layers)

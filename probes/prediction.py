@@ -15,6 +15,7 @@ from featurestore.errors import CorruptStoreError, ProbeError, UnknownNameError,
 from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
 from probes.calibration import apply_temperature, fit_temperature
+from probes.factorisation import SharedFactorisations
 from probes.heads import HEADS, Head, spread
 from probes.json_values import json_ready
 from probes.splits import Rows, order_rows, split_rows
@@ -175,8 +176,9 @@ def predict(saved: SavedHead, features: FeatureSet) -> pd.DataFrame:
 
 
 def _fit_and_store(store: FeatureStore, features: FeatureSet, task: Task, name: str) -> None:
-    estimator = fit_head(features, task)
-    temperature, calibration = _calibrate(features, task, estimator)
+    shared = SharedFactorisations(features.values)
+    estimator = fit_head(features, task, shared)
+    temperature, calibration = _calibrate(features, task, estimator, shared)
     attributes = {
         "head": task.head,
         "protocol": task.protocol,
@@ -197,7 +199,7 @@ def _fit_and_store(store: FeatureStore, features: FeatureSet, task: Task, name: 
     store.put_derived(KIND, name, estimator.to_arrays(), attributes)
 
 
-def _calibrate(features: FeatureSet, task: Task, estimator: Head) -> tuple[float, str]:
+def _calibrate(features: FeatureSet, task: Task, estimator: Head, shared: SharedFactorisations) -> tuple[float, str]:
     """Temperature, and the kind of rows that it was fitted on."""
     split = split_rows(features.table, task.scheme)
     for kind, rows in (("valid", split.valid), ("rest", np.setdiff1d(split.train, task.train))):
@@ -206,7 +208,7 @@ def _calibrate(features: FeatureSet, task: Task, estimator: Head) -> tuple[float
         if known.any():
             probabilities = predict_rows(features, estimator, rows[known])
             return _temperature(probabilities, truth[known], estimator.classes_), kind
-    folds = [_predict_fold(features, task, held_out) for held_out in _folds(features, task)]
+    folds = [_predict_fold(features, task, held_out, shared) for held_out in _folds(features, task)]
     if not folds:
         return 1.0, "none"
     probabilities, truth = (np.concatenate(parts) for parts in zip(*folds, strict=True))
@@ -227,10 +229,14 @@ def _folds(features: FeatureSet, task: Task) -> list[Rows]:
     return [order.rows[part] for part in held_out if part.any() and len(np.unique(labels[~part])) == n_classes]
 
 
-def _predict_fold(features: FeatureSet, task: Task, held_out: Rows) -> tuple[NDArray[np.floating], Rows]:
+def _predict_fold(
+    features: FeatureSet, task: Task, held_out: Rows, shared: SharedFactorisations
+) -> tuple[NDArray[np.floating], Rows]:
     """Probabilities and labels of held-out training rows, by a head fitted on the other ones."""
-    inside = replace(task, train=task.train[~np.isin(task.train, held_out)], valid=held_out[:0])
-    return predict_rows(features, fit_head(features, inside), held_out), features.table.labels[task.scheme][held_out]
+    rest = task.train[~np.isin(task.train, held_out)]
+    inside = replace(task, train=rest, pool=rest, valid=held_out[:0])
+    head = fit_head(features, inside, shared)
+    return predict_rows(features, head, held_out), features.table.labels[task.scheme][held_out]
 
 
 def _restore(name: str, derived: Derived) -> SavedHead:

@@ -71,6 +71,17 @@ def split_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) 
         LabelMismatchError: No labels, or a group that straddles the dataset's own splits.
         ProbeError: No training or no test rows, a single class, or fewer training rows than classes.
     """
+    split = divide_rows(table, scheme, seed=seed)
+    _check_labels(table, table.scheme(scheme), split)
+    return split
+
+
+def divide_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) -> Split:
+    """The same rows by the same rules, without asking whether a classifier can be fitted on them.
+
+    Raises:
+        LabelMismatchError: No labels at all, or a group that straddles the dataset's own splits.
+    """
     scheme = table.scheme(scheme)
     valid, test = _labelled(table, scheme, "valid"), _labelled(table, scheme, "test")
     train = _labelled(table, scheme, "train")
@@ -80,7 +91,6 @@ def split_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) 
         order = order_rows(table, train, scheme, seed, purpose="test split")
         train, test = (np.sort(rows) for rows in order.divide(round(100 * TRAIN_SHARE)))
     split = Split(train, valid, test)
-    _check_labels(table, scheme, split)
     _check_groups(table, split)
     return split
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,16 +17,20 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
+from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
 from probes.results import Run, format_table, summarise, write_results
+from probes.streaming import in_memory
 from probes.sweep import cached_sweep
 
 if TYPE_CHECKING:
     from featurestore.feature_arrays import FeatureArrays
     from featurestore.featureset import FeatureSet
     from featurestore.store import FeatureStore
+    from featurestore.stored_features import StoredFeatures
     from probes.prediction import SavedHead
+    from probes.streaming import Features
     from probes.study import Study
 
 
@@ -60,14 +64,32 @@ def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
         MissingFeaturesError: Something was not extracted; the message gives the command.
         AmbiguousFeaturesError: Several keys match; the message lists them.
     """
+    return [stored.read() for stored in _select(study, store)]
+
+
+def open_features(study: Study, store: FeatureStore, available: Callable[[], int] = available_memory) -> list[Features]:
+    """Every feature matrix of the study: in memory, or in the store where there is no room for it.
+
+    Args:
+        study: What to open.
+        store: Where it is.
+        available: Bytes of memory that are left; asked for each matrix.
+
+    Raises:
+        MissingFeaturesError, AmbiguousFeaturesError: As of `load_features`.
+    """
+    return [stored.read() if fits_memory(stored, available()) else stored for stored in _select(study, store)]
+
+
+def _select(study: Study, store: FeatureStore) -> Iterator[StoredFeatures]:
+    """The features of a study; no values are read."""
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
     chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
-    return [
-        store.load(dataset, parse_variant(variant)[0], backbone, pooling=study.probe.pooling, **chosen)
-        for dataset in (dataset_name(text, store) for text in study.datasets)
-        for backbone in study.backbones
-        for variant in study.variants
-    ]
+    for dataset in [dataset_name(text, store) for text in study.datasets]:
+        for backbone, variant in product(study.backbones, study.variants):
+            name = parse_variant(variant)[0]
+            found = store.select(dataset, name, backbone, pooling=study.probe.pooling, **chosen)
+            yield found.open(study.probe.pooling)
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
@@ -118,7 +140,7 @@ def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
     return [{name: getattr(head, name) for name in (*shown, "temperature")} for head in list_heads(store)]
 
 
-def probe(study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter) -> list[Run]:
+def probe(study: Study, features: Sequence[Features], store: FeatureStore, reporter: Reporter) -> list[Run]:
     """Fit every head on every fraction and seed; what the store holds of it is not fitted again."""
     options, progress = study.probe, reporter.progress("probe")
     total = len(features) * len(options.heads) * len(options.fractions) * options.seeds
@@ -205,14 +227,30 @@ def report_study(study: Study, store: FeatureStore, output: Path, reporter: Repo
 
 
 def probe_study(
-    study: Study, store: FeatureStore, output: Path | None, reporter: Reporter, *, save: bool = False
+    study: Study,
+    store: FeatureStore,
+    output: Path | None,
+    reporter: Reporter,
+    *,
+    save: bool = False,
+    available: Callable[[], int] = available_memory,
 ) -> Outcome:
-    """Fit the heads, and write their tables where a folder is given."""
+    """Fit the heads, and write their tables where a folder is given.
+
+    Args:
+        study: What to fit.
+        store: Where the features are, and the heads go.
+        output: Folder for the tables; none are written for None.
+        reporter: Shows progress.
+        save: Whether heads fitted on all training labels are kept for `predict_rows`.
+        available: As of `open_features`: too large a matrix stays in the store, and is read block by block.
+    """
     clock = _Clock()
-    features = load_features(study, store)
+    features = open_features(study, store, available)
+    saved = in_memory(features, "saving heads needs") if save else []
     with clock("probe"):
         runs = probe(study, features, store, reporter)
-    heads = save_heads(study, features, store) if save else []
+    heads = save_heads(study, saved, store)
     return Outcome(
         tables=_tables(runs),
         files=write_results(runs, output) if output else {},
@@ -283,5 +321,5 @@ def _tables(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(format_table(summarise(part)) for part in by_dataset(runs))
 
 
-def _unreadable(features: Sequence[FeatureSet]) -> dict[str, str]:
+def _unreadable(features: Sequence[Features]) -> dict[str, str]:
     return {sample: reason for matrix in features for sample, reason in matrix.unreadable.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +19,13 @@ from threadpoolctl import threadpool_limits
 from featurestore.errors import UsageError
 from featurestore.featureset import FeatureSet
 from featurestore.key import digest
-from probes.heads import HEADS, Head, head_params, spread
+from featurestore.stored_features import StoredFeatures
+from probes.factorisation import SharedFactorisations
+from probes.heads import HEADS, REVISION, Head, head_params, spread
 from probes.json_values import json_ready
 from probes.results import Run
 from probes.splits import Rows, Split, check_fractions, order_rows, split_rows
+from probes.streaming import Features, check_heads, describe_streaming, fit_heads, predict_heads
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -46,6 +49,7 @@ class Task:
         fraction: Percent of the training labels.
         seed: Seed of subset and initialisation.
         train: int64, rows to fit on.
+        pool: int64, all training rows, of which `train` is a fraction.
         valid: int64, rows to stop early on; empty for a head that does not look at any.
         test: int64, rows to predict.
         notes: What the result row has to state beyond what the head chose.
@@ -58,6 +62,7 @@ class Task:
     fraction: int
     seed: int
     train: Rows
+    pool: Rows
     valid: Rows
     test: Rows
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +89,7 @@ class Grid(FitOptions, total=False):
 
 
 def sweep(
-    features: FeatureSet,
+    features: Features,
     heads: Sequence[str],
     *,
     n_jobs: int | None = None,
@@ -94,7 +99,7 @@ def sweep(
     """Fit every head on every label fraction with every seed, and predict the test rows.
 
     Args:
-        features: Features with labels and splits.
+        features: Features with labels and splits, in memory or in their store.
         heads: Names of heads.
         n_jobs: Fits at a time; one a core for None. The numbers do not depend on it.
         progress: Called with each finished run, in the order of the result.
@@ -108,7 +113,7 @@ def sweep(
 
 def cached_sweep(
     store: FeatureStore,
-    features: FeatureSet,
+    features: Features,
     heads: Sequence[str],
     *,
     n_jobs: int | None = None,
@@ -139,7 +144,7 @@ def cached_sweep(
 
 
 def plan(
-    features: FeatureSet,
+    features: Features,
     heads: Sequence[str],
     *,
     protocol: str = "convex",
@@ -152,7 +157,7 @@ def plan(
     """Decide rows and parameters of every fit; nothing is fitted yet.
 
     Args:
-        features: Features with labels and splits.
+        features: Features with labels and splits, in memory or in their store.
         heads: Names of heads.
         protocol: ``convex`` or ``paper``.
         fractions: Whole percents of the training labels.
@@ -165,16 +170,17 @@ def plan(
     Raises:
         UnknownNameError: No such head or label scheme.
         UsageError: A protocol, parameter or number of seeds that does not exist.
-        LabelMismatchError, ProbeError: As of `probes.splits`.
+        LabelMismatchError, ProbeError: As of `probes.splits`, and of `probes.streaming.check_heads`.
     """
     check_fractions(fractions)
     _check_names(heads, validation, options or {})
+    check_heads(features, heads)
     table, scheme = features.table, features.table.scheme(scheme)
     split = split_rows(table, scheme)
     orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
     known = np.unique(table.labels[scheme][split.train])
     usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
-    notes = _notes(features, scheme, split)
+    notes = _notes(features, scheme, split) | describe_streaming(features, protocol)
 
     def task(head: str, fraction: int, seed: int) -> Task:
         train, rest = orders[seed].divide(fraction)
@@ -182,15 +188,15 @@ def plan(
         valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if stops else rest[:0]
         seen = {"validation": validation} if len(valid) else {}
         params = head_params(head, protocol, seed, (options or {}).get(head, {}))
-        return Task(head, params, protocol, scheme, fraction, seed, train, valid, split.test, notes | seen)
+        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, notes | seen)
 
     return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
 
 
-def fit_many(features: FeatureSet, tasks: Sequence[Task], *, n_jobs: int | None = None) -> Iterator[Run]:
+def fit_many(features: Features, tasks: Sequence[Task], *, n_jobs: int | None = None) -> Iterator[Run]:
     """Fit independent tasks on threads, each with one thread of linear algebra; runs come in the order of the tasks.
 
-    This is the seam for a solver that takes all fits of one head at once: tasks in, runs out.
+    Features that stay in their store are read for all tasks together.
     """
     n_jobs = cpu_count() if n_jobs is None else n_jobs
     if n_jobs < 1:
@@ -199,26 +205,55 @@ def fit_many(features: FeatureSet, tasks: Sequence[Task], *, n_jobs: int | None 
         threadpool_limits(limits=1),
         ThreadPoolExecutor(n_jobs, initializer=threadpool_limits, initargs=(1,)) as pool,
     ):
-        yield from pool.map(partial(run_task, features), tasks)
+        if isinstance(features, StoredFeatures):
+            yield from _stream(features, tasks, pool)
+        else:
+            shared = SharedFactorisations(features.values)
+            yield from pool.map(partial(run_task, features, shared=shared), tasks)
 
 
-def run_task(features: FeatureSet, task: Task) -> Run:
+def run_task(features: FeatureSet, task: Task, shared: SharedFactorisations) -> Run:
     """Fit one task and predict its test rows."""
     start = perf_counter()
-    head = fit_head(features, task)
+    head = fit_head(features, task, shared)
     probabilities = predict_rows(features, head, task.test)
+    return _conclude(features, task, head, probabilities, perf_counter() - start)
+
+
+def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> Iterator[Run]:
+    """Fit all tasks at once, if there are any; their runs share the time."""
+    if tasks:
+        start = perf_counter()
+        heads = fit_heads(features, tasks, pool)
+        predicted = predict_heads(features, heads, [task.test for task in tasks])
+        share = (perf_counter() - start) / len(tasks)
+        for task, head, probabilities in zip(tasks, heads, predicted, strict=True):
+            yield _conclude(features, task, head, probabilities, share)
+
+
+def _conclude(features: Features, task: Task, head: Head, probabilities: NDArray[np.floating], seconds: float) -> Run:
     params = json_ready({**head.get_params(), **head.chosen_, **task.notes})
     columns = spread(probabilities, head.classes_, len(features.table.classes[task.scheme]))
-    return _make_run(features, task, columns, params=params, seconds=perf_counter() - start)
+    return _make_run(features, task, columns, params=params, seconds=seconds)
 
 
-def fit_head(features: FeatureSet, task: Task) -> Head:
-    """The head of a task, fitted on its training rows alone."""
-    labels = features.table.labels[task.scheme]
-    validation: dict[str, NDArray[Any]] = {}
+def fit_head(features: FeatureSet, task: Task, shared: SharedFactorisations) -> Head:
+    """The head of a task, fitted on its training rows alone.
+
+    Args:
+        features: Features with labels.
+        task: What to fit.
+        shared: Factorisations of rows of these features, kept for the next head.
+    """
+    head, labels = task.build(), features.table.labels[task.scheme]
+    more: dict[str, Any] = {}
     if len(task.valid):
-        validation = {"X_valid": features.values[task.valid], "y_valid": labels[task.valid]}
-    return task.build().fit(features.values[task.train], labels[task.train], **validation)
+        more = {"X_valid": features.values[task.valid], "y_valid": labels[task.valid]}
+    if (wanted := getattr(head, "wants_factorisation", "none")) == "exact":
+        more["factorisation"] = shared.exact(task.train)
+    elif wanted == "similar":
+        more["factorisation"] = shared.similar(task.train, task.pool)
+    return head.fit(features.values[task.train], labels[task.train], **more)
 
 
 def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.floating]:
@@ -226,16 +261,25 @@ def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.flo
     return head.predict_proba(features.values[rows])
 
 
-def task_digests(features: FeatureSet, tasks: Sequence[Task]) -> list[str]:
+def task_digests(features: Features, tasks: Sequence[Task]) -> list[str]:
     """SHA-256 of each task, over everything that decides its numbers."""
     shared = {
         "key": features.key.sha256,
         "pooling": features.pooling,
-        "content": hashlib.sha256(np.ascontiguousarray(features.values).data).hexdigest(),
+        "content": _content_digest(features),
         "labels": {scheme: features.table.label_digest(scheme) for scheme in {task.scheme for task in tasks}},
+        "revision": REVISION,
         "libraries": {name: _version(name) for name in ("skyprobe", "scikit-learn", "torch")},
     }
     return [digest(shared | _task_identity(task)) for task in tasks]
+
+
+def _content_digest(features: Features) -> str:
+    """SHA-256 of the values as float32, wherever they are."""
+    sha = hashlib.sha256()
+    for _, values in features.blocks() if isinstance(features, StoredFeatures) else [(None, features.values)]:
+        sha.update(np.ascontiguousarray(values).data)
+    return sha.hexdigest()
 
 
 def _task_identity(task: Task) -> dict[str, Any]:
@@ -253,7 +297,7 @@ def _task_identity(task: Task) -> dict[str, Any]:
 
 
 def _make_run(
-    features: FeatureSet,
+    features: Features,
     task: Task,
     probabilities: NDArray[np.float32],
     *,
@@ -274,7 +318,7 @@ def _make_run(
         seed=task.seed,
         n_train=len(task.train),
         n_valid=len(task.valid),
-        n_features=features.values.shape[1],
+        n_features=features.shape[1],
         classes=table.classes[task.scheme],
         sample_ids=tuple(table.sample_ids[row] for row in task.test),
         truth=table.labels[task.scheme][task.test],
@@ -284,7 +328,7 @@ def _make_run(
     )
 
 
-def _notes(features: FeatureSet, scheme: str, split: Split) -> dict[str, Any]:
+def _notes(features: Features, scheme: str, split: Split) -> dict[str, Any]:
     """What every run of a scheme has to state: classes that are tested but cannot be learnt."""
     labels, classes = features.table.labels[scheme], features.table.classes[scheme]
     absent = np.setdiff1d(labels[split.test], labels[split.train])

@@ -8,11 +8,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probes.base import ClassWeight
-from probes.linear import STRENGTHS, LinearProbe
+from probes.base import ClassWeight, Floats
+from probes.factorisation import Axes, Factorisation, factorise
+from probes.linear import STRENGTHS, LinearProbe, Wanted
+from probes.metrics import Metric
 
 Shrinkage = float | Literal["ledoit_wolf"]
 Kind = Literal["pca", "zca"]
@@ -56,25 +57,29 @@ class Whitening(TransformerMixin, BaseEstimator):
         self.shrinkage = shrinkage
         self.rank = rank
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None, factorisation: Factorisation | None = None) -> Self:  # noqa: ARG002
         """Fit on rows (n, d); `y` is not looked at.
+
+        Args:
+            X: Rows.
+            y: Ignored.
+            factorisation: Of exactly these rows, if it is known.
 
         Raises:
             ValueError: Bad values or shapes, one row only, constant features, or a parameter out of its range.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         self._check_parameters()
-        scaler = StandardScaler().fit(X)
-        self.mean_ = scaler.mean_
-        Z = (X - self.mean_) / scaler.scale_
-        eigenvalues, directions = _decompose(Z)
+        found = factorisation or factorise(X)
+        eigenvalues = found.eigenvalues
         if not len(eigenvalues):
             raise ValueError("every feature is constant, and a constant cannot be whitened")
-        self.shrinkage_ = _ledoit_wolf(Z, eigenvalues) if self.shrinkage == "ledoit_wolf" else self.shrinkage
+        self.shrinkage_ = found.shrinkage if self.shrinkage == "ledoit_wolf" else self.shrinkage
         self.rank_ = min(len(eigenvalues), self.rank or len(eigenvalues))
-        kept, directions = eigenvalues[: self.rank_], directions[: self.rank_]
+        kept, directions = eigenvalues[: self.rank_], found.directions[: self.rank_]
         shrunk = (1 - self.shrinkage_) * kept + self.shrinkage_ * eigenvalues.sum() / X.shape[1]
-        components = directions / np.sqrt(shrunk)[:, None] / scaler.scale_
+        components = directions / np.sqrt(shrunk)[:, None] / found.scaling.scale
+        self.mean_ = found.scaling.mean
         self.components_ = directions.T @ components if self.kind == "zca" else components
         return self
 
@@ -98,7 +103,7 @@ class WhitenedProbe(LinearProbe):
 
     Full whitening gives the noise of the many small directions the weight of the few large ones, and the L2 penalty
     then no longer tells them apart. Shrinkage by Ledoit & Wolf, the default, keeps part of the order: the fewer rows,
-    the more of it. Each fold of the cross-validation is whitened on its own training rows.
+    the more of it. The folds share the whitening of all training rows, which looks at no label.
 
     Args:
         protocol: ``convex`` or ``paper``.
@@ -117,8 +122,11 @@ class WhitenedProbe(LinearProbe):
 
     Attributes:
         coef_: float32 (n_classes, d), for centred features: the whitening is folded into it.
+        whitening_: The whitening; prediction does not need it.
         chosen_: As of `LinearProbe`, with ``shrinkage`` and ``rank``.
     """
+
+    whitening_: Whitening
 
     def __init__(
         self,
@@ -131,7 +139,7 @@ class WhitenedProbe(LinearProbe):
         strengths: Sequence[float] = STRENGTHS,
         default_strength: float = 1e-2,
         cv: int = 3,
-        scoring: str = "f1_macro",
+        scoring: Metric = "f1",
         epochs: int = 100,
         learning_rate: float = 5e-4,
         batch_size: int = 64,
@@ -152,43 +160,28 @@ class WhitenedProbe(LinearProbe):
         self.shrinkage = shrinkage
         self.rank = rank
 
-    def fit(self, X: Any, y: Any) -> Self:
+    @property
+    def wants_factorisation(self) -> Wanted:
+        """Both protocols whiten the training rows themselves."""
+        return "exact"
+
+    def fit(self, X: Any, y: Any, factorisation: Factorisation | None = None) -> Self:
         """Fit on features (n, d) and labels (n,).
+
+        Args:
+            X: Features.
+            y: Labels.
+            factorisation: Of exactly these rows, if it is known.
 
         Raises:
             ValueError: As of `LinearProbe` and `Whitening`.
         """
-        super().fit(X, y)
-        self.chosen_ |= {"shrinkage": self.transform_.shrinkage_, "rank": self.transform_.rank_}
+        super().fit(X, y, factorisation)
+        self.chosen_ |= {"shrinkage": self.whitening_.shrinkage_, "rank": self.whitening_.rank_}
         return self
 
-    def _make_transform(self) -> Whitening:
-        return Whitening(self.kind, self.shrinkage, self.rank)
-
-    def _pull_back(self, coef: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(coef @ self.transform_.components_)
-
-
-def _decompose(Z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positive eigenvalues of ``Z'Z / n``, largest first, and their directions (k, d), from the smaller Gram matrix."""
-    n, d = Z.shape
-    gram = (Z.T @ Z if d <= n else Z @ Z.T) / n
-    eigenvalues, vectors = np.linalg.eigh(gram)
-    # Standardised rows have an eigenvalue of 1 or more, unless they are rounding errors of constants.
-    kept = eigenvalues > max(n, d) * np.finfo(np.float64).eps * max(eigenvalues[-1], 1.0)
-    eigenvalues, vectors = eigenvalues[kept][::-1], vectors[:, kept][:, ::-1]
-    directions = vectors.T if d <= n else (vectors.T @ Z) / np.sqrt(n * eigenvalues)[:, None]
-    return eigenvalues, directions
-
-
-def _ledoit_wolf(Z: NDArray[np.float64], eigenvalues: NDArray[np.float64]) -> float:
-    """Shrinkage of ``S = Z'Z / n`` towards a multiple of the identity (Ledoit & Wolf 2004), from its eigenvalues.
-
-    It is the variance of S over its squared distance from that target, both per column. scikit-learn's own function
-    would form two more (d, d) products.
-    """
-    n, d = Z.shape
-    squares = (eigenvalues**2).sum()
-    distance = squares / d - (eigenvalues.sum() / d) ** 2
-    variance = (np.mean((Z**2).sum(axis=1) ** 2) - squares) / (n * d)
-    return float(min(variance / distance, 1.0)) if distance > 0 else 0.0
+    def _find_transform(self, X: Floats, factorisation: Factorisation | None) -> Axes:
+        # Whitened columns are uncorrelated for the kind pca only; to the penalty of convex the kinds are the same.
+        kind: Kind = "pca" if self.protocol == "convex" else self.kind
+        self.whitening_ = Whitening(kind, self.shrinkage, self.rank).fit(X, factorisation=factorisation)
+        return Axes(self.whitening_.mean_, self.whitening_.components_)

@@ -57,7 +57,10 @@ class BackboneSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BackboneSpec:
         """The spec that `to_dict` described."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,27 @@ def test_blocks_are_all_rows_in_order(stored, expected, rows: int, dtype: str) -
     np.testing.assert_array_equal(np.concatenate(values), expected(stored.table.sample_ids))
 
 
+@pytest.mark.parametrize("rows", [1, 4, 9, 100])
+def test_shuffled_blocks_are_all_rows_in_another_order(stored, expected, rows: int) -> None:
+    parts, values = zip(*stored.shuffled_blocks(rows, np.random.default_rng(1)), strict=True)
+    assert sorted(np.concatenate(parts)) == list(range(22))
+    assert all((np.diff(part) > 0).all() for part in parts)
+    of_block = [set(stored.kept[part] // 4) for part in parts]
+    assert {len(blocks) for blocks in of_block[:-1]} <= {max(1, rows // 4)}
+    assert sum(map(len, of_block)) == 8
+    for part, block in zip(parts, values, strict=True):
+        np.testing.assert_array_equal(block, expected([stored.table.sample_ids[row] for row in part]))
+
+
+def test_the_order_of_shuffled_blocks_follows_the_generator(stored) -> None:
+    orders = [
+        np.concatenate([part for part, _ in stored.shuffled_blocks(4, np.random.default_rng(seed))])
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert (orders[0] != orders[2]).any()
+
+
 def test_any_span_can_be_read(stored, expected) -> None:
     for span in (slice(3, 9), slice(20, None), slice(5, 5), slice(None, -4)):
         np.testing.assert_array_equal(stored.values(span), expected(stored.table.sample_ids[span]))

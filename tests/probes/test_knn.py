@@ -1,13 +1,18 @@
 """The nearest-neighbour probe against scikit-learn's classifier."""
 
+import tracemalloc
+from unittest.mock import patch
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 import probes.knn
-from probes.knn import KNNProbe
+from probes.knn import KNNProbe, nearest_rows
 
 
 @pytest.fixture
@@ -32,9 +37,37 @@ def test_probabilities_equal_those_of_scikit_learn(data, metric, k):
 def test_blocks_change_nothing(data, monkeypatch):
     X, y, test = data
     probe = KNNProbe(n_neighbors=5).fit(X, y)
-    whole = probe.predict_proba(test)
-    monkeypatch.setattr(probes.knn, "BLOCK", 7)
+    whole, chosen = probe.predict_proba(test), KNNProbe().fit(X, y).chosen_
+    monkeypatch.setattr(probes.knn, "CELLS", 1)
+    monkeypatch.setattr(probes.knn, "FEWEST", 7)
     np.testing.assert_array_equal(probe.predict_proba(test), whole)
+    assert KNNProbe().fit(X, y).chosen_ == chosen
+
+
+@given(st.integers(1, 40), st.integers(2, 40), st.integers(1, 6), st.booleans(), st.integers(0, 99))
+def test_nearest_rows_equal_those_of_scikit_learn(n_queries, n_rows, width, skip_own, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n_rows, width)).astype(np.float32)
+    queries = rows if skip_own else rng.normal(size=(n_queries, width)).astype(np.float32)
+    k = int(rng.integers(1, n_rows))
+    with patch.multiple(probes.knn, CELLS=1, FEWEST=5):
+        found = nearest_rows(queries, rows, k, skip_own=skip_own)
+    oracle = NearestNeighbors(n_neighbors=k).fit(rows.astype(np.float64))
+    expected, _ = oracle.kneighbors(None if skip_own else queries.astype(np.float64))
+    # Compared by distance: rows that are equally near to some digits may change places.
+    distances = np.linalg.norm(queries[:, None] - rows[found], axis=-1)
+    np.testing.assert_allclose(distances, expected, atol=2e-3)
+    assert not skip_own or (found != np.arange(n_rows)[:, None]).all()
+
+
+def test_memory_does_not_grow_with_queries_times_rows():
+    rng = np.random.default_rng(0)
+    queries, rows = (rng.normal(size=(n, 4)).astype(np.float32) for n in (20_000, 6_000))
+    tracemalloc.start()
+    nearest_rows(queries, rows, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(queries) * len(rows) * queries.itemsize / 4
 
 
 def test_k_has_the_best_macro_f1_when_each_row_is_left_out(data):

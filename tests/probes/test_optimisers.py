@@ -57,6 +57,15 @@ def test_descend_makes_the_updates_of_torch_sgd(widths, rows):
     np.testing.assert_array_equal(layers[0][0], before[0])
 
 
+@pytest.mark.parametrize("widths", [[7, 3], [7, 7, 3]], ids=["linear", "mlp"])
+def test_the_memory_layout_of_the_rows_does_not_matter(widths, rows):
+    turned = LabelledRows(np.asfortranarray(rows.X), rows.columns, rows.class_weights)
+    schedule = Schedule(learning_rate=0.05, batch_size=64, epochs=2)
+    layers = initialise(widths, np.random.default_rng(1))
+    ours, other = (descend(layers, given, schedule, np.random.default_rng(2)) for given in (rows, turned))
+    np.testing.assert_array_equal(ours[0][0], other[0][0])
+
+
 def test_descend_early_makes_the_updates_of_torch_adamw(rows):
     import torch
 

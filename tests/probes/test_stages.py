@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from featurestore.embedding import Costs
-from featurestore.errors import AmbiguousFeaturesError, DatasetError, MissingFeaturesError, UnknownNameError
+from featurestore.errors import AmbiguousFeaturesError, DatasetError, MissingFeaturesError, ProbeError, UnknownNameError
 from featurestore.extraction import ExtractionReport
 from featurestore.feature_arrays import DONE, UNREADABLE, Block
+from featurestore.featureset import FeatureSet
 from featurestore.store import open_store
+from featurestore.stored_features import StoredFeatures
 from probes import stages
 from probes.projection import Projection
 from probes.study import FigureOptions, ProbeOptions, Study
@@ -127,6 +129,27 @@ def test_saved_heads_predict_every_row(study, store, reporter):
     assert frame.set_index("sample_id")["reason"].dropna().to_dict() == {"s005": "cut off"}
     with pytest.raises(UnknownNameError, match="no saved head 'nope'"):
         stages.predict_rows("toy", "nope", store)
+
+
+def test_features_without_room_stay_in_the_store_and_are_probed_there(store, reporter, tmp_path):
+    study = Study(("toy",), ("net_b",), probe=ProbeOptions(heads=("linear",), fractions=(100,), seeds=2))
+    room = 8 * 89 * 4 * np.dtype(np.float32).itemsize
+    (whole,) = stages.open_features(study, store, lambda: room)
+    (stored,) = stages.open_features(study, store, lambda: room - 1)
+    assert isinstance(whole, FeatureSet)
+    assert isinstance(stored, StoredFeatures)
+    outcome = stages.probe_study(study, store, tmp_path, reporter, available=lambda: room - 1)
+    assert outcome.unreadable == {"s005": "cut off"}
+    runs = stages.probe(study, [stored], store, reporter)
+    assert all("streamed" in run.params and run.scores.macro["f1"] > 0.8 for run in runs)
+    assert outcome.tables == (stages.format_table(stages.summarise(runs)),)
+
+
+def test_heads_that_need_all_rows_or_are_saved_are_refused_where_there_is_no_room(study, store, reporter):
+    with pytest.raises(ProbeError, match="'centroids' needs all 89 x 4 features in memory"):
+        stages.probe_study(study, store, None, reporter, available=lambda: 0)
+    with pytest.raises(ProbeError, match="saving heads needs all 89 x 4 features in memory"):
+        stages.probe_study(study, store, None, reporter, available=lambda: 0, save=True)
 
 
 def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected):

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import probes.factorisation
+import probes.sweep
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.store import open_store
+from probes.factorisation import factorise
 from probes.sweep import cached_sweep, fit_many, plan, sweep
 
 GRID = {"fractions": (10, 50, 100), "seeds": 2}
@@ -236,6 +239,25 @@ def test_the_built_in_heads_learn_and_repeat_bit_for_bit(toy_features, protocol)
     assert len(runs) == 16
     assert all(run.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5) for run in runs)
     assert min(run.scores.macro["auroc"] for run in runs if run.fraction == 100) > 0.7
+
+
+@pytest.mark.parametrize(("heads", "n_computed"), [(["linear"], 1), (["whitened"], 5), (["linear", "whitened"], 5)])
+def test_heads_share_factorisations_of_training_rows(toy_features, monkeypatch, heads, n_computed):
+    seen = []
+    monkeypatch.setattr(probes.factorisation, "factorise", lambda X: seen.append(X[:, 0]) or factorise(X))
+    sweep(toy_features, heads, fractions=(10, 50, 100), seeds=2, n_jobs=2)
+    assert len(seen) == n_computed
+    assert max(len(rows) for rows in seen) == 148
+    assert set(np.concatenate(seen)) == set(range(12, 160))
+
+
+def test_runs_of_an_older_revision_of_the_heads_are_not_reused(fake_heads, toy_features, dict_store, monkeypatch):
+    wanted = {"fractions": [50], "seeds": 1}
+    with monkeypatch.context() as older:
+        older.setattr(probes.sweep, "REVISION", probes.sweep.REVISION - 1)
+        cached_sweep(dict_store, toy_features, ["centroids"], **wanted)
+    cached_sweep(dict_store, toy_features, ["centroids"], **wanted)
+    assert dict_store.puts == 2
 
 
 def test_runs_survive_the_real_store(fake_heads, toy_features, tmp_path):

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from probes.factorisation import factorise
 from probes.linear import LinearProbe
 from probes.whitening import WhitenedProbe, Whitening
 
@@ -131,10 +132,12 @@ def test_full_shrinkage_gives_the_linear_probe(labelled, protocol):
     assert whitened.chosen_.items() >= linear.chosen_.items()
 
 
-def test_each_fold_is_whitened_on_its_own_rows(labelled, monkeypatch):
+@pytest.mark.parametrize("settings", [{}, {"protocol": "paper", "kind": "zca"}], ids=str)
+def test_a_factorisation_that_is_handed_over_is_not_computed_again(labelled, monkeypatch, settings):
     X, y = labelled
-    seen = []
-    fit = Whitening.fit
-    monkeypatch.setattr(Whitening, "fit", lambda self, X, y=None: seen.append(len(X)) or fit(self, X))
-    WhitenedProbe(cv=3).fit(X, y)
-    assert sorted(seen) == [80, 80, 80, 120]
+    found = factorise(X)
+    alone = WhitenedProbe(**settings).fit(X, y)
+    monkeypatch.delattr("probes.whitening.factorise")
+    monkeypatch.delattr("probes.linear.factorise")
+    given = WhitenedProbe(**settings).fit(X, y, factorisation=found)
+    np.testing.assert_array_equal(given.predict_proba(X), alone.predict_proba(X))

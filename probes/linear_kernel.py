@@ -1,0 +1,121 @@
+"""An epoch of a linear layer by plain SGD, as one loop over the batches without temporary matrices.
+
+A matrix product for so few classes would mostly wait for memory: here a row that has been loaded serves all classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.compilation import compiled, prefetch
+from probes.network import Columns, Floats
+
+LANES = 4
+"""Rows that are scored, or subtracted, in one pass over the features."""
+
+LINE = 16
+"""Numbers in a cache line."""
+
+
+@compiled
+def run_epoch(
+    weights: Floats,
+    biases: Floats,
+    X: Floats,
+    columns: Columns,
+    class_weights: Floats,
+    order: Columns,
+    rate: np.float32,
+    batch_size: int,
+) -> None:
+    """Take a step for each batch of `order`, in place.
+
+    The updates are those of ``torch.optim.SGD`` on ``CrossEntropyLoss(weight=class_weights)``. All arrays are
+    C-contiguous.
+
+    Args:
+        weights: float32 (n_classes, d), updated.
+        biases: float32 (n_classes,), updated.
+        X: float32 (n, d).
+        columns: intp (n,), column of the label of each row.
+        class_weights: float32 (n_classes,).
+        order: intp (m,), rows of `X` to learn from, batch after batch.
+        rate: Step size.
+        batch_size: Rows in a step; the last one may have fewer.
+    """
+    delta = np.empty((batch_size + LANES - 1, len(biases)), np.float32)
+    rows = np.empty(batch_size + LANES - 1, np.intp)
+    for start in range(0, len(order), batch_size):
+        n = min(batch_size, len(order) - start)
+        rows[:n] = order[start : start + n]
+        rows[n:] = rows[n - 1]  # the last lanes may reach past the batch
+        _score(weights, X, rows, n, delta)
+        _differentiate(biases, columns, class_weights, rows[:n], rate, delta)
+        delta[n:] = 0
+        _subtract(weights, X, rows, n, delta, order[start + n : start + n + batch_size])
+
+
+@compiled
+def _score(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats) -> None:
+    """Write ``X[rows] @ weights.T`` to `delta`, in tiles of four rows and two classes."""
+    last = len(weights) - 1
+    for i in range(0, n, LANES):
+        x0, x1, x2, x3 = X[rows[i]], X[rows[i + 1]], X[rows[i + 2]], X[rows[i + 3]]
+        for c in range(0, last + 1, 2):
+            e = min(c + 1, last)
+            u, v = weights[c], weights[e]
+            u0 = u1 = u2 = u3 = v0 = v1 = v2 = v3 = np.float32(0)
+            for k in range(len(u)):
+                u0 += u[k] * x0[k]
+                u1 += u[k] * x1[k]
+                u2 += u[k] * x2[k]
+                u3 += u[k] * x3[k]
+                v0 += v[k] * x0[k]
+                v1 += v[k] * x1[k]
+                v2 += v[k] * x2[k]
+                v3 += v[k] * x3[k]
+            delta[i, c], delta[i + 1, c], delta[i + 2, c], delta[i + 3, c] = u0, u1, u2, u3
+            delta[i, e], delta[i + 1, e], delta[i + 2, e], delta[i + 3, e] = v0, v1, v2, v3
+
+
+@compiled
+def _differentiate(
+    biases: Floats, columns: Columns, class_weights: Floats, batch: Columns, rate: np.float32, delta: Floats
+) -> None:
+    """Turn scores into `rate` times the gradient of the loss by the logits, and take the step of the biases."""
+    total = np.float32(0)
+    for row in batch:
+        total += class_weights[columns[row]]
+    for i, row in enumerate(batch):
+        logits = delta[i]  # loops over the classes, because temporary arrays would cost more than the sums
+        highest = np.float32(-np.inf)
+        for c in range(len(biases)):
+            logits[c] += biases[c]
+            highest = max(highest, logits[c])
+        odds = np.float32(0)
+        for c in range(len(biases)):
+            logits[c] = np.exp(logits[c] - highest)
+            odds += logits[c]
+        share = rate * class_weights[columns[row]] / total
+        for c in range(len(biases)):
+            logits[c] *= share / odds
+        logits[columns[row]] -= share
+    for i in range(len(batch)):
+        for c in range(len(biases)):
+            biases[c] -= delta[i, c]
+
+
+@compiled
+def _subtract(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats, following: Columns) -> None:
+    """Subtract ``delta.T @ X[rows]`` from the weights, and fetch the rows of the batch that follows meanwhile."""
+    n_classes = len(weights)
+    for i in range(0, n, LANES):
+        x0, x1, x2, x3 = X[rows[i]], X[rows[i + 1]], X[rows[i + 2]], X[rows[i + 3]]
+        for c in range(n_classes):
+            for lane in range(i + c, min(i + LANES, len(following)), n_classes):
+                for k in range(0, X.shape[1], LINE):
+                    prefetch(X, following[lane], k)
+            w = weights[c]
+            s0, s1, s2, s3 = delta[i, c], delta[i + 1, c], delta[i + 2, c], delta[i + 3, c]
+            for k in range(len(w)):
+                w[k] -= (s0 * x0[k] + s1 * x1[k]) + (s2 * x2[k] + s3 * x3[k])
