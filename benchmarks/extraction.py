@@ -1,7 +1,7 @@
 """Extraction, from files to stored features, against the physical bound and against the bare forward pass.
 
-The bound is what this machine can do when it must both read images and forward them: the sum of both times, each measured
-alone with one thread a processor, in turn with ours. Loading models is left out on all sides.
+The bound is what this machine can do when it must both read images and forward them: the sum of both times, each
+measured alone with one thread a processor, in turn with ours. Loading models is left out on all sides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures to measure with: files of smooth noise, which compress about as photographs do, and images made on the fly."""
+"""Pictures to measure with: files of smooth noise, which compress like photographs, and images made on the fly."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _measure_width(features: FeatureSet, hidden: int) -> Row:
     heads = [PlainHead(features, task, [hidden]) for task in tasks[::SEEDS]]
     threads = choose_threads(heads[0])
     times = time_pairs(
-        lambda: list(fit_many(features, _plan(features, hidden, EPOCHS))),
+        lambda: fit_many(features, _plan(features, hidden, EPOCHS)),
         lambda: [head.train(EPOCHS) for head in heads],
         pairs=5,
     )

@@ -66,7 +66,7 @@ def _measure_case(case: Case) -> Row:
     heads = [PlainHead(features, task) for task in tasks[: len(tasks) // len(case.rates) : SEEDS]]
     threads = choose_threads(heads[0])
     times = time_pairs(
-        lambda: list(fit_many(features, case.plan(features))),
+        lambda: fit_many(features, case.plan(features)),
         lambda: [head.train(PLAIN_EPOCHS) for head in heads],
         case.pairs,
     )

@@ -126,7 +126,8 @@ class _Search:
         allowed = self.now.loss + ARMIJO * self._length * slope + ROUNDING * abs(self.now.loss)
         accepted = new.loss <= allowed
         new_slope = _dot(new.gradient, direction, self._xp)
-        cut = self._xp.clip(slope / (slope - new_slope), 0.1, 0.7)
+        bend = self._xp.minimum(slope - new_slope, -1e-20)  # not zero at an exact minimum either
+        cut = self._xp.clip(slope / bend, 0.1, 0.7)
         self._length = self._xp.where(accepted, 1, self._length * cut).astype(self._xp.float32)
         if not accepted.all():
             moves *= accepted[:, None]

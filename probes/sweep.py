@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 Validation = Literal["split", "rest", "none"]
 Progress = Callable[[Run], None]
+Done = Callable[[int, Run], None]
 
 RUNS = "runs"
 """Kind of the cached runs in a store."""
@@ -102,13 +102,13 @@ def sweep(
         features: Features with labels and splits, in memory or in their store.
         heads: Names of heads.
         n_jobs: Fits at a time; one a core for None. The numbers do not depend on it.
-        progress: Called with each finished run, in the order of the result.
+        progress: Called with each run as soon as it is done.
         grid: As of `plan`.
 
     Returns:
         Runs by head, then fraction, then seed, in the order given.
     """
-    return list(_tell(fit_many(features, plan(features, heads, **grid), n_jobs=n_jobs), progress))
+    return fit_many(features, plan(features, heads, **grid), n_jobs=n_jobs, done=lambda _, run: _tell(run, progress))
 
 
 def cached_sweep(
@@ -127,20 +127,22 @@ def cached_sweep(
     """
     tasks = plan(features, heads, **grid)
     digests = task_digests(features, tasks)
-    entries = [store.get_derived(RUNS, name) for name in digests]
-    fresh = fit_many(features, [task for task, entry in zip(tasks, entries, strict=True) if not entry], n_jobs=n_jobs)
+    runs: dict[str, Run] = {}
+    for task, name in zip(tasks, digests, strict=True):
+        if (entry := store.get_derived(RUNS, name)) is not None:
+            runs[name] = _make_run(features, task, entry.arrays["probabilities"], **entry.attributes)
+            _tell(runs[name], progress)
+    fresh = [number for number, name in enumerate(digests) if name not in runs]
 
-    def collect() -> Iterator[Run]:
-        for task, name, entry in zip(tasks, digests, entries, strict=True):
-            if entry:
-                yield _make_run(features, task, entry.arrays["probabilities"], **entry.attributes)
-            else:
-                run = next(fresh)
-                attributes = {"params": dict(run.params), "seconds": run.seconds}
-                store.put_derived(RUNS, name, {"probabilities": run.probabilities}, attributes)
-                yield run
+    def keep(number: int, run: Run) -> None:
+        name = digests[fresh[number]]
+        attributes = {"params": dict(run.params), "seconds": run.seconds}
+        store.put_derived(RUNS, name, {"probabilities": run.probabilities}, attributes)
+        runs[name] = run
+        _tell(run, progress)
 
-    return list(_tell(collect(), progress))
+    fit_many(features, [tasks[number] for number in fresh], n_jobs=n_jobs, done=keep)
+    return [runs[name] for name in digests]
 
 
 def plan(
@@ -193,23 +195,51 @@ def plan(
     return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
 
 
-def fit_many(features: Features, tasks: Sequence[Task], *, n_jobs: int | None = None) -> Iterator[Run]:
+def fit_many(
+    features: Features, tasks: Sequence[Task], *, n_jobs: int | None = None, done: Done | None = None
+) -> list[Run]:
     """Fit independent tasks on threads, each with one thread of linear algebra; runs come in the order of the tasks.
 
     Features that stay in their store are read for all tasks together.
+
+    Args:
+        features: Features with labels, in memory or in their store.
+        tasks: What to fit.
+        n_jobs: Fits at a time; one a core for None.
+        done: Called with the number of a task and its run, as soon as it is done.
     """
     n_jobs = cpu_count() if n_jobs is None else n_jobs
     if n_jobs < 1:
         raise UsageError(f"n_jobs is {n_jobs}", where="n_jobs", hint="Give 1 or more fits at a time.")
+    runs: dict[int, Run] = {}
     with (
         threadpool_limits(limits=1),
         ThreadPoolExecutor(n_jobs, initializer=threadpool_limits, initargs=(1,)) as pool,
     ):
-        if isinstance(features, StoredFeatures):
-            yield from _stream(features, tasks, pool)
-        else:
-            shared = SharedFactorisations(features.values)
-            yield from pool.map(partial(run_task, features, shared=shared), tasks)
+        for number, run in _fit(features, tasks, pool):
+            runs[number] = run
+            if done:
+                done(number, run)
+    return [runs[number] for number in range(len(tasks))]
+
+
+def _fit(features: Features, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
+    if isinstance(features, StoredFeatures):
+        return _stream(features, tasks, pool)
+    return _fit_in_memory(features, tasks, pool)
+
+
+def _fit_in_memory(features: FeatureSet, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
+    """Runs with the numbers of their tasks, as they are done; the longest are begun first, so that cores end together."""
+    shared = SharedFactorisations(features.values)
+    longest_first = sorted(range(len(tasks)), key=lambda number: -len(tasks[number].train))
+    futures = {pool.submit(run_task, features, tasks[number], shared): number for number in longest_first}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def run_task(features: FeatureSet, task: Task, shared: SharedFactorisations) -> Run:
@@ -220,15 +250,15 @@ def run_task(features: FeatureSet, task: Task, shared: SharedFactorisations) -> 
     return _conclude(features, task, head, probabilities, perf_counter() - start)
 
 
-def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> Iterator[Run]:
+def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
     """Fit all tasks at once, if there are any; their runs share the time."""
     if tasks:
         start = perf_counter()
         heads = fit_heads(features, tasks, pool)
         predicted = predict_heads(features, heads, [task.test for task in tasks])
         share = (perf_counter() - start) / len(tasks)
-        for task, head, probabilities in zip(tasks, heads, predicted, strict=True):
-            yield _conclude(features, task, head, probabilities, share)
+        for number, (task, head, probabilities) in enumerate(zip(tasks, heads, predicted, strict=True)):
+            yield number, _conclude(features, task, head, probabilities, share)
 
 
 def _conclude(features: Features, task: Task, head: Head, probabilities: NDArray[np.floating], seconds: float) -> Run:
@@ -354,11 +384,9 @@ def _check_names(heads: Sequence[str], validation: str, options: Mapping[str, An
         )
 
 
-def _tell(runs: Iterator[Run], progress: Progress | None) -> Iterator[Run]:
-    for run in runs:
-        if progress:
-            progress(run)
-        yield run
+def _tell(run: Run, progress: Progress | None) -> None:
+    if progress:
+        progress(run)
 
 
 def _version(name: str) -> str:

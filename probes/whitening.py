@@ -103,7 +103,8 @@ class WhitenedProbe(LinearProbe):
 
     Full whitening gives the noise of the many small directions the weight of the few large ones, and the L2 penalty
     then no longer tells them apart. Shrinkage by Ledoit & Wolf, the default, keeps part of the order: the fewer rows,
-    the more of it. The folds share the whitening of all training rows, which looks at no label.
+    the more of it. The folds share the whitening of all training rows, which looks at no label; where these are few,
+    it sets held-out rows further apart from the others than test rows are, and the choice leans to a strong penalty.
 
     Args:
         protocol: ``convex`` or ``paper``.

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -64,7 +64,8 @@ class PeerProcess:
     """A peer that has loaded its model; made by `start_peer`."""
 
     def __init__(self, process: subprocess.Popen[str], errors: TextIO) -> None:
-        self._process, self._errors = process, errors
+        assert process.stdin is not None
+        self._process, self._errors, self._input = process, errors, process.stdin.fileno()
         self._answer()
 
     def rate(self) -> float:
@@ -73,7 +74,8 @@ class PeerProcess:
         Raises:
             PeerError: It stopped.
         """
-        print("go", file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it stopped while it waited: the missing answer says so
+            os.write(self._input, b"go\n")
         spent, images = self._answer().split()
         return int(images) / float(spent)
 
@@ -82,7 +84,8 @@ class PeerProcess:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            raise PeerError(self._errors.read().strip().rpartition("\n")[2] or "it stopped without a word")
+            code = self._process.returncode
+            raise PeerError(self._errors.read().strip().rpartition("\n")[2] or f"it stopped with exit code {code}")
         return line
 
 

@@ -115,7 +115,7 @@ def _has_contrast(image: NDArray, rule: str) -> bool:
     return all(np.unique(band[np.isfinite(band)]).size > 1 for band in (bands[..., index] for index in wanted))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     given_image=images(),
     stretch=st.sampled_from(["none", "asinh:0.1", "log", "sqrt"]),
@@ -200,7 +200,7 @@ def test_the_largest_box_is_cropped_to() -> None:
     assert window("box:0", boxes) == (40, 20, 50, 30)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     xs=st.tuples(st.floats(0, WIDTH, width=32), st.floats(0, WIDTH, width=32)).map(sorted),
     ys=st.tuples(st.floats(0, HEIGHT, width=32), st.floats(0, HEIGHT, width=32)).map(sorted),

@@ -63,14 +63,13 @@ def preprocessings(draw: st.DrawFn) -> Preprocessing:
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(preprocessings())
 def test_a_spec_parses_back_to_its_value(preprocessing: Preprocessing) -> None:
     assert Preprocessing.parse(str(preprocessing)) == preprocessing
     assert parse_variant(str(preprocessing)) == (str(preprocessing), preprocessing)
 
 
-@settings(deadline=None)
 @given(preprocessings())
 def test_a_spec_names_only_what_differs_from_the_default(preprocessing: Preprocessing) -> None:
     named = {part.partition("=")[0] for part in str(preprocessing).split(",")}

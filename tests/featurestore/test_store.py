@@ -337,7 +337,7 @@ STEPS = st.lists(
 
 
 @given(dtype=st.sampled_from(["float16", "float32"]), steps=STEPS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_reads_back_what_was_written(
     tmp_path_factory, make_table, make_arrays, make_block, expected, dtype: str, steps: list[tuple[str, int]]
 ) -> None:

@@ -153,7 +153,7 @@ curves = st.one_of(
 float32s = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=curves, values=st.lists(float32s, min_size=1, max_size=12))
 def test_any_float_image_lands_in_the_unit_range_in_order(text: str, values: list[float]) -> None:
     plane = np.array([values], dtype=np.float32)

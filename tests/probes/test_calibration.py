@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
@@ -29,7 +29,6 @@ def test_the_order_of_the_classes_stays(logits, temperature):
 
 
 @given(LOGITS, st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_the_loss_never_gets_worse_on_the_calibration_rows(logits, seed):
     probabilities = softmax(logits, axis=1)
     n, n_classes = probabilities.shape

@@ -49,7 +49,7 @@ def make_quadratics(n_problems, d, seed):
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_quadratics_end_at_the_solution_of_their_normal_equations(n_problems, d, seed):
     problem = make_quadratics(n_problems, d, seed)
     found = minimise(problem, np.zeros((n_problems, d), np.float32), tol=1e-3)
@@ -86,6 +86,14 @@ def test_converged_problems_are_dropped():
     minimise(problem, np.zeros((4, 6), np.float32), tol=1e-4)
     assert problem.seen[0] == [0, 1, 2, 3]
     assert problem.seen[1] == [2, 3]
+
+
+def test_a_problem_that_begins_at_its_minimum_stays_there():
+    problem = make_quadratics(20, 6, seed=5)
+    problem.targets[7] = 0
+    found = minimise(problem, np.zeros((20, 6), np.float32), tol=1e-4)
+    assert 7 in problem.seen[1]
+    assert not found[7].any()
 
 
 def test_what_does_not_converge_is_told(monkeypatch):

@@ -125,7 +125,7 @@ def test_a_run_does_not_differ_from_itself_and_seeds_repeat():
     assert bootstrap_difference(truth, first, second) != bootstrap_difference(truth, first, second, seed=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40), st.sampled_from(["f1", "accuracy"]))
 def test_differences_are_antisymmetric_and_bounded(rows, metric):
     truth, first, second = (np.array(column) for column in zip(*rows, strict=True))

@@ -7,7 +7,7 @@ from featurestore.errors import LabelMismatchError, ProbeError, UnknownNameError
 from featurestore.samples import UNLABELLED
 from probes.splits import check_fractions, order_rows, split_rows
 
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PERCENTS = (1, 7, 10, 30, 50, 99, 100)
 
 label_lists = st.lists(st.integers(0, 3), min_size=8, max_size=120)

@@ -88,8 +88,8 @@ def test_heads_of_different_classes_are_fitted_apart(stored):
     labels = stored.table.labels["kind"]
     tasks = plan(stored, ["linear"], fractions=[100], seeds=2, options=FIXED)
     tasks[1] = replace(tasks[1], train=tasks[1].train[labels[tasks[1].train] != 1])
-    runs = list(fit_many(stored, tasks))
-    expected = list(fit_many(stored.read(), tasks))
+    runs = fit_many(stored, tasks)
+    expected = fit_many(stored.read(), tasks)
     for run, other in zip(runs, expected, strict=True):
         np.testing.assert_allclose(run.probabilities, other.probabilities, atol=1e-3)
     assert not runs[1].probabilities[:, 1].any()
@@ -135,7 +135,7 @@ def test_numbers_depend_neither_on_threads_nor_on_what_else_is_fitted(stored, pr
 
 def test_labels_and_values_of_test_rows_change_no_head(stored, monkeypatch):
     tasks = plan(stored, ["linear"], **GRID)
-    before = list(fit_many(stored, tasks))
+    before = fit_many(stored, tasks)
     hidden = np.ones(N, dtype=bool)
     hidden[stored.kept[np.unique(np.concatenate([task.train for task in tasks]))]] = False
     read = BlockedArray.read_rows

@@ -56,7 +56,7 @@ def test_heads_see_training_rows_alone(fake_heads, toy_features):
 
 def test_the_rest_of_the_training_rows_can_validate(fake_heads, toy_features):
     runs = sweep(toy_features, ["stopping"], fractions=[10, 100], seeds=1, validation="rest", n_jobs=1)
-    first = fake_heads["stopping"].stopped_on_[0][:, 0]
+    (first,) = (rows[:, 0] for rows in fake_heads["stopping"].stopped_on_ if rows is not None)
     assert (runs[0].n_valid, runs[0].params["validation"]) == (148 - runs[0].n_train, "rest")
     assert set(first) <= set(range(12, 160))
     assert len(first) == runs[0].n_valid
@@ -119,10 +119,20 @@ def test_a_head_without_protocol_and_seed_runs_everywhere(fake_heads, toy_featur
     assert {run.params["scale"] for run in runs} == {0.5}
 
 
-def test_progress_is_told_every_run_in_order(fake_heads, toy_features):
+def test_progress_is_told_every_run(fake_heads, toy_features):
     told = []
     runs = sweep(toy_features, ["centroids"], progress=told.append, n_jobs=2, **GRID)
-    assert told == runs
+    assert len(told) == len(runs)
+    assert {id(run) for run in told} == {id(run) for run in runs}
+
+
+def test_the_longest_fit_is_begun_first(fake_heads, toy_features):
+    told = []
+    runs = sweep(toy_features, ["centroids"], progress=told.append, n_jobs=1, **GRID)
+    sizes = [run.n_train for run in told]
+    assert len(set(sizes)) > 1
+    assert sizes == sorted(sizes, reverse=True)
+    assert [run.n_train for run in runs] == sorted(sizes)
 
 
 def test_an_error_in_one_fit_stops_the_sweep(fake_heads, toy_features, monkeypatch):
@@ -224,8 +234,10 @@ def test_finished_runs_survive_a_later_failure(fake_heads, toy_features, dict_st
 
     monkeypatch.setattr(fake_heads["stopping"], "fit", broken)
     with pytest.raises(ProbeError, match="broken"):
-        cached_sweep(dict_store, toy_features, ["centroids", "stopping"], **GRID)
-    assert dict_store.puts == 6
+        cached_sweep(dict_store, toy_features, ["centroids", "stopping"], n_jobs=1, **GRID)
+    assert 0 < dict_store.puts < 6
+    cached_sweep(dict_store, toy_features, ["centroids"], n_jobs=1, **GRID)
+    assert dict_store.puts == len(fake_heads["centroids"].seen_) == 6
 
 
 @pytest.mark.parametrize("protocol", ["convex", "paper"])
@@ -270,7 +282,7 @@ def test_runs_survive_the_real_store(fake_heads, toy_features, tmp_path):
 
 def test_fit_many_gives_runs_in_the_order_of_the_tasks(fake_heads, toy_features):
     tasks = plan(toy_features, ["centroids"], **GRID)[::-1]
-    runs = list(fit_many(toy_features, tasks, n_jobs=2))
+    runs = fit_many(toy_features, tasks, n_jobs=2)
     assert [(run.fraction, run.seed) for run in runs] == [(task.fraction, task.seed) for task in tasks]
 
 

@@ -20,7 +20,7 @@ def make_rows(n, d, seed=0):
 
 
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(0, 2**32 - 1), st.sampled_from(["pca", "zca"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_covariance_of_the_training_rows_becomes_the_identity(d, more, seed, kind):
     X = make_rows(3 * d + 10 + more, d, seed)
     Z = Whitening(kind, shrinkage=0.0).fit_transform(X)

@@ -34,6 +34,12 @@ def test_a_peer_that_stops_in_a_pass_says_why():
         peer.rate()
 
 
+def test_a_peer_that_stops_while_it_waits_is_told_from_one_that_works():
+    words = [sys.executable, "-c", "print('ready', flush=True); raise SystemExit(3)"]
+    with start_peer(words) as peer, pytest.raises(PeerError, match="it stopped with exit code 3"):
+        peer.rate()
+
+
 def test_a_peer_runs_in_its_own_environment_and_offers_what_it_has():
     peer = Peer("img2vec", "img2vec", "list", venv="nowhere", backbones=("resnet18",))
     words = peer.command("resnet18", Path("pictures"))

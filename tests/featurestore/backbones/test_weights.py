@@ -156,7 +156,7 @@ def test_damaged_files_are_refused(name: str, content: bytes, tmp_path: Path) ->
         read_state_dict(tmp_path / name)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), zipped=st.booleans())
 def test_any_damage_is_refused_or_leaves_tensors(data: st.DataObject, zipped: bool, tmp_path: Path) -> None:
     """The unpickler raises nearly anything on changed bytes; none of it may come through."""

@@ -133,7 +133,7 @@ def drawn_boxes(draw: st.DrawFn) -> tuple[tuple[int, int], tuple[int, int, int, 
 
 
 # Each example writes over the files of the one before.
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn_boxes())
 def test_a_box_covers_the_pixels_that_it_was_drawn_on(
     tmp_path: Path, write_json: WriteJson, drawn: tuple[tuple[int, int], tuple[int, int, int, int]]

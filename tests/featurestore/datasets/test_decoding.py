@@ -171,7 +171,7 @@ def test_a_large_image_below_the_limit_is_read_without_a_warning() -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "gif", "webp"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_never_surfaces_as_another_error(encode: Encode, kind: str, data: st.DataObject) -> None:
     damaged = bytearray(encode(RGB, kind))

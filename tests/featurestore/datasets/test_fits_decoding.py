@@ -163,7 +163,7 @@ TILED = file_of(fits.PrimaryHDU(), fits.CompImageHDU(np.arange(64, dtype=np.int1
 
 
 @pytest.mark.parametrize("whole", [PLAIN, TILED, gzip.compress(PLAIN)])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_damage_never_surfaces_as_another_error(whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)

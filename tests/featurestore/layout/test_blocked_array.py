@@ -68,7 +68,7 @@ def test_a_chunk_of_the_wrong_size(array: BlockedArray, tmp_path: Path, block: i
 
 
 @given(bit=st.integers(0, 20 * 8 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_flipped_bit_is_seen(tmp_path_factory, bit: int) -> None:
     root = tmp_path_factory.mktemp("flip")
     storage = Storage(str(root), read_only=False)
@@ -122,7 +122,6 @@ def sparse(tmp_path_factory) -> tuple[BlockedArray, np.ndarray]:
 
 
 @given(rows=st.sets(st.integers(0, 110)), dtype=st.sampled_from([None, "float16", "float32", "float64"]))
-@settings(deadline=None)
 def test_some_rows_agree_with_zarr(sparse, rows: set[int], dtype: str | None) -> None:
     array, plain = sparse
     plain = np.concatenate([plain, np.full((8, 3), np.nan, dtype="f2")])

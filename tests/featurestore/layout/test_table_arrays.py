@@ -82,7 +82,7 @@ IDS = st.lists(st.integers(0, 12), unique=True, min_size=1, max_size=8)
 
 
 @given(st.lists(IDS, min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_history_keeps_rows(history: list[list[int]]) -> None:
     def table(numbers: list[int]) -> SampleTable:
         n = len(numbers)
