@@ -36,7 +36,7 @@ class Case:
 
 
 CASES = (
-    Case("timm:vit_small_patch16_224", 256, 0.95),
+    Case("timm:vit_small_patch16_224", 192, 0.95),
     Case("timm:resnet18", 512, 0.90),
     Case("timm:tf_efficientnet_lite0", 1024, 0.80),
 )

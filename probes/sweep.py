@@ -230,7 +230,7 @@ def _fit(features: Features, tasks: Sequence[Task], pool: Executor) -> Iterator[
 
 
 def _fit_in_memory(features: FeatureSet, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
-    """Runs with the numbers of their tasks, as they are done; the longest are begun first, so that cores end together."""
+    """Runs with the numbers of their tasks, as they are done; the longest fits begin first, and cores end together."""
     shared = SharedFactorisations(features.values)
     longest_first = sorted(range(len(tasks)), key=lambda number: -len(tasks[number].train))
     futures = {pool.submit(run_task, features, tasks[number], shared): number for number in longest_first}
