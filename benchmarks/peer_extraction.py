@@ -8,14 +8,14 @@ of threads that it chooses, and computes in fp32 unless its name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.images import write_images
-from benchmarks.peers.process import Peer, PeerError, start_peer
+from benchmarks.peers.process import Peer, PeerError, PeerProcess, start_peer
 from benchmarks.precisions import native_precisions
 from benchmarks.row import Row
 
@@ -76,15 +76,30 @@ def _compete(case: Case, folder: Path) -> tuple[Rates, list[str]]:
     """Rates of all that can be run, after one round that does not count; and why others cannot."""
     wanted = [peer for peer in (*PEERS, AUTOCAST) if peer.offers(case.backbone)]
     absent = [f"{peer.name} is not installed (make bench-peers)" for peer in wanted if not peer.installed]
+    processes: dict[Peer, PeerProcess] = {}
+    rates: Rates = {}
     with ExitStack() as stack:
-        started = {ours: stack.enter_context(start_peer(ours.command(case.backbone, folder))) for ours in OURS.values()}
-        for peer in (peer for peer in wanted if peer.installed):
-            try:
-                started[peer] = stack.enter_context(start_peer(peer.command(case.backbone, folder)))
-            except PeerError as error:
-                absent.append(f"{peer.name} did not start: {error}")
-        rounds = [{peer: process.rate() for peer, process in started.items()} for _ in range(ROUNDS + 1)]
-    return {peer: [rates[peer] for rates in rounds[1:]] for peer in started}, absent
+        for peer in (*OURS.values(), *(peer for peer in wanted if peer.installed)):
+            with _excused(peer, absent):
+                processes[peer] = stack.enter_context(start_peer(peer.command(case.backbone, folder)))
+                rates[peer] = []
+        for _ in range(ROUNDS + 1):
+            for peer, figures in rates.items():
+                with _excused(peer, absent):
+                    figures.append(processes[peer].rate())
+    return {peer: figures[1:] for peer, figures in rates.items() if len(figures) == ROUNDS + 1}, absent
+
+
+@contextmanager
+def _excused(peer: Peer, absent: list[str]) -> Iterator[None]:
+    """A peer that does not run is left out, and its reason kept; ours has to run."""
+    try:
+        yield
+    except PeerError as error:
+        if peer in OURS.values():
+            raise
+        if (reason := f"{peer.name} failed: {error}") not in absent:
+            absent.append(reason)
 
 
 def _rows(case: Case, rates: Rates, absent: Sequence[str]) -> Iterator[Row]:

@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
-from probes.factorisation import SharedFactorisations, find_scaling
+from probes.factorisation import SharedRows
 from probes.logistic import MemoryRows, Problems, solve
+from probes.scaling import find_scaling
 from probes.sweep import Task, plan
 
 N_TRAIN, D, N_CLASSES = 8_000, 768, 4
@@ -44,7 +45,7 @@ def measure() -> Iterator[Row]:
     fits: dict[str, list[Fit]] = {}
 
     def ours() -> None:
-        shared = SharedFactorisations(features.values)
+        shared = SharedRows(features.values)
         fits["ours"] = _map(lambda job: _solve(shared, *job), list(zip(tasks, subsets, strict=True)))
 
     def theirs() -> None:
@@ -71,7 +72,7 @@ def _map(fit: Callable[[Any], Fit], jobs: Sequence[Any]) -> list[Fit]:
         return list(pool.map(fit, jobs))
 
 
-def _solve(shared: SharedFactorisations, task: Task, subset: Subset) -> Fit:
+def _solve(shared: SharedRows, task: Task, subset: Subset) -> Fit:
     X, y, weights = subset
     found = shared.similar(task.train, task.pool)
     rows = MemoryRows(found.axes(find_scaling(X)).project(X))

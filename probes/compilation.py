@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
 from llvmlite import ir
@@ -15,16 +15,23 @@ Function = TypeVar("Function", bound=Callable[..., object])
 OPTIONS: dict[str, Any] = {
     "nogil": True,  # heads learn side by side on threads
     "error_model": "numpy",  # a check for division by zero would keep loops from the vector registers
-    "fastmath": {"contract", "reassoc", "nsz", "arcp"},  # infinities and NaN keep their meaning
 }
 
+FUSED = frozenset({"contract"})
+"""A product and a sum may be one instruction."""
 
-def compiled(function: Function) -> Function:
+REORDERED = FUSED | {"reassoc", "nsz", "arcp"}
+"""So may sums be taken in any order, as a sum over a row in vector registers needs; infinities and NaN keep their
+meaning."""
+
+
+def compiled(function: Function, *, fastmath: Set[str] = REORDERED) -> Function:
     """Compile at the first call; the code is kept beside the module, else in the user's cache, else in memory alone."""
+    options = OPTIONS | {"fastmath": set(fastmath)}
     try:
-        kernel: Function = njit(cache=True, **OPTIONS)(function)
+        kernel: Function = njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder that it may write to
-        kernel = njit(**OPTIONS)(function)
+        kernel = njit(**options)(function)
     return kernel
 
 

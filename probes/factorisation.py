@@ -5,40 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from probes.scaling import Doubles, Floats, Scaling, StandardisedRows, find_scaling, standardise
+
 Indices = NDArray[np.int64]
 
 BLOCK_ROWS = 2048
 """Rows that are standardised in double precision at a time."""
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Standardised columns, ``z = (x - mean) / scale``.
-
-    Attributes:
-        mean: float64 (d,).
-        scale: float64 (d,), standard deviations; 1 for a constant column.
-    """
-
-    mean: Doubles
-    scale: Doubles
-
-    def project(self, X: Floats) -> Floats:
-        """Standardised rows, float32 (n, d)."""
-        Z = X - self.mean.astype(np.float32)
-        Z /= self.scale.astype(np.float32)
-        return Z
-
-    def pull_back(self, coef: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Coefficients (n_classes, d) of centred rows from those of standardised rows."""
-        return coef / self.scale
 
 
 @dataclass(frozen=True)
@@ -84,8 +61,8 @@ class Factorisation:
         return Axes(scaling.mean, self.directions / scaling.scale)
 
 
-class SharedFactorisations:
-    """Factorisations of sets of rows of one feature matrix, each computed once for all threads.
+class SharedRows:
+    """What heads share of the rows of one feature matrix, computed once for all threads.
 
     Args:
         values: float32 (n, d).
@@ -93,7 +70,8 @@ class SharedFactorisations:
 
     def __init__(self, values: Floats) -> None:
         self._values = values
-        self._found: dict[bytes, Factorisation] = {}
+        self._factorised: dict[bytes, Factorisation] = {}
+        self._standardised: WeakValueDictionary[bytes, StandardisedRows] = WeakValueDictionary()
         self._locks: dict[bytes, Lock] = {}
 
     def exact(self, rows: Indices) -> Factorisation:
@@ -101,9 +79,9 @@ class SharedFactorisations:
         rows = np.sort(rows)
         name = rows.tobytes()
         with self._locks.setdefault(name, Lock()):
-            if name not in self._found:
-                self._found[name] = factorise(self._values[rows])
-            return self._found[name]
+            if name not in self._factorised:
+                self._factorised[name] = factorise(self._values[rows])
+            return self._factorised[name]
 
     def similar(self, rows: Indices, pool: Indices) -> Factorisation:
         """That of a pool which some rows are a subset of, if its directions are a basis; else their own.
@@ -115,11 +93,17 @@ class SharedFactorisations:
             return found
         return self.exact(rows)
 
+    def standardised(self, rows: Indices) -> StandardisedRows:
+        """Some rows in the order given, standardised; they are let go when no head uses them any more.
 
-def find_scaling(X: NDArray[np.floating]) -> Scaling:
-    """Mean and standard deviation of the columns of rows (n, d), as of scikit-learn."""
-    scaler = StandardScaler().fit(X)
-    return Scaling(scaler.mean_, scaler.scale_)
+        Heads that learn side by side from the same matrix find it in the cache that the cores share.
+        """
+        name = rows.tobytes()
+        with self._locks.setdefault(name, Lock()):
+            found = self._standardised.get(name)
+            if found is None:
+                found = self._standardised[name] = standardise(self._values[rows])
+            return found
 
 
 def factorise(X: NDArray[np.floating]) -> Factorisation:

@@ -12,11 +12,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from probes.backend import array_library
 from probes.base import ClassWeight, Floats, Probe, weigh_classes
-from probes.factorisation import Axes, Factorisation, Scaling, factorise, find_scaling
+from probes.factorisation import Axes, Factorisation, factorise
 from probes.logistic import MemoryRows, Problems, classify, solve
 from probes.metrics import Metric, macro_scores
 from probes.network import Columns, Layer, initialise
 from probes.optimisers import LabelledRows, Schedule, descend
+from probes.scaling import Scaling, StandardisedRows, find_scaling, standardise
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates of `C`. With standardised features of some hundred columns the best one is near 1e-2."""
@@ -27,8 +28,10 @@ SEARCH_TOL = 1e-2
 FINAL_TOL = 1e-4
 """Norm of the gradient at which the chosen strength stops: no entry exceeds the default of scikit-learn."""
 
-Wanted = Literal["none", "similar", "exact"]
-"""A factorisation of the training rows themselves, or of rows like them."""
+Wanted = Literal["similar", "exact", "standardised"]
+"""A factorisation of rows like the training rows, or of exactly these; or these, standardised."""
+
+Shared = Factorisation | StandardisedRows | None
 
 
 class LinearProbe(Probe):
@@ -95,36 +98,40 @@ class LinearProbe(Probe):
         self.batch_size = batch_size
 
     @property
-    def wants_factorisation(self) -> Wanted:
-        """Which factorisation `fit` computes if it is not given one."""
-        return "similar" if self.protocol == "convex" else "none"
+    def wants(self) -> Wanted:
+        """What `fit` computes if it is not given it, and other heads may have computed."""
+        return "similar" if self.protocol == "convex" else "standardised"
 
-    def fit(self, X: Any, y: Any, factorisation: Factorisation | None = None) -> Self:
+    def fit(self, X: Any, y: Any, shared: Shared = None) -> Self:
         """Fit on features (n, d) and labels (n,).
 
         Args:
             X: Features.
             y: Labels.
-            factorisation: Of these rows, or one whose directions are a basis of all columns, as that of more rows:
-                they are the axes of the solver, and decide how many steps it takes, not where it ends.
+            shared: What the head `wants`, if it is known. ``similar``: the factorisation of these rows, or one whose
+                directions are a basis of all columns, as that of more rows: they are the axes of the solver, and
+                decide how many steps it takes, not where it ends. ``standardised``: these rows.
 
         Raises:
             ValueError: Bad values or shapes, fewer than two classes, or an unknown protocol.
         """
         self._check_protocol(self.protocol)
         X, columns = self._check_training(X, y)
-        transform = self._find_transform(X, factorisation)
+        transform, Z = self._transform(X, shared)
         fit = self._fit_convex if self.protocol == "convex" else self._fit_paper
-        coef, intercept = fit(transform.project(X), columns)
+        coef, intercept = fit(Z, columns)
         self.mean_ = transform.mean.astype(np.float32)
         self.coef_ = transform.pull_back(coef).astype(np.float32)
         self.intercept_ = intercept.astype(np.float32)
         return self
 
-    def _find_transform(self, X: Floats, factorisation: Factorisation | None) -> Axes | Scaling:
-        """The affine map in front of the layer; for ``convex`` one that leaves the columns uncorrelated."""
-        scaling = find_scaling(X)
-        return scaling if self.protocol == "paper" else (factorisation or factorise(X)).axes(scaling)
+    def _transform(self, X: Floats, shared: Shared) -> tuple[Axes | Scaling, Floats]:
+        """The affine map in front of the layer, and what it makes of X; for ``convex`` uncorrelated columns."""
+        if self.protocol == "paper":
+            rows = shared if isinstance(shared, StandardisedRows) else standardise(X)
+            return rows.scaling, rows.values
+        axes = (shared if isinstance(shared, Factorisation) else factorise(X)).axes(find_scaling(X))
+        return axes, axes.project(X)
 
     def _probabilities(self, X: Floats) -> Floats:
         return np.asarray(softmax((X - self.mean_) @ self.coef_.T + self.intercept_, axis=1))

@@ -10,9 +10,9 @@ from scipy.special import softmax
 from sklearn.utils.validation import check_X_y
 
 from probes.base import Floats, Probe, weigh_classes
-from probes.factorisation import find_scaling
 from probes.network import Columns, compute_logits, initialise
 from probes.optimisers import LabelledRows, Schedule, descend, descend_early
+from probes.scaling import standardise
 
 Sample = tuple[Floats, Columns]
 
@@ -130,9 +130,11 @@ class MLPProbe(Probe):
         return X_valid, np.searchsorted(self.classes_, y_valid)
 
     def _learn(self, train: Sample, valid: Sample, rng: np.random.Generator) -> None:
-        scaling = find_scaling(train[0])
+        standardised = standardise(train[0])
+        scaling = standardised.scaling
         weights = weigh_classes("balanced" if self.balanced else None, self.classes_, train[1])
-        rows, stop_rows = (LabelledRows(scaling.project(X), columns, weights) for X, columns in (train, valid))
+        rows = LabelledRows(standardised.values, train[1], weights)
+        stop_rows = LabelledRows(scaling.project(valid[0]), valid[1], weights)
         width = self.n_features_in_
         hidden = self.hidden or (width if self.protocol == "paper" else HIDDEN)
         layers, epochs = initialise([width, hidden, len(self.classes_)], rng), self.epochs

@@ -9,9 +9,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from probes.network import Columns, Floats, Layer, Layers, compute_logits
-
-CACHE_LINE = 64
-"""Bytes."""
+from probes.scaling import align, is_aligned
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class LabelledRows:
     @property
     def arrays(self) -> tuple[Floats, Columns, Floats]:
         """The three attributes as the kernels want them."""
-        return align(self.X), self.columns, self.class_weights
+        return (self.X if is_aligned(self.X) else align(self.X)), self.columns, self.class_weights
 
     def macro_f1(self, layers: Layers) -> float:
         """Macro-F1 of the predictions for all rows."""
@@ -118,19 +116,6 @@ def descend_early(
         elif epoch - best_epoch >= schedule.patience:
             break
     return best, best_epoch
-
-
-def align(values: Floats) -> Floats:
-    """A C-contiguous copy that starts at a cache line, as NumPy's arrays do not: loads across two lines cost double.
-
-    Args:
-        values: float32.
-    """
-    space = np.empty(values.nbytes + CACHE_LINE, np.uint8)
-    start = -space.ctypes.data % CACHE_LINE
-    copy = space[start : start + values.nbytes].view(np.float32).reshape(values.shape)
-    copy[...] = values
-    return copy
 
 
 def _copy(layers: Iterable[Layer]) -> Layers:

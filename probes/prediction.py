@@ -15,7 +15,7 @@ from featurestore.errors import CorruptStoreError, ProbeError, UnknownNameError,
 from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
 from probes.calibration import apply_temperature, fit_temperature
-from probes.factorisation import SharedFactorisations
+from probes.factorisation import SharedRows
 from probes.heads import HEADS, Head, spread
 from probes.json_values import json_ready
 from probes.splits import Rows, order_rows, split_rows
@@ -176,7 +176,7 @@ def predict(saved: SavedHead, features: FeatureSet) -> pd.DataFrame:
 
 
 def _fit_and_store(store: FeatureStore, features: FeatureSet, task: Task, name: str) -> None:
-    shared = SharedFactorisations(features.values)
+    shared = SharedRows(features.values)
     estimator = fit_head(features, task, shared)
     temperature, calibration = _calibrate(features, task, estimator, shared)
     attributes = {
@@ -199,7 +199,7 @@ def _fit_and_store(store: FeatureStore, features: FeatureSet, task: Task, name: 
     store.put_derived(KIND, name, estimator.to_arrays(), attributes)
 
 
-def _calibrate(features: FeatureSet, task: Task, estimator: Head, shared: SharedFactorisations) -> tuple[float, str]:
+def _calibrate(features: FeatureSet, task: Task, estimator: Head, shared: SharedRows) -> tuple[float, str]:
     """Temperature, and the kind of rows that it was fitted on."""
     split = split_rows(features.table, task.scheme)
     for kind, rows in (("valid", split.valid), ("rest", np.setdiff1d(split.train, task.train))):
@@ -230,7 +230,7 @@ def _folds(features: FeatureSet, task: Task) -> list[Rows]:
 
 
 def _predict_fold(
-    features: FeatureSet, task: Task, held_out: Rows, shared: SharedFactorisations
+    features: FeatureSet, task: Task, held_out: Rows, shared: SharedRows
 ) -> tuple[NDArray[np.floating], Rows]:
     """Probabilities and labels of held-out training rows, by a head fitted on the other ones."""
     rest = task.train[~np.isin(task.train, held_out)]

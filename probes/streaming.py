@@ -16,12 +16,13 @@ from featurestore.featureset import FeatureSet
 from featurestore.stored_features import StoredFeatures
 from probes.backend import array_library
 from probes.base import weigh_classes
-from probes.factorisation import Axes, Floats, Scaling, find_scaling
+from probes.factorisation import Axes
 from probes.heads import HEADS
 from probes.linear import FINAL_TOL, LinearProbe
 from probes.logistic import Problems, solve
 from probes.network import Columns, Layers, initialise
 from probes.optimisers import LabelledRows, Schedule, descend
+from probes.scaling import Floats, Scaling, find_scaling
 from probes.splits import Rows
 
 if TYPE_CHECKING:

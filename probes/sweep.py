@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
@@ -19,7 +19,7 @@ from featurestore.errors import UsageError
 from featurestore.featureset import FeatureSet
 from featurestore.key import digest
 from featurestore.stored_features import StoredFeatures
-from probes.factorisation import SharedFactorisations
+from probes.factorisation import SharedRows
 from probes.heads import HEADS, REVISION, Head, head_params, spread
 from probes.json_values import json_ready
 from probes.results import Run
@@ -231,18 +231,32 @@ def _fit(features: Features, tasks: Sequence[Task], pool: Executor) -> Iterator[
 
 def _fit_in_memory(features: FeatureSet, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
     """Runs with the numbers of their tasks, as they are done; the longest fits begin first, and cores end together."""
-    shared = SharedFactorisations(features.values)
+    shared = SharedRows(features.values)
     longest_first = sorted(range(len(tasks)), key=lambda number: -len(tasks[number].train))
     futures = {pool.submit(run_task, features, tasks[number], shared): number for number in longest_first}
+    failure: BaseException | None = None
     try:
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            if future.cancelled():
+                continue
+            if (error := future.exception()) is None:
+                yield futures[future], future.result()
+            elif failure is None:  # what has begun is finished and told, so that it need not be done again
+                failure = error
+                _cancel(futures)
+        if failure:
+            raise failure
     finally:
-        for future in futures:
-            future.cancel()
+        _cancel(futures)
 
 
-def run_task(features: FeatureSet, task: Task, shared: SharedFactorisations) -> Run:
+def _cancel(futures: Iterable[Future[Run]]) -> None:
+    """Give up what has not begun."""
+    for future in futures:
+        future.cancel()
+
+
+def run_task(features: FeatureSet, task: Task, shared: SharedRows) -> Run:
     """Fit one task and predict its test rows."""
     start = perf_counter()
     head = fit_head(features, task, shared)
@@ -267,23 +281,27 @@ def _conclude(features: Features, task: Task, head: Head, probabilities: NDArray
     return _make_run(features, task, columns, params=params, seconds=seconds)
 
 
-def fit_head(features: FeatureSet, task: Task, shared: SharedFactorisations) -> Head:
+def fit_head(features: FeatureSet, task: Task, shared: SharedRows) -> Head:
     """The head of a task, fitted on its training rows alone.
 
     Args:
         features: Features with labels.
         task: What to fit.
-        shared: Factorisations of rows of these features, kept for the next head.
+        shared: What the head may share with others that are fitted on these features.
     """
-    head, labels = task.build(), features.table.labels[task.scheme]
+    head, labels, rows = task.build(), features.table.labels[task.scheme], task.train
     more: dict[str, Any] = {}
     if len(task.valid):
         more = {"X_valid": features.values[task.valid], "y_valid": labels[task.valid]}
-    if (wanted := getattr(head, "wants_factorisation", "none")) == "exact":
-        more["factorisation"] = shared.exact(task.train)
-    elif wanted == "similar":
-        more["factorisation"] = shared.similar(task.train, task.pool)
-    return head.fit(features.values[task.train], labels[task.train], **more)
+    match getattr(head, "wants", None):
+        case "exact":
+            more["shared"] = shared.exact(rows)
+        case "similar":
+            more["shared"] = shared.similar(rows, task.pool)
+        case "standardised":
+            rows = np.sort(rows)  # all seeds of the whole training set learn from one matrix
+            more["shared"] = shared.standardised(rows)
+    return head.fit(features.values[rows], labels[rows], **more)
 
 
 def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.floating]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probes.base import ClassWeight, Floats
 from probes.factorisation import Axes, Factorisation, factorise
-from probes.linear import STRENGTHS, LinearProbe, Wanted
+from probes.linear import STRENGTHS, LinearProbe, Shared, Wanted
 from probes.metrics import Metric
 
 Shrinkage = float | Literal["ledoit_wolf"]
@@ -162,27 +162,29 @@ class WhitenedProbe(LinearProbe):
         self.rank = rank
 
     @property
-    def wants_factorisation(self) -> Wanted:
+    def wants(self) -> Wanted:
         """Both protocols whiten the training rows themselves."""
         return "exact"
 
-    def fit(self, X: Any, y: Any, factorisation: Factorisation | None = None) -> Self:
+    def fit(self, X: Any, y: Any, shared: Shared = None) -> Self:
         """Fit on features (n, d) and labels (n,).
 
         Args:
             X: Features.
             y: Labels.
-            factorisation: Of exactly these rows, if it is known.
+            shared: The factorisation of exactly these rows, if it is known.
 
         Raises:
             ValueError: As of `LinearProbe` and `Whitening`.
         """
-        super().fit(X, y, factorisation)
+        super().fit(X, y, shared)
         self.chosen_ |= {"shrinkage": self.whitening_.shrinkage_, "rank": self.whitening_.rank_}
         return self
 
-    def _find_transform(self, X: Floats, factorisation: Factorisation | None) -> Axes:
+    def _transform(self, X: Floats, shared: Shared) -> tuple[Axes, Floats]:
         # Whitened columns are uncorrelated for the kind pca only; to the penalty of convex the kinds are the same.
         kind: Kind = "pca" if self.protocol == "convex" else self.kind
-        self.whitening_ = Whitening(kind, self.shrinkage, self.rank).fit(X, factorisation=factorisation)
-        return Axes(self.whitening_.mean_, self.whitening_.components_)
+        found = shared if isinstance(shared, Factorisation) else None
+        self.whitening_ = Whitening(kind, self.shrinkage, self.rank).fit(X, factorisation=found)
+        axes = Axes(self.whitening_.mean_, self.whitening_.components_)
+        return axes, axes.project(X)

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("skyprobe")
+settings.register_profile("skyprobe", deadline=None)
 settings.load_profile("skyprobe")

@@ -21,7 +21,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class PeerError(RuntimeError):
-    """A peer that cannot be started, or that stopped; the message is the end of what it printed."""
+    """A peer that did not come up, or stopped; the message is its exit code and the last line that it printed."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class PeerProcess:
     def _answer(self) -> str:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            self._process.wait()
+            code = self._process.wait()
             self._errors.seek(0)
-            code = self._process.returncode
-            raise PeerError(self._errors.read().strip().rpartition("\n")[2] or f"it stopped with exit code {code}")
+            last = self._errors.read().strip().splitlines()[-1:]
+            raise PeerError(": ".join([f"exit code {code}", *last]))
         return line
 
 

@@ -1,5 +1,6 @@
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,12 @@ from benchmarks.peer_extraction import AUTOCAST, OURS, PEERS, measure
 from benchmarks.peers.process import PeerError
 
 BEST = PEERS[1]
+
+
+def pop_first(figures):
+    if not figures:
+        raise PeerError("exit code -11: segmentation fault")
+    return figures.pop(0)
 
 
 @pytest.fixture
@@ -24,8 +31,7 @@ def rates(monkeypatch):
         peer = by_command[*command[:4], "pictures", command[5]]
         if peer not in rates:
             raise PeerError("ImportError: no such module")
-        figures = iter(rates[peer])
-        yield SimpleNamespace(rate=lambda: next(figures))
+        yield SimpleNamespace(rate=partial(pop_first, list(rates[peer])))
 
     case = peer_extraction.CASES[0]
     monkeypatch.setattr(peer_extraction, "CASES", [replace(case, images=1)])
@@ -46,7 +52,21 @@ def test_a_peer_that_does_not_start_is_named_with_its_reason(rates):
     del rates[BEST]
     row = next(measure())
     assert row.ratio == 5.0
-    assert f"{BEST.name} did not start: ImportError: no such module" in row.note
+    assert f"{BEST.name} failed: ImportError: no such module" in row.note
+
+
+def test_a_peer_that_stops_between_rounds_is_left_out_and_named_once(rates):
+    rates[BEST] = [1000.0, 20.0]
+    row = next(measure())
+    assert row.ratio == 5.0
+    assert BEST.name not in row.peers
+    assert row.note.count(BEST.name) == 1
+
+
+def test_ours_has_to_run(rates):
+    rates[OURS["fp32"]] = [1.0]
+    with pytest.raises(PeerError, match="exit code -11"):
+        next(measure())
 
 
 def test_peers_that_are_not_installed_are_named_with_the_remedy(rates, monkeypatch):

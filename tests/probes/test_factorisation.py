@@ -1,5 +1,6 @@
 """The factorisation against numpy and scikit-learn; sharing it."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,8 @@ from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
 import probes.factorisation
-from probes.factorisation import SharedFactorisations, factorise, find_scaling
+from probes.factorisation import SharedRows, factorise
+from probes.scaling import find_scaling
 
 
 def make_rows(n, d, seed=0):
@@ -54,7 +56,7 @@ def test_many_threads_compute_it_once(monkeypatch):
     values, rows = make_rows(40, 5), np.arange(30)
     calls = []
     monkeypatch.setattr(probes.factorisation, "factorise", lambda X: calls.append(len(X)) or factorise(X))
-    shared = SharedFactorisations(values)
+    shared = SharedRows(values)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(shared.exact, [rows, rows[::-1], rows, rows[10:], rows]))
     assert sorted(calls) == [20, 30]
@@ -63,9 +65,21 @@ def test_many_threads_compute_it_once(monkeypatch):
 
 def test_rows_share_the_directions_of_their_pool_only_where_these_are_a_basis():
     values = make_rows(40, 5)
-    shared, pool, rows = SharedFactorisations(values), np.arange(40), np.arange(10)
+    shared, pool, rows = SharedRows(values), np.arange(40), np.arange(10)
     assert shared.similar(rows, pool) is shared.exact(pool)
     assert shared.similar(rows[:4], pool) is shared.exact(rows[:4])
     values[:, 2] = 1
-    constant = SharedFactorisations(values)
+    constant = SharedRows(values)
     assert constant.similar(rows, pool) is constant.exact(rows)
+
+
+def test_standardised_rows_are_shared_while_a_head_uses_them():
+    values, rows = make_rows(40, 5), np.arange(5, 30)
+    shared = SharedRows(values)
+    found = shared.standardised(rows)
+    np.testing.assert_allclose(found.values, StandardScaler().fit_transform(values[rows]), rtol=1e-5, atol=1e-6)
+    assert shared.standardised(rows.copy()) is found
+    assert shared.standardised(rows[::-1]) is not found
+    let_go = weakref.ref(found)
+    del found
+    assert let_go() is None

@@ -116,7 +116,7 @@ def test_a_constant_column_has_no_say(data):
 def test_the_axes_of_other_rows_lead_to_the_same_optimum(monkeypatch):
     monkeypatch.setattr(probes.linear, "FINAL_TOL", 1e-5)
     X, y = make_data(400, 12)
-    mine, lent = (LinearProbe().fit(X[:90], y[:90], factorisation=found) for found in (None, factorise(X)))
+    mine, lent = (LinearProbe().fit(X[:90], y[:90], shared=found) for found in (None, factorise(X)))
     assert mine.chosen_ == lent.chosen_
     np.testing.assert_allclose(mine.predict_proba(X), lent.predict_proba(X), atol=2e-3)
 

@@ -139,5 +139,5 @@ def test_a_factorisation_that_is_handed_over_is_not_computed_again(labelled, mon
     alone = WhitenedProbe(**settings).fit(X, y)
     monkeypatch.delattr("probes.whitening.factorise")
     monkeypatch.delattr("probes.linear.factorise")
-    given = WhitenedProbe(**settings).fit(X, y, factorisation=found)
+    given = WhitenedProbe(**settings).fit(X, y, shared=found)
     np.testing.assert_array_equal(given.predict_proba(X), alone.predict_proba(X))

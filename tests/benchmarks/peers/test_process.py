@@ -25,7 +25,10 @@ def test_seconds_of_loading_do_not_count():
 
 
 def test_a_peer_that_cannot_load_says_why():
-    with pytest.raises(PeerError, match="KeyError: 'vit'"), start_peer(command("lambda *words: {}['vit']")):
+    with (
+        pytest.raises(PeerError, match="exit code 1: KeyError: 'vit'"),
+        start_peer(command("lambda *words: {}['vit']")),
+    ):
         pass
 
 
@@ -36,7 +39,7 @@ def test_a_peer_that_stops_in_a_pass_says_why():
 
 def test_a_peer_that_stops_while_it_waits_is_told_from_one_that_works():
     words = [sys.executable, "-c", "print('ready', flush=True); raise SystemExit(3)"]
-    with start_peer(words) as peer, pytest.raises(PeerError, match="it stopped with exit code 3"):
+    with start_peer(words) as peer, pytest.raises(PeerError, match="exit code 3"):
         peer.rate()
 
 
