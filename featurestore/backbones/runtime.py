@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UsageError
+from featurestore.errors import BackboneError, MissingDependencyError, UsageError
+from featurestore.pooling import check_offered, pool
 from featurestore.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ class Forward(Protocol):
     """A compiled backbone, safe to call from several threads at once.
 
     Attributes:
-        widths: Pooling -> number of features.
+        shapes: Pooling -> shape of one image's features, (D,) or (h, w, D).
     """
 
-    widths: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
 
     def __call__(self, pixels: Pixels) -> Pooled:
-        """Pooling -> float32 (B, D), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
+        """Pooling -> float32 (B, *shape), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
         ...
 
 
@@ -131,12 +132,7 @@ def compile_forward(
         PoolingError: The model does not offer a pooling.
     """
     for kind in poolings:
-        if kind not in backbone.spec.poolings:
-            raise PoolingError(
-                f"{backbone.spec.name} has no pooling {kind!r}",
-                where=kind,
-                hint=f"Use {', '.join(backbone.spec.poolings)}.",
-            )
+        check_offered(kind, backbone.spec.name, backbone.spec.poolings)
     module = _graph(backbone, tuple(poolings))
     shape = (batch_size, 3, image_size, image_size)
     if runtime.engine == "openvino":
@@ -148,8 +144,6 @@ def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
     import torch
     from torch import Tensor, nn
-
-    from featurestore.pooling import pool
 
     class Graph(nn.Module):
         mean: Tensor
@@ -182,7 +176,7 @@ class _TorchForward:
         self._runtime, self._poolings, self._turn = runtime, poolings, Lock()
         self._threads = torch.get_num_threads()
         pooled = self(np.zeros(shape, dtype=np.float32))
-        self.widths: Mapping[str, int] = {kind: values.shape[1] for kind, values in pooled.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {kind: values.shape[1:] for kind, values in pooled.items()}
 
     def __call__(self, pixels: Pixels) -> Pooled:
         if self._runtime.device == "cpu":
@@ -242,9 +236,8 @@ class _OpenVinoForward:
         }
         self._compiled = core.compile_model(model, "CPU", settings)
         self._poolings, self._requests = poolings, local()
-        self.widths: Mapping[str, int] = {
-            kind: int(output.get_partial_shape()[1].get_length())
-            for kind, output in zip(poolings, self._compiled.outputs, strict=True)
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            kind: tuple(output.get_shape())[1:] for kind, output in zip(poolings, self._compiled.outputs, strict=True)
         }
 
     def __call__(self, pixels: Pixels) -> Pooled:

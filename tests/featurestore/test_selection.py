@@ -14,7 +14,7 @@ def several(store, make_table, make_arrays, make_key):
     table = make_table(3)
     one = make_arrays(store, table)
     two = make_arrays(store, table, precision="bf16", preprocessing={"resize": 320})
-    three = store.create("galaxies", "full-224", "dino", make_key(backbone="dino"), {"cls": 3}, {})
+    three = store.create("galaxies", "full-224", "dino", make_key(backbone="dino"), {"cls": (3,)}, {})
     return one, two, three
 
 

@@ -50,7 +50,7 @@ def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: A
         for kind in poolings:
             expected = pool(features, kind).numpy()
             assert found[kind].dtype == np.float32
-            assert forward.widths[kind] == expected.shape[1]
+            assert forward.shapes[kind] == expected.shape[1:]
             assert relative(found[kind], expected) < 2e-5
 
 
