@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
 from benchmarks.row import seconds
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Forward, compile_forward, resolve_runtime
+from featurestore.backbones.runtime import Forward, compile_forward, one_thread, resolve_runtime
 from featurestore.datasets import open_dataset
 from featurestore.extraction import extract_features
 from featurestore.planning import ExtractionOptions
@@ -20,7 +21,7 @@ from featurestore.preprocessing import VARIANTS
 from featurestore.store import open_store
 
 VARIANT = "full-224"
-BATCH_SIZES = (4, 8, 16)
+BATCH_SIZES = (2, 4, 8, 16)
 ENGINES = {"fp32": ("openvino", "torch"), "bf16": ("openvino",)}
 LANES = ExtractionOptions().lane_count
 
@@ -73,11 +74,13 @@ def fastest_forward(backbone: str, images: int, precision: str = "fp32") -> Bare
 
 
 def _wall(call: Callable[[int], object], numbers: Sequence[int]) -> float:
-    """Seconds to call with every number, in turn in as many threads as an extraction has lanes."""
+    """Seconds to call with every number, in turn in as many threads as an extraction has lanes, each by itself."""
+    threads = torch.get_num_threads()
 
     def work(lane: int) -> None:
-        for number in numbers[lane::LANES]:
-            call(number)
+        with one_thread(threads):
+            for number in numbers[lane::LANES]:
+                call(number)
 
     with ThreadPoolExecutor(LANES) as pool:
         return seconds(lambda: list(pool.map(work, range(LANES))))

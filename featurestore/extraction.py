@@ -222,12 +222,15 @@ class _BlockPlan:
         block_rows: int,
         options: ExtractionOptions,
     ) -> None:
+        from torch import get_num_threads
+
         device = jobs[0].wanted.runtime.device
         self.dataset, self.jobs, self.block_rows = dataset, jobs, block_rows
         self.batch_size, self.lanes = options.batch_size_on(device), options.lane_count
         self.stamps = [row_stamps(dataset.table, job.wanted.preprocessing) for job in jobs]
         self.sample_of = np.full(int(rows.max()) + 1, EMPTY, dtype=np.int64)
         self.sample_of[rows] = np.arange(len(rows))
+        self.threads = get_num_threads()
         self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
 
     def blocks(self) -> list[int]:
@@ -251,10 +254,13 @@ class _BlockPlan:
 
     def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> _Result:
         """One batch through every job that wants something of it."""
+        from featurestore.backbones.runtime import one_thread
+
         if not slots:
             return {}, Costs()
         tasks = [Task(self.jobs[n].wanted.preprocessing, self.jobs[n].forward, own) for n, own in slots.items()]
-        embedded, costs = embed_batch(self.dataset, tasks)
+        with one_thread(self.threads):
+            embedded, costs = embed_batch(self.dataset, tasks)
         return dict(zip(slots, embedded, strict=True)), costs
 
     def write(self, block: int, results: Sequence[Mapping[int, Embedded]]) -> Costs:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featurestore.samples import SampleTable
     from featurestore.store import FeatureStore
 
-BATCH_SIZE = {"cpu": 8, "cuda": 256}
+BATCH_SIZE = {"cpu": 4, "cuda": 256}
 """Images a forward pass, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
 
 _LIBRARIES = (

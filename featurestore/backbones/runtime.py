@@ -5,7 +5,8 @@ Normalisation and pooling are part of the graph. GPU code is written and guarded
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec as find_module
 from pathlib import Path
@@ -140,6 +141,24 @@ def compile_forward(
     return _TorchForward(module, tuple(poolings), shape, runtime)
 
 
+@contextmanager
+def one_thread(others: int) -> Iterator[None]:
+    """Let torch use a single thread in the calling one: helpers of several lanes would spin in each other's way.
+
+    Args:
+        others: Number of threads of the process. torch hands the last number set to threads that start later, so this
+            one is given back, and not the one found here, which may be another lane's.
+    """
+    import torch
+
+    torch.get_num_threads()  # a thread takes over that number when it first asks, and must not do so inside
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(others)
+
+
 def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
     import torch
@@ -179,23 +198,8 @@ class _TorchForward:
         self.shapes: Mapping[str, tuple[int, ...]] = {kind: values.shape[1:] for kind, values in pooled.items()}
 
     def __call__(self, pixels: Pixels) -> Pooled:
-        if self._runtime.device == "cpu":
-            return self._alone(pixels)
-        with self._turn:
+        with one_thread(self._threads) if self._runtime.device == "cpu" else self._turn:
             return self._run(pixels)
-
-    def _alone(self, pixels: Pixels) -> Pooled:
-        """With one thread, for the calling thread; torch also hands the last number set to threads that start later.
-
-        So the number of the process is given back, not the one found here, which may be another lane's one.
-        """
-        import torch
-
-        torch.set_num_threads(1)
-        try:
-            return self._run(pixels)
-        finally:
-            torch.set_num_threads(self._threads)
 
     def _run(self, pixels: Pixels) -> Pooled:
         import torch

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from featurestore import extraction
+from featurestore.embedding import embed_batch
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.extraction import extract_features
 from featurestore.planning import ExtractionOptions
@@ -217,3 +220,17 @@ def test_features_that_float16_cannot_hold_are_refused(models, store, monkeypatc
 def test_bad_options_are_refused(option, message):
     with pytest.raises(UsageError, match=message):
         ExtractionOptions(**option)
+
+
+def test_lanes_use_one_thread_of_torch_each_and_give_the_others_back(make_dataset, store, models, monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    monkeypatch.setattr(
+        extraction, "embed_batch", lambda *given: (seen.append(torch.get_num_threads()), embed_batch(*given))[1]
+    )
+    try:
+        extract(make_dataset(), store)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
