@@ -18,6 +18,33 @@ MODES = ("head", "full", "top:N", "layerwise", "lora", "scratch")
 layerwise: block by block from the top; lora: low-rank adapters; scratch: everything, from random weights."""
 
 
+def _check_choice(noun: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise unknown_name(noun, value, known)
+
+
+def _check_least(options: object, least: float, *names: str) -> None:
+    for name, value in _values(options, names).items():
+        if not value >= least:
+            raise UsageError(f"{name} must be at least {least}", where=f"{name}={value}", hint="Leave it out.")
+
+
+def _check_positive(options: object, *names: str) -> None:
+    for name, value in _values(options, names).items():
+        if not 0 < value < float("inf"):
+            raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out.")
+
+
+def _check_most(options: object, most: float, *names: str) -> None:
+    for name, value in _values(options, names).items():
+        if not value <= most:
+            raise UsageError(f"{name} must be at most {most}", where=f"{name}={value}", hint="Leave it out.")
+
+
+def _values(options: object, names: Sequence[str]) -> Mapping[str, float]:
+    return {name: getattr(options, name) for name in names}
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Random changes of training images; see `finetune.augmentation`.
@@ -221,30 +248,3 @@ def _owner(name: str) -> str:
             return owner
     names = {*TrainerOptions.__dataclass_fields__, *FinetuneOptions.__dataclass_fields__}
     raise unknown_name("option", name, names)
-
-
-def _check_choice(noun: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise unknown_name(noun, value, known)
-
-
-def _check_least(options: object, least: float, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not value >= least:
-            raise UsageError(f"{name} must be at least {least}", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _check_positive(options: object, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not 0 < value < float("inf"):
-            raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _check_most(options: object, most: float, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not value <= most:
-            raise UsageError(f"{name} must be at most {most}", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _values(options: object, names: Sequence[str]) -> Mapping[str, float]:
-    return {name: getattr(options, name) for name in names}

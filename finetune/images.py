@@ -89,7 +89,7 @@ def load_images(
         except (UnreadableImageError, PreprocessingError) as error:
             return error.what
 
-    readable, kept, unreadable = [], {}, {}
+    readable, kept, unreadable = list[int](), dict[int, NDArray[Any]](), dict[str, str]()
     with ThreadPoolExecutor(ExtractionOptions().lane_count, "reader") as pool:
         for row, image in zip(rows.tolist(), pool.map(attempt, rows.tolist()), strict=True):
             if progress:

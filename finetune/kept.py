@@ -41,13 +41,12 @@ def kept_run(store: FeatureStore, identity: str) -> Run | None:
     entry = store.get_derived(TRAINED, identity)
     if entry is None:
         return None
-    attributes: dict[str, Any] = dict(entry.attributes)
-    ids = store.sample_ids(attributes["dataset"])
-    return Run(
-        **attributes | {"classes": tuple(attributes["classes"])},
-        sample_ids=tuple(ids[row] for row in entry.arrays["rows"].tolist()),
-        **{name: entry.arrays[name] for name in _ARRAYS},
-    )
+    fields: dict[str, Any] = dict(entry.attributes)
+    ids = store.sample_ids(fields["dataset"])
+    fields["classes"] = tuple(fields["classes"])
+    fields["sample_ids"] = tuple(ids[row] for row in entry.arrays["rows"].tolist())
+    fields |= {name: entry.arrays[name] for name in _ARRAYS}
+    return Run(**fields)
 
 
 def kept_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None = None) -> list[Run]:

@@ -34,7 +34,7 @@ def find_targets(module: nn.Module) -> dict[str, nn.Module]:
     linear = {name: part for name, part in parts.items() if isinstance(part, nn.Linear)}
     attention = {name: part for name, part in linear.items() if _ATTENTION.fullmatch(name.rpartition(".")[2])}
     convolutions = {name: part for name, part in parts.items() if isinstance(part, nn.Conv2d) and part.groups == 1}
-    found = attention or linear | convolutions
+    found: dict[str, nn.Module] = {**attention} or {**linear, **convolutions}
     if not found:
         raise FinetuneError(
             "the model has no layer that takes an adapter", where=type(module).__name__, hint="Use mode full or top:N."
@@ -85,7 +85,7 @@ def add_adapters(module: nn.Module, rank: int, alpha: float, seed: int) -> nn.Mo
         )
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(find_targets(module)), bias="none")
+    config: Any = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(find_targets(module)), bias="none")
     with seeded(seed):
         adapted: nn.Module = get_peft_model(module, config)
     return adapted

@@ -81,8 +81,8 @@ def make_pyramid(shapes: Shapes, side: int, channels: int = CHANNELS) -> tuple[n
         ((in_channels, height, _),) = shapes.values()
         scales = (*_SCALES, _SCALES[-1] / 2)
         return SimpleFeaturePyramid(in_channels, channels), tuple(side / height / scale for scale in scales)
-    strides = tuple(side / height for _, height, _ in shapes.values())
-    if strides != _STRIDES:
+    strides = [side / height for _, height, _ in shapes.values()]
+    if strides != list(_STRIDES):
         raise BackboneError(
             f"the backbone's maps have strides {', '.join(f'{stride:g}' for stride in strides)}, not 4, 8, 16 and 32",
             where=f"resize={side}",

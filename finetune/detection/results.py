@@ -111,7 +111,8 @@ def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     """
     frame = to_frame(runs)
     chosen = frame[frame["metric"].isin(_SUMMARISED) & frame["class"].isin(["macro", "all"])]
-    table = chosen.pivot_table("value", list(COMPARED), "metric")[list(_SUMMARISED)]
+    means = chosen.groupby([*COMPARED, "metric"], sort=True)["value"].mean()
+    table = means.unstack("metric")[list(_SUMMARISED)]  # noqa: PD010  (pivot_table drops what is NaN throughout)
     map50 = chosen[chosen["metric"] == "map50"].groupby([*COMPARED], sort=True)["value"].agg(["size", "min", "max"])
     table.insert(0, "runs", map50["size"])
     table.insert(2, "map50_min", map50["min"])
@@ -160,8 +161,8 @@ def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **opt
             where=f"{len(first)} and {len(second)} runs",
             hint="Compare runs of one dataset, one view of the classes and one test split.",
         )
-    matches = ([run.matches for run in runs] for runs in (first, second))
-    return bootstrap_map50(*matches, len(first[0].scenes), **options)
+    before, after = ([run.matches for run in runs] for runs in (first, second))
+    return bootstrap_map50(before, after, len(first[0].scenes), **options)
 
 
 def _provenance(run: DetectionRun) -> dict[str, Any]:

@@ -214,7 +214,8 @@ def weighted_map(matches: Matches, weights: Indices) -> Floats:
     by_class = np.stack([_weighted_precision(matches, weights, label) for label in classes])
     tested = ~np.isnan(by_class)
     total = np.where(tested, by_class, 0).sum(axis=0)
-    return np.divide(total, tested.sum(axis=0), out=np.full(len(weights), np.nan), where=tested.any(axis=0))
+    mean: Floats = np.divide(total, tested.sum(axis=0), out=np.full(len(weights), np.nan), where=tested.any(axis=0))
+    return mean
 
 
 def bin_shares(values: Floats, flags: Flags, edges: Floats) -> tuple[Floats, Indices]:

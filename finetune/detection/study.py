@@ -250,10 +250,12 @@ def make_detector(
         seed: The seed.
         views: Dense features, for the mode ``stored``.
     """
-    side, trunk = material.preprocessing.resize, None
-    if views is None:
+    side = material.preprocessing.resize
+    if views:
+        trunk, shapes = None, views.shapes
+    else:
         trunk = load_trunk(backbone, study.mode, side, weights=study.weights, seed=seed)
-    shapes = views.shapes if views else shapes_of(trunk, side)
+        shapes = shapes_of(trunk, side)
     with seeded(seed):
         return Detector(trunk, shapes, side, len(material.train.classes), study.training.architecture)
 

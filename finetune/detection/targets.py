@@ -321,7 +321,8 @@ def _clip(boxes: NDArray[np.float32], size: tuple[int, int]) -> tuple[NDArray[np
     """Boxes inside the image, which of them are sound, and how many of these were cut."""
     height, width = size
     inside = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
-    sound = np.isfinite(boxes).all(axis=1) & ((inside[:, 2:] - inside[:, :2]) >= MIN_SIDE).all(axis=1)
+    large = np.all(inside[:, 2:] - inside[:, :2] >= MIN_SIDE, axis=1)
+    sound: NDArray[np.bool_] = np.logical_and(large, np.all(np.isfinite(boxes), axis=1))
     return inside, sound, int((inside != boxes)[sound].any(axis=1).sum())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,7 @@ from featurestore.errors import BackboneError
 from featurestore.registry import unknown_name
 from finetune.detection.pyramid import Shapes
 
-Mode = Literal["frozen", "tuned", "scratch"]
-MODES: tuple[str, ...] = get_args(Mode)
+MODES = ("frozen", "tuned", "scratch")
 """frozen: the backbone never changes; tuned: it is trained on, with fixed batch statistics; scratch: random weights,
 everything trained."""
 
@@ -43,7 +42,7 @@ class Trunk(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, mode: Mode) -> None:
+    def __init__(self, backbone: Backbone, mode: str) -> None:
         super().__init__()
         self.mode = mode
         self.register_buffer("mean", torch.tensor(backbone.spec.mean).view(3, 1, 1), persistent=False)
@@ -66,7 +65,7 @@ class Trunk(nn.Module):
         return dict(maps) if isinstance(maps, Mapping) else {str(number): one for number, one in enumerate(maps)}
 
 
-def load_trunk(name: str, mode: Mode, side: int, *, weights: str | None = None, seed: int = 0) -> Trunk:
+def load_trunk(name: str, mode: str, side: int, *, weights: str | None = None, seed: int = 0) -> Trunk:
     """A backbone by name as a trunk for images of `side` pixels.
 
     Args:

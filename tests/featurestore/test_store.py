@@ -211,7 +211,7 @@ def test_a_damaged_dataset_is_refused(store, store_path: str, make_table, damage
 
 def test_creating_is_idempotent_and_adds_poolings(store, make_table, make_arrays, make_key, fill, expected) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table, {"cls": 3})
+    arrays = make_arrays(store, table, {"cls": (3,)})
     arrays.add_request("first")
     fill(arrays, table, poolings=["cls"])
     more = store.create(*PLACE, make_key(), {"avg_patch": (5,)}, {"weights": "another"})

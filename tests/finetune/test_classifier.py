@@ -39,7 +39,7 @@ def test_features_are_standardised_as_scikit_learn_does():
     floor = (expected.var_.mean() ** 0.5) / 10
     torch.testing.assert_close(classifier.centre.double(), torch.from_numpy(expected.mean_), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
-        classifier.scale.double(), torch.from_numpy(expected.scale_).clamp(min=floor), atol=1e-5, rtol=1e-3
+        classifier.scale.double(), torch.from_numpy(expected.var_).sqrt().clamp(min=floor), atol=1e-5, rtol=1e-3
     )
 
 

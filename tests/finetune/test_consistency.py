@@ -61,8 +61,8 @@ def test_the_loss_is_that_of_the_paper(threshold, believed):
     logits = learner.module(unlabelled)
     each = cross_entropy(logits, logits.argmax(dim=1), reduction="none")
     expected = 2.0 * (each * torch.tensor(believed)).sum() / 3
-    assert float(losses["consistency"]) == pytest.approx(float(expected), rel=1e-5)
-    assert float(losses["supervised"]) == pytest.approx(float(cross_entropy(learner.module(pixels), columns)))
+    assert losses["consistency"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses["supervised"].item() == pytest.approx(cross_entropy(learner.module(pixels), columns).item())
 
 
 def test_pseudo_labels_are_constants():

@@ -38,7 +38,7 @@ def teach(adapted):
     ("name", "pattern"),
     [
         ("vit_base_patch16_224", r"blocks\.\d+\.attn\.qkv"),
-        ("eva02_tiny_patch14_224", r"blocks\.\d+\.attn\.[qkv]_proj"),
+        ("eva02_tiny_patch14_224", r"blocks\.\d+\.attn\.qkv"),
         ("resnet50", r"layer\d\.\d+\.(conv[123]|downsample\.0)"),
         ("tf_efficientnet_b0", r"blocks\.\d\.\d\.(conv_pwl?|se\.conv_(reduce|expand))"),
         ("convnext_tiny", r"stages\.\d\.(downsample\.1|blocks\.\d\.mlp\.fc[12])"),

@@ -186,9 +186,7 @@ def test_blocks_of_several_chunks(parted: BlockedArray, tmp_path: Path) -> None:
     np.testing.assert_array_equal(parted.read_block(1), every[6:])
 
 
-def test_a_lost_chunk_is_missing_rows_and_a_damaged_one_an_error(
-    parted: BlockedArray, tmp_path: Path
-) -> None:
+def test_a_lost_chunk_is_missing_rows_and_a_damaged_one_an_error(parted: BlockedArray, tmp_path: Path) -> None:
     parted.write_block(0, np.ones((6, 2, 3), dtype="f2"))
     files = [tmp_path / "p" / "c" / str(number) / "0" / "0" for number in range(3)]
     files[1].unlink()

@@ -95,9 +95,9 @@ def test_objects_and_regions_of_a_target_move_together():
     target = {
         "boxes": torch.tensor([[1.0, 2, 5, 8]]), "labels": torch.tensor([2]), "ignored": torch.tensor([[0.0, 0, 4, 4]]),
     }  # fmt: skip
-    torch.manual_seed(3)
+    torch.manual_seed(1)
     _, moved = augment_target(SHAPE_ONLY, torch.zeros(3, SIDE, SIDE), target)
-    torch.manual_seed(3)
+    torch.manual_seed(1)
     _, together = SHAPE_ONLY(torch.zeros(3, SIDE, SIDE), torch.cat([target["boxes"], target["ignored"]]))
     assert not torch.equal(moved["boxes"], target["boxes"])
     assert torch.equal(torch.cat([moved["boxes"], moved["ignored"]]), together)

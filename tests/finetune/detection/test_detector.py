@@ -58,11 +58,14 @@ def test_detections_are_those_of_torchvision(pair):
 
 
 def test_losses_are_those_of_torchvision(pair):
-    """The same draws of anchors and proposals from the same seed."""
+    """The same draws of anchors and proposals from the same seed; torchvision draws a size for each image before."""
     images, targets = torch.rand(2, 3, 64, 64), [target([4, 4, 30, 28], [30, 30, 60, 50]), target()]
     losses = []
     for model, given in zip(pair, (list(images), images), strict=True):
         torch.manual_seed(1)
+        if model is pair[1]:
+            for _ in images:
+                torch.empty(1).uniform_()
         losses.append(model.train()(given, targets))
     assert losses[0].keys() == losses[1].keys()
     for name, loss in losses[0].items():
@@ -133,18 +136,22 @@ def test_ignored_regions_are_no_background():
     assert everywhere.tolist() == [0] * 4
 
 
-def test_ignored_regions_reach_both_networks(monkeypatch):
-    """Anchors and proposals that lie in the region are not sampled as background."""
+@pytest.mark.parametrize("ignored", [True, False])
+def test_ignored_regions_reach_both_networks(monkeypatch, ignored):
+    """No anchor and no proposal is sampled as background where the region covers the whole image."""
     detector = Detector(None, {"last": (8, 4, 4)}, 64, 1, SMALL).train()
     seen = []
     for part in (detector.proposals, detector.heads):
         sampler = part.fg_bg_sampler
         monkeypatch.setattr(part, "fg_bg_sampler", lambda labels, own=sampler: (seen.append(labels), own(labels))[1])
-    region = [0, 0, 64, 32]
-    detector({"last": torch.randn(1, 8, 4, 4)}, [target([40, 40, 60, 60], ignored=[region])])
+    given = target([40, 40, 60, 60], ignored=[[0, 0, 64, 64]] if ignored else [])
+    detector({"last": torch.randn(1, 8, 4, 4)}, [given])
     assert len(seen) == 2
-    assert all((labels == -1).sum() > 10 for (labels,) in seen)
-    assert all((labels == 0).any() for (labels,) in seen)
+    inside = [(labels == 0).sum() for (labels,) in seen]
+    assert all((labels > 0).any() for (labels,) in seen)
+    # what hangs over the edge of the image is clipped for proposals, and not for anchors
+    assert inside[1] == 0 if ignored else inside[1] > 0
+    assert inside[0] < 600 if ignored else inside[0] > 600
 
 
 @pytest.mark.parametrize("targets", [[target(), target()], [target(ignored=[[0, 0, 64, 64]])] * 2])

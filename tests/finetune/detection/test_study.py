@@ -121,7 +121,10 @@ def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(
         "finetune.detection.study.train_detector",
-        lambda *args, **options: (given.append(args[2].trainer), pd.DataFrame({"epoch": [1], "score": [0.1]}))[1],
+        lambda *args, **options: (
+            given.append(args[2].trainer),
+            pd.DataFrame({"epoch": [1], "loss_objectness": [0.5], "score": [0.1]}),
+        )[1],
     )
     training = replace(study(root).training, trainer=TrainerOptions(keep_best=True, patience=3))
     detect_study(study(root, training=training, weights="random:1"), None, tmp_path, Quiet())
