@@ -38,7 +38,10 @@ class _Group(click.Group):
             click.echo(f"skyprobe: {error}", err=True)
             ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
         except KeyboardInterrupt:
-            click.echo("skyprobe: interrupted; what is done is stored, the same command goes on from there.", err=True)
+            click.echo(
+                "skyprobe: interrupted; what is done is stored, the same command goes on (training: with --resume).",
+                err=True,
+            )
             ctx.exit(1)
 
 
