@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec as find_module
+from math import gcd
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 ENGINES = ("openvino", "torch")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+SMALL_NETWORK, FEW_IMAGES = 8_000_000, 2
+"""Weights up to which a network is small, and the images that go through it together; see `images_at_once`."""
 
 Pixels = NDArray[np.float32]
 Pooled = dict[str, NDArray[np.float32]]
@@ -159,6 +163,17 @@ def one_thread(others: int) -> Iterator[None]:
         torch.set_num_threads(others)
 
 
+def images_at_once(module: nn.Module, batch_size: int) -> int:
+    """How many images of a batch go through a network together on a CPU core; divides the batch.
+
+    The weights of a small network stay in the core's cache, and so should what goes from layer to layer; those of a
+    large one have to be fetched for every pass, which should serve many images. The rule looks at the network alone,
+    so that the same batch gives the same bytes everywhere.
+    """
+    n_weights = sum(one.numel() for one in module.parameters())
+    return gcd(batch_size, FEW_IMAGES) if n_weights <= SMALL_NETWORK else batch_size
+
+
 def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
     import torch
@@ -231,7 +246,8 @@ class _OpenVinoForward:
             raise BackboneError(
                 "this CPU has no bf16, and OpenVINO would use fp32 unasked", where=name, hint="Use --precision fp32."
             )
-        model = _convert(module, shape, name)
+        self._at_once = images_at_once(module, shape[0])
+        model = _convert(module, (self._at_once, *shape[1:]), name)
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "NUM_STREAMS": lanes,
@@ -248,8 +264,11 @@ class _OpenVinoForward:
         request: Any = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
-        results = request.infer([pixels], share_inputs=True, share_outputs=False)
-        return {kind: results[number] for number, kind in enumerate(self._poolings)}
+        passes = [
+            request.infer([pixels[start : start + self._at_once]], share_inputs=True, share_outputs=False)
+            for start in range(0, len(pixels), self._at_once)
+        ]
+        return {kind: np.concatenate([one[number] for one in passes]) for number, kind in enumerate(self._poolings)}
 
 
 def _convert(module: nn.Module, shape: tuple[int, int, int, int], name: str) -> Any:
