@@ -30,8 +30,9 @@ ENGINES = ("openvino", "torch")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-SMALL_NETWORK, FEW_IMAGES = 8_000_000, 2
-"""Weights up to which a network is small, and the images that go through it together; see `images_at_once`."""
+SMALL_NETWORK = 8_000_000
+FEW_IMAGES = {"fp32": 2, "bf16": 4}
+"""Weights up to which a network is small, and images that go through it together: equal bytes; see `images_at_once`."""
 
 Pixels = NDArray[np.float32]
 Pooled = dict[str, NDArray[np.float32]]
@@ -163,7 +164,7 @@ def one_thread(others: int) -> Iterator[None]:
         torch.set_num_threads(others)
 
 
-def images_at_once(module: nn.Module, batch_size: int) -> int:
+def images_at_once(module: nn.Module, batch_size: int, precision: str) -> int:
     """How many images of a batch go through a network together on a CPU core; divides the batch.
 
     The weights of a small network stay in the core's cache, and so should what goes from layer to layer; those of a
@@ -171,7 +172,7 @@ def images_at_once(module: nn.Module, batch_size: int) -> int:
     so that the same batch gives the same bytes everywhere.
     """
     n_weights = sum(one.numel() for one in module.parameters())
-    return gcd(batch_size, FEW_IMAGES) if n_weights <= SMALL_NETWORK else batch_size
+    return gcd(batch_size, FEW_IMAGES[precision]) if n_weights <= SMALL_NETWORK else batch_size
 
 
 def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
@@ -246,7 +247,7 @@ class _OpenVinoForward:
             raise BackboneError(
                 "this CPU has no bf16, and OpenVINO would use fp32 unasked", where=name, hint="Use --precision fp32."
             )
-        self._at_once = images_at_once(module, shape[0])
+        self._at_once = images_at_once(module, shape[0], precision)
         model = _convert(module, (self._at_once, *shape[1:]), name)
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
