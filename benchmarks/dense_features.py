@@ -91,8 +91,11 @@ def _measure_case(case: Case, place: str, store: FeatureStore) -> Row:
         StoredMaps(views, material.train.scenes),
         material.images(material.train.scenes),
     )
-    epochs = [lambda d=d, i=i: train_detector(d, i, training, 0) for d, i in zip((stored, frozen), inputs, strict=True)]
-    times = time_pairs(*epochs, case.pairs)
+    times = time_pairs(
+        lambda: train_detector(stored, inputs[0], training, 0),
+        lambda: train_detector(frozen, inputs[1], training, 0),
+        case.pairs,
+    )
     left = EPOCHS - case.pairs - 1
     for detector, given in zip((stored, frozen), inputs, strict=True):
         train_detector(detector, given, TrainingOptions(left, learning_rate=0.01, augmentation=None), 0)

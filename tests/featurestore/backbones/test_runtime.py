@@ -150,19 +150,20 @@ def test_lanes_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, 
 
 
 @pytest.mark.parametrize(
-    ("weights", "batch", "expected"), [(8_000_000, 8, 2), (8_000_001, 8, 8), (10, 7, 1), (10, 2, 2)]
+    ("weights", "batch", "precision", "expected"),
+    [(8_000_000, 8, "fp32", 2), (8_000_000, 8, "bf16", 4), (8_000_001, 8, "fp32", 8), (10, 7, "fp32", 1)],
 )
-def test_a_batch_goes_through_a_small_network_in_parts(weights: int, batch: int, expected: int) -> None:
+def test_a_batch_goes_through_a_small_network_in_parts(weights: int, batch: int, precision: str, expected: int) -> None:
     with torch.device("meta"):
         module = torch.nn.Linear(weights, 1, bias=False)
-    assert images_at_once(module, batch) == expected
+    assert images_at_once(module, batch, precision) == expected
 
 
 def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     found = []
     for few in (2, 6):
-        monkeypatch.setattr(runtime, "FEW_IMAGES", few)
+        monkeypatch.setattr(runtime, "FEW_IMAGES", {"fp32": few})
         found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
     assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
