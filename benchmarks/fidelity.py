@@ -78,7 +78,7 @@ def _nearest(values: Floats) -> list[list[int]]:
 def _extract(store: FeatureStore, engine: str, precision: str) -> FeatureSet:
     options = ExtractionOptions(engine=engine, precision=precision, dtype="float32")
     (extracted,) = extract_features(open_dataset("first"), [BACKBONE], [VARIANT], store, options).features
-    (pooling,) = extracted.arrays.widths
+    (pooling,) = extracted.arrays.shapes
     return extracted.arrays.read(pooling)
 
 

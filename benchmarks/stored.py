@@ -32,7 +32,7 @@ def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str)
 def make_room(store: FeatureStore, width: int, dtype: str) -> FeatureArrays:
     """Features of `width` values that are still to be written."""
     key = FeatureKey({}, "noise", "none:noise", "", "", "last", "none", "fp32", "cpu", dtype)
-    return store.create("noise", "none", f"noise{width}", key, {"avgpool": width}, {})
+    return store.create("noise", "none", f"noise{width}", key, {"avgpool": (width,)}, {})
 
 
 def make_block(values: NDArray[np.float32], start: int) -> Block:

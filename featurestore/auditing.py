@@ -56,7 +56,7 @@ def audit(arrays: FeatureArrays, dataset: ImageDataset, n_rows: int, *, seed: in
     """
     if n_rows < 1:
         raise UsageError(f"an audit of {n_rows} rows", where="audit", hint="Give 1 row or more.")
-    stored = {pooling: arrays.read(pooling, allow_partial=True) for pooling in arrays.widths}
+    stored = {pooling: arrays.read(pooling, allow_partial=True) for pooling in arrays.shapes}
     chosen = _choose(list(stored.values()), dataset, n_rows, seed)
     again = _embed_again(arrays, dataset, np.array(list(chosen.values())))
     return [_compare(arrays, features, chosen, again[pooling]) for pooling, features in stored.items()]
@@ -80,7 +80,7 @@ def _embed_again(
     """Pooling -> float32 (len(rows), d)."""
     options = ExtractionOptions(
         weights=arrays.provenance["weights"],
-        poolings=tuple(arrays.widths),
+        poolings=tuple(arrays.shapes),
         engine=arrays.key.engine,
         device=arrays.key.device,
         precision=arrays.key.precision,
@@ -94,7 +94,7 @@ def _embed_again(
         slots = pad_slots(rows[start : start + size], size)
         (embedded,), _ = embed_batch(dataset, [Task(wanted.preprocessing, model.forward, slots)])
         pieces.append({name: values[slots != EMPTY] for name, values in embedded.values.items()})
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.widths}
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.shapes}
 
 
 def _load_same(wanted: Wanted, options: ExtractionOptions, arrays: FeatureArrays) -> Model:
@@ -113,8 +113,9 @@ def _load_same(wanted: Wanted, options: ExtractionOptions, arrays: FeatureArrays
 def _compare(arrays: FeatureArrays, stored: FeatureSet, chosen: dict[str, int], again: NDArray[np.float32]) -> Audit:
     place = {sample: row for row, sample in enumerate(stored.table.sample_ids)}
     before = stored.values[[place[sample] for sample in chosen]]
-    scale = np.abs(before).max(axis=1).clip(min=np.finfo(np.float32).tiny)
-    difference = np.abs(again - before).max(axis=1) / scale
+    of_sample = tuple(range(1, before.ndim))
+    scale = np.abs(before).max(axis=of_sample).clip(min=np.finfo(np.float32).tiny)
+    difference = np.abs(again - before).max(axis=of_sample) / scale
     close = difference <= TOLERANCE[arrays.key.dtype]  # NaN is not
     wrong = tuple(sample for sample, right in zip(chosen, close, strict=True) if not right)
     name = f"{arrays.dataset}/{arrays.variant}/{arrays.backbone}/{arrays.key.short}/{stored.pooling}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-_OPTIONS = ("weights", "precision", "engine", "device", "dtype")
+_OPTIONS = ("pooling", "weights", "precision", "engine", "device", "dtype")
 """Options of ``skyprobe extract`` that a request for features may fix."""
 
 
@@ -13,6 +13,7 @@ def extract_command(data: str, backbone: str, variant: str, store: str, options:
     """The ``skyprobe extract`` command that makes these features; of `options` it takes those it has."""
     words = ["skyprobe", "extract", data, "-b", backbone, "-p", variant, "--store", store]
     for name in _OPTIONS:
-        if options.get(name):
-            words += [f"--{name}", str(options[name])]
+        given = options.get(name) or ()
+        for value in given if isinstance(given, tuple) else (given,):
+            words += [f"--{name}", str(value)]
     return shlex.join(words)

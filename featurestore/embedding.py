@@ -68,7 +68,7 @@ class Embedded:
     """Embeddings of one batch by one backbone at one variant; B slots.
 
     Attributes:
-        values: Pooling -> float32 (B, d).
+        values: Pooling -> float32 (B, d), or (B, h, w, d) of dense features.
         state: uint8 (B,): done, unreadable, or missing for slots that were not asked for.
         content: uint8 (B, 16): digest of the image (and of its boxes, where the crop follows them).
         reasons: Slot -> why it is unreadable.
@@ -196,6 +196,6 @@ def _forward(task: Task, batch: _Batch, costs: Costs) -> Embedded:
             values = task.forward(batch.pixels)
         costs.forwards += int(ready.sum())
     else:
-        values = {name: np.zeros((len(asked), width), np.float32) for name, width in task.forward.widths.items()}
+        values = {name: np.zeros((len(asked), *shape), np.float32) for name, shape in task.forward.shapes.items()}
     reasons = {slot: reason for slot, reason in batch.reasons.items() if asked[slot]}
     return Embedded(values, state, batch.content, reasons)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64
 
 
 def _row_bytes(wanted: Wanted, model: Model) -> int:
-    return sum(model.forward.widths.values()) * np.dtype(wanted.dtype).itemsize
+    return sum(map(prod, model.forward.shapes.values())) * np.dtype(wanted.dtype).itemsize
 
 
 def _seconds(

@@ -33,7 +33,7 @@ def export(features: FeatureSet, path: str | Path, format: str | None = None) ->
             columns escaped as in the store, because HDF5 allows no slash); by the suffix of `path` for None.
 
     Raises:
-        UsageError: No such format.
+        UsageError: No such format, or dense features in a format of tables.
         MissingDependencyError: AnnData is not installed.
         StoreWriteError: The file cannot be written.
     """
@@ -45,6 +45,8 @@ def export(features: FeatureSet, path: str | Path, format: str | None = None) ->
             where=path,
             hint=f"Use one of {', '.join(_WRITERS)}, or a suffix out of {', '.join(FORMATS)}.",
         )
+    if features.values.ndim > 2 and writer is not _write_npz:
+        raise UsageError("dense features are no table", where=path, hint="Export them as npz.")
     return write_atomically(path, lambda part: writer(features, part))
 
 

@@ -200,7 +200,7 @@ def _place(
         wanted.variant,
         wanted.spec.name,
         wanted.key(model.backbone),
-        model.forward.widths,
+        model.forward.shapes,
         provenance_of(dataset, model.backbone, wanted, options),
     )
     arrays.add_request(wanted.request)
@@ -274,9 +274,9 @@ class _BlockPlan:
         return costs
 
     def _assemble(self, block: int, number: int, pieces: Sequence[Embedded | None]) -> Block:
-        samples, widths = self.samples(block), self.jobs[number].forward.widths
+        samples, shapes = self.samples(block), self.jobs[number].forward.shapes
         data = Block(
-            values={name: np.zeros((len(samples), width), dtype=np.float32) for name, width in widths.items()},
+            values={name: np.zeros((len(samples), *shape), dtype=np.float32) for name, shape in shapes.items()},
             state=np.full(len(samples), MISSING, dtype=np.uint8),
             content=np.zeros((len(samples), 16), dtype=np.uint8),
             stamps=np.where(samples == EMPTY, 0, self.stamps[number][samples]).astype(np.uint64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from featurestore.errors import CorruptStoreError, MissingFeaturesError, UsageEr
 from featurestore.featureset import FeatureSet
 from featurestore.key import FeatureKey
 from featurestore.layout.block_commit import Block, BlockCommit
-from featurestore.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays
+from featurestore.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
 from featurestore.layout.storage import REPAIR, Storage
 from featurestore.layout.table_arrays import StoredTable
 from featurestore.layout.text import decode_text
+from featurestore.pooling import DENSE
 from featurestore.stored_features import StoredFeatures
 
 __all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureArrays"]
@@ -40,7 +42,8 @@ class FeatureArrays:
         backbone: Name of the backbone.
         key: Identity of the features.
         provenance: Where they come from.
-        widths: Pooling -> number of features, in the order in which the poolings were first asked for.
+        shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D), in the order in which the poolings were
+            first asked for.
     """
 
     def __init__(
@@ -55,12 +58,12 @@ class FeatureArrays:
         self.dataset, self.variant, self.backbone = names
         self.key = FeatureKey.from_dict(attributes["key"])
         self.provenance: Mapping[str, Any] = attributes["provenance"]
-        self.widths: Mapping[str, int] = dict(attributes["poolings"])
+        self.shapes = read_shapes(attributes["poolings"])
         self._storage = storage
         self._load_table = load_table
 
     def __repr__(self) -> str:
-        return f"FeatureArrays({self.path!r}, {', '.join(self.widths)})"
+        return f"FeatureArrays({self.path!r}, {', '.join(self.shapes)})"
 
     @property
     def requests(self) -> list[str]:
@@ -78,13 +81,15 @@ class FeatureArrays:
         """Bytes of the values of all poolings."""
         arrays = KeyArrays(self._storage, self.path)
         itemsize = np.dtype(self.key.dtype).itemsize
-        return sum(arrays.values(name).rows * width * itemsize for name, width in self.widths.items())
+        return sum(arrays.values(name).rows * prod(shape) * itemsize for name, shape in self.shapes.items())
 
     @property
     def extract_command(self) -> str:
         """The command that completes these features."""
         source = self._load_table().table.source or self.dataset
         options = {**self.key.to_dict(), "weights": self.provenance.get("weights")}
+        if DENSE in self.shapes:  # which is made only when it is named
+            options["pooling"] = tuple(self.shapes)
         return extract_command(source, self.backbone, self.variant, self._storage.path, options)
 
     def pending(
@@ -108,8 +113,8 @@ class FeatureArrays:
         """
         arrays, rows = KeyArrays(self._storage, self.path), len(stamps)
         waiting = arrays.column("stamp").read_all(rows) != stamps
-        for pooling in self.widths if poolings is None else poolings:
-            if pooling not in self.widths:
+        for pooling in self.shapes if poolings is None else poolings:
+            if pooling not in self.shapes:
                 return present
             state = arrays.state(pooling).read_all(rows)
             waiting |= (state != DONE) if retry_unreadable else (state == MISSING)
@@ -128,11 +133,11 @@ class FeatureArrays:
             StoreWriteError: The store cannot be written; what was committed before stays valid.
         """
         arrays = KeyArrays(self._storage, self.path)
-        BlockCommit(arrays, self.widths, self._load_table(), block, data).write(self.key.dtype)
+        BlockCommit(arrays, self.shapes, self._load_table(), block, data).write(self.key.dtype)
 
     def discard_block(self, block: int) -> None:
         """Forget one block, whatever state it is in: all its rows are missing afterwards."""
-        for array in KeyArrays(self._storage, self.path).all(self.widths):
+        for array in KeyArrays(self._storage, self.path).all(self.shapes):
             array.delete_block(block)
 
     def open(
@@ -154,7 +159,7 @@ class FeatureArrays:
             CorruptStoreError: Something is damaged.
             UsageError: `rows` are not ascending positions in the dataset.
         """
-        (pooling,) = self._chosen(pooling or next(iter(self.widths)))
+        (pooling,) = self._chosen(pooling or next(iter(self.shapes)))
         arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
         wanted = _store_rows(stored, rows)
         state = arrays.state(pooling).read_rows(wanted)
@@ -209,13 +214,13 @@ class FeatureArrays:
         return missing, unreadable, stored.present
 
     def _chosen(self, pooling: str | None) -> list[str]:
-        if pooling is not None and pooling not in self.widths:
+        if pooling is not None and pooling not in self.shapes:
             raise MissingFeaturesError(
                 f"the pooling {pooling!r} is not stored",
                 where=self._storage.where(self.path),
-                hint=f"Stored: {', '.join(self.widths)}. To add others, run: {self.extract_command}",
+                hint=f"Stored: {', '.join(self.shapes)}. To add others, run: {self.extract_command}",
             )
-        return list(self.widths) if pooling is None else [pooling]
+        return list(self.shapes) if pooling is None else [pooling]
 
     def _check_complete(self, pooling: str, state: NDArray[np.uint8]) -> None:
         missing = int((state == MISSING).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class FeatureSet:
         backbone: Name of the backbone.
         pooling: Name of the pooling.
         key: Identity of the features.
-        values: float32 (n, d); only rows whose embedding exists.
+        values: float32 (n, d), or (n, h, w, D) of dense features; only rows whose embedding exists.
         table: The samples of exactly these rows, in the same order.
         unreadable: sample id -> reason, for the rows left out.
         provenance: Where the features come from: weights, licence, library versions.
@@ -48,6 +49,5 @@ class FeatureSet:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Samples and features: (n, d)."""
-        n, d = self.values.shape
-        return n, d
+        """Samples and features of each: (n, d)."""
+        return len(self.values), prod(self.values.shape[1:])

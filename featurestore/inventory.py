@@ -25,7 +25,7 @@ def summarise(arrays: FeatureArrays) -> Row:
         "variant": arrays.variant,
         "backbone": arrays.backbone,
         "key": arrays.key.short,
-        "poolings": ",".join(f"{name}({width})" for name, width in arrays.widths.items()),
+        "poolings": ",".join(f"{name}({'x'.join(map(str, shape))})" for name, shape in arrays.shapes.items()),
         "done": done,
         "unreadable": unreadable,
         "missing": missing,

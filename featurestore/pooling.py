@@ -1,8 +1,8 @@
-"""From a backbone's tokens to one vector an image. Every pooling has a name; none is guessed from a shape."""
+"""From a backbone's tokens to what is stored of an image. Every pooling has a name; none is guessed from a shape."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -66,17 +66,38 @@ _POOLINGS: dict[str, Callable[[TokenFeatures], Tensor]] = {
     "summary": _only_own("summary"),
 }
 
-POOLINGS = tuple(_POOLINGS)
+DENSE = "patches"
+"""The grid itself, nothing pooled: every backbone has one, and it is stored only when it is asked for."""
+
+POOLINGS = (*_POOLINGS, DENSE)
 """cls (class token); avg_patch (mean patch token); cls_avg_patch (both, concatenated); map (attention pool);
-avgpool (global average of a CNN's last map); summary (RADIO)."""
+avgpool (global average of a CNN's last map); summary (RADIO); patches (all patch tokens, or a CNN's last map)."""
 
 
 def pool(features: TokenFeatures, kind: str) -> Tensor:
     """One vector an image, (B, D): the model's own pooling of that name where it has one, else from the tokens.
 
+    For `DENSE` the grid, (B, h, w, D).
+
     Raises:
         PoolingError: No such pooling, or the backbone does not offer it.
     """
-    if kind not in _POOLINGS:
+    if kind not in POOLINGS:
         raise PoolingError(f"unknown pooling {kind!r}", where=kind, hint=f"Use one of {', '.join(POOLINGS)}.")
+    if kind == DENSE:
+        return features.patches
     return features.pooled[kind] if kind in features.pooled else _POOLINGS[kind](features)
+
+
+def check_offered(kind: str, name: str, offered: Sequence[str]) -> None:
+    """Refuse a pooling that the backbone `name` does not have.
+
+    Raises:
+        PoolingError: It is neither `DENSE` nor among those offered.
+    """
+    if kind not in (*offered, DENSE):
+        raise PoolingError(
+            f"{name} does not offer the pooling {kind!r}",
+            where=name,
+            hint=f"It offers {', '.join(offered)}; and {DENSE}, for dense features.",
+        )

@@ -1,7 +1,7 @@
 """Preprocessing: one frozen, serialisable value that turns a decoded image into what a backbone sees.
 
-The order is fixed: stretch -> crop -> resize -> channel rule; the backbone's own normalisation follows inside its
-graph. A spec is written as ``resize=480,crop=box:0.2,stretch=percentile:1:99+asinh:0.1``.
+The order is fixed: stretch -> crop -> resize -> channel rule -> orientation; the backbone's own normalisation follows
+inside its graph. A spec is written as ``resize=480,crop=box:0.2,stretch=percentile:1:99+asinh:0.1``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from featurestore.stretching import Stretch
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 RESIZERS = ("torch", "pillow")
+ORIENTATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Preprocessing:
         channels: ``auto``: one band is repeated to three, three are kept, any other number is refused; ``mean``:
             the mean of all bands, repeated; ``I-J-K`` or ``I``: bands by number, from 0.
         resizer: ``torch`` (8-bit images are resized as 8-bit) or ``pillow``.
+        orientation: One of the eight ways to lay a square: quarter turns against the clock, 0 to 3; from 4 on, the
+            same after the left and the right have changed places.
     """
 
     stretch: str = "none"
@@ -46,6 +49,7 @@ class Preprocessing:
     antialias: bool = True
     channels: str = "auto"
     resizer: str = "torch"
+    orientation: int = 0
 
     def __post_init__(self) -> None:
         Stretch.parse(self.stretch)
@@ -53,6 +57,12 @@ class Preprocessing:
         _parse_channels(self.channels)
         if self.resize < 1:
             raise UsageError("resize must be positive", where=f"resize={self.resize}", hint="Give a side in pixels.")
+        if not 0 <= self.orientation < ORIENTATIONS:
+            raise UsageError(
+                f"there are {ORIENTATIONS} orientations",
+                where=f"orientation={self.orientation}",
+                hint=f"Give a number from 0 to {ORIENTATIONS - 1}.",
+            )
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
         if self.resizer not in RESIZERS:
@@ -95,6 +105,8 @@ class Preprocessing:
     def resolve(self, *, decoder: str, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
         """All that decides the pixels a backbone receives, for the FeatureKey."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.orientation:  # keys are older than this field
+            del own["orientation"]
         return own | {"decoder": decoder, "mean": list(mean), "std": list(std)}
 
     @property
@@ -120,7 +132,7 @@ class Preprocessing:
         bands = Stretch.parse(self.stretch).apply(bands)
         x0, y0, x1, y1 = self._window(bands.shape[1], bands.shape[0], boxes)
         resized = self._resize(bands[y0:y1, x0:x1])
-        return _three(resized, self.channels)
+        return orient(_three(resized, self.channels), self.orientation)
 
     def _window(self, width: int, height: int, boxes: NDArray[np.float32]) -> tuple[int, int, int, int]:
         kind, amount = _parse_crop(self.crop)
@@ -138,6 +150,12 @@ class Preprocessing:
         if self.resizer == "pillow":
             return _resize_with_pillow(bands, self.resize, self.interpolation)
         return _resize_with_torch(bands, self.resize, self.interpolation, self.antialias)
+
+
+def orient(images: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A view of square images (..., S, S) in another orientation; see `Preprocessing`."""
+    mirrored = images[..., ::-1] if orientation >= ORIENTATIONS // 2 else images
+    return np.rot90(mirrored, orientation, axes=(-2, -1))
 
 
 def _convert(kind: type, value: str, text: str) -> Any:

@@ -44,7 +44,7 @@ class Request:
 
     def matches(self, arrays: FeatureArrays) -> bool:
         """Whether these features are what is looked for, names of groups aside."""
-        if self.pooling is not None and self.pooling not in arrays.widths:
+        if self.pooling is not None and self.pooling not in arrays.shapes:
             return False
         known = {**arrays.key.fields, **arrays.key.to_dict(), WEIGHTS: arrays.provenance.get(WEIGHTS)}
         return all(
@@ -79,8 +79,9 @@ def choose(
         raise AmbiguousFeaturesError(
             f"{len(found)} stored features match: {_list_differences(found)}", where=request, hint=_how_to_choose(found)
         )
-    command = extract_command(data, request.backbone or "BACKBONE", request.variant or "VARIANT", store, request.fields)
-    stored = ", ".join(f"{arrays.variant} {arrays.backbone} {'/'.join(arrays.widths)}" for arrays in others)
+    options = {"pooling": request.pooling, **request.fields}
+    command = extract_command(data, request.backbone or "BACKBONE", request.variant or "VARIANT", store, options)
+    stored = ", ".join(f"{arrays.variant} {arrays.backbone} {'/'.join(arrays.shapes)}" for arrays in others)
     raise MissingFeaturesError(
         "these features are not in the store", where=request, hint=f"Run: {command}. Stored: {stored or 'none'}."
     )

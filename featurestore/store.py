@@ -15,7 +15,7 @@ from featurestore.feature_arrays import FeatureArrays
 from featurestore.featureset import FeatureSet
 from featurestore.key import DTYPES, FORMAT_VERSION, FeatureKey
 from featurestore.layout.derived import Derived, list_derived, read_derived, write_derived
-from featurestore.layout.key_arrays import KeyArrays
+from featurestore.layout.key_arrays import KeyArrays, Shapes, read_shapes, write_shapes
 from featurestore.layout.names import escape, unescape
 from featurestore.layout.storage import Storage
 from featurestore.layout.table_arrays import StoredTable, read_table, write_table
@@ -147,7 +147,7 @@ class FeatureStore:
         variant: str,
         backbone: str,
         key: FeatureKey,
-        widths: Mapping[str, int],
+        shapes: Shapes,
         provenance: Mapping[str, Any],
     ) -> FeatureArrays:
         """Make room for features of a dataset that `put_dataset` knows; what exists already is kept.
@@ -157,7 +157,8 @@ class FeatureStore:
             variant: Name of the variant.
             backbone: Name of the backbone.
             key: Identity of the features.
-            widths: Pooling -> number of features; new poolings are added to an existing key.
+            shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D); new poolings are added to an
+                existing key.
             provenance: Where the features come from; JSON-ready. An existing key keeps its own.
         """
         if key.dtype not in DTYPES:
@@ -165,10 +166,10 @@ class FeatureStore:
         path = "/".join([FEATURES, *map(escape, (dataset, variant, backbone)), key.short])
         rows = len(self._stored(dataset))
         known = self._known(path, key)
-        poolings = _joined(dict(known.get("poolings", [])), widths, self.storage.where(path))
+        poolings = _joined(read_shapes(known.get("poolings", [])), shapes, self.storage.where(path))
         KeyArrays(self.storage, path).create(poolings, key.dtype, rows, self.block_rows)
         made = {"key": key.to_dict(), "sha256": key.sha256, "provenance": dict(provenance), "requests": []}
-        attributes = made | known | {"poolings": [list(pair) for pair in poolings.items()]}
+        attributes = made | known | {"poolings": write_shapes(poolings)}
         if attributes != known:
             self.storage.set_attributes(path, attributes)
         return self._arrays(path, attributes)
@@ -309,13 +310,18 @@ class FeatureStore:
         return FeatureArrays(self.storage, path, names, attributes, partial(self._stored, dataset))
 
 
-def _joined(known: dict[str, int], widths: Mapping[str, int], where: str) -> dict[str, int]:
+def _joined(known: Shapes, shapes: Shapes, where: str) -> dict[str, tuple[int, ...]]:
     """Poolings that are there, then those that come new."""
-    for pooling, width in widths.items():
-        if known.setdefault(pooling, width) != width:
+    joined = dict(known)
+    for pooling, shape in shapes.items():
+        if joined.setdefault(pooling, shape) != shape:
             raise StoreError(
-                f"{pooling} has {known[pooling]} features here, not {width}",
+                f"{pooling} has {_size(joined[pooling])} features here, not {_size(shape)}",
                 where=where,
                 hint="The same key must give the same features: state what differs in the key.",
             )
-    return known
+    return joined
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -50,7 +50,7 @@ class StoredFeatures:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Samples and features: (n, d)."""
+        """Samples and features of each: (n, d)."""
         return len(self.kept), self.array.width
 
     @property
@@ -60,6 +60,8 @@ class StoredFeatures:
 
     def values(self, rows: slice | NDArray[np.int64] = slice(None), dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """Values of these rows of `table`, in ascending order, (k, d), as float32 or as `dtype` says.
+
+        Those of dense features are (k, h, w, D).
 
         Raises:
             CorruptStoreError: A chunk is damaged or absent.

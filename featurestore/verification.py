@@ -107,7 +107,7 @@ def _check_features(
 
 def _check_blocks(store: FeatureStore, features: FeatureArrays, stored: StoredTable, repair: bool) -> Iterator[Problem]:
     arrays = KeyArrays(store.storage, features.path)
-    for block in range(max(array.n_blocks for array in arrays.all(features.widths))):
+    for block in range(max(array.n_blocks for array in arrays.all(features.shapes))):
         expected = stored.id_hashes[block * store.block_rows : (block + 1) * store.block_rows]
         damage = _find_damage(arrays, features, block, expected)
         if damage:
@@ -122,7 +122,7 @@ def _find_damage(arrays: KeyArrays, features: FeatureArrays, block: int, expecte
         columns = {name: arrays.column(name).read_stored(block) for name in COLUMNS}
         pairs = {
             pooling: (arrays.state(pooling).read_stored(block), arrays.values(pooling).read_stored(block))
-            for pooling in features.widths
+            for pooling in features.shapes
         }
     except CorruptStoreError as error:
         return f"{error.where}: {error.what}"

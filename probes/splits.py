@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import LabelMismatchError, ProbeError
+from featurestore.errors import LabelMismatchError, ProbeError, UsageError
 from featurestore.samples import UNLABELLED, SampleTable
 
 TRAIN_SHARE = 0.8
@@ -125,6 +125,18 @@ def order_rows(
     position = _positions(unit, unit_hash, labels)[unit]
     order = np.lexsort((row_hash, unit_hash[unit], position))
     return LabelOrder(np.asarray(rows, dtype=np.int64)[order], position[order])
+
+
+def parse_fractions(text: str) -> tuple[int, ...]:
+    """Label fractions as users write them: ``10,30,50,100``.
+
+    Raises:
+        UsageError: One is no whole number.
+    """
+    percents = [percent.strip() for percent in text.split(",")]
+    if not all(percent.isdecimal() for percent in percents):
+        raise UsageError(f"{text!r} are no whole percents", where="fractions", hint="Write 10,30,50,100.")
+    return tuple(map(int, percents))
 
 
 def check_fractions(percents: Sequence[int]) -> None:

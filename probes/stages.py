@@ -21,7 +21,7 @@ from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
 from probes.results import Run, format_table, summarise, write_results
-from probes.streaming import in_memory
+from probes.streaming import check_vectors, in_memory
 from probes.sweep import cached_sweep
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from probes.prediction import SavedHead
     from probes.streaming import Features
     from probes.study import Study
+
+
+OtherRuns = Callable[["FeatureStore", Sequence[str], str | None], Sequence[Run]]
+"""From a store, names of datasets in it and a label scheme (None: each one's default) to runs kept there."""
 
 
 class Reporter(Protocol):
@@ -89,7 +93,9 @@ def _select(study: Study, store: FeatureStore) -> Iterator[StoredFeatures]:
         for backbone, variant in product(study.backbones, study.variants):
             name = parse_variant(variant)[0]
             found = store.select(dataset, name, backbone, pooling=study.probe.pooling, **chosen)
-            yield found.open(study.probe.pooling)
+            opened = found.open(study.probe.pooling)
+            check_vectors(opened)
+            yield opened
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
@@ -202,7 +208,14 @@ class _Clock:
         self.seconds[stage] = perf_counter() - started
 
 
-def run_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter, command: str) -> Outcome:
+def run_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherRuns = lambda _store, _datasets, _scheme: [],
+) -> Outcome:
     """Every stage, from images to report.
 
     Args:
@@ -211,6 +224,7 @@ def run_study(study: Study, store: FeatureStore, output: Path, reporter: Reporte
         output: Folder for tables, figures and report; made if need be.
         reporter: Shows progress.
         command: The command that does this again, for the report.
+        others: Gives runs of other methods on these datasets, which stand in the same tables.
 
     Raises:
         SkyprobeError: As of the stages. Unreadable images raise nothing; the outcome lists them.
@@ -218,12 +232,19 @@ def run_study(study: Study, store: FeatureStore, output: Path, reporter: Reporte
     clock = _Clock()
     with clock("extract"):
         extractions = extract(study, store, reporter)
-    return _conclude(study, store, output, reporter, command, clock, extractions)
+    return _conclude(study, store, output, reporter, command, clock, extractions, others)
 
 
-def report_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter, command: str) -> Outcome:
-    """Every stage but extraction: tables, figures and report from stored features."""
-    return _conclude(study, store, output, reporter, command, _Clock(), [])
+def report_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherRuns = lambda _store, _datasets, _scheme: [],
+) -> Outcome:
+    """Every stage but extraction: tables, figures and report from stored features; arguments as of `run_study`."""
+    return _conclude(study, store, output, reporter, command, _Clock(), [], others)
 
 
 def probe_study(
@@ -286,12 +307,14 @@ def _conclude(
     command: str,
     clock: _Clock,
     extractions: list[ExtractionReport],
+    others: OtherRuns,
 ) -> Outcome:
     from probes.report.contents import write_study_report
 
     features = load_features(study, store)
     with clock("probe"):
         runs = probe(study, features, store, reporter)
+    runs += others(store, list(dict.fromkeys(matrix.table.name for matrix in features)), study.probe.labels)
     with clock("project"):
         projections = project(features, store, reporter) if study.figures.projection else []
     with clock("report"):

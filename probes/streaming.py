@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore.errors import ProbeError
 from featurestore.featureset import FeatureSet
+from featurestore.pooling import DENSE
 from featurestore.stored_features import StoredFeatures
 from probes.backend import array_library
 from probes.base import weigh_classes
@@ -53,6 +54,20 @@ def check_heads(features: Features, heads: Sequence[str]) -> None:
     whole = [head for head in heads if HEADS.get(head) is not LinearProbe]
     if whole:
         in_memory([features], f"the head {whole[0]!r} needs")
+
+
+def check_vectors(features: Features) -> None:
+    """Refuse dense features: a probe, a projection and a figure want one vector a sample.
+
+    Raises:
+        ProbeError: These are the patches of each image.
+    """
+    if features.pooling == DENSE:
+        raise ProbeError(
+            "dense features are no vectors",
+            where=f"{features.table.name}, {features.variant}, {features.backbone}",
+            hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
+        )
 
 
 def in_memory(features: Sequence[Features], who_needs: str) -> list[FeatureSet]:

@@ -14,7 +14,7 @@ from featurestore.planning import ExtractionOptions
 from featurestore.registry import unknown_name
 from probes.base import PROTOCOLS
 from probes.heads import HEADS
-from probes.splits import check_fractions
+from probes.splits import check_fractions, parse_fractions
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,7 @@ def make_study(
         UsageError: A fraction is no whole number.
         SkyprobeError: As of `ProbeOptions`.
     """
-    percents = _split(fractions)
-    if not all(percent.isdecimal() for percent in percents):
-        raise UsageError(f"{fractions!r} are no whole percents", where="fractions", hint="Write 10,30,50,100.")
-    options = ProbeOptions(_split(heads), fractions=tuple(map(int, percents)), **probing)
+    options = ProbeOptions(_split(heads), fractions=parse_fractions(fractions), **probing)
     extraction = ExtractionOptions(weights=weights, precision=precision)
     return Study((data,), backbones, variants, title=data, extract=extraction, probe=options)
 

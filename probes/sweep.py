@@ -24,7 +24,7 @@ from probes.heads import HEADS, REVISION, Head, head_params, spread
 from probes.json_values import json_ready
 from probes.results import Run
 from probes.splits import Rows, Split, check_fractions, order_rows, split_rows
-from probes.streaming import Features, check_heads, describe_streaming, fit_heads, predict_heads
+from probes.streaming import Features, check_heads, check_vectors, describe_streaming, fit_heads, predict_heads
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -172,10 +172,12 @@ def plan(
     Raises:
         UnknownNameError: No such head or label scheme.
         UsageError: A protocol, parameter or number of seeds that does not exist.
-        LabelMismatchError, ProbeError: As of `probes.splits`, and of `probes.streaming.check_heads`.
+        LabelMismatchError, ProbeError: As of `probes.splits`, and of `probes.streaming.check_heads` and
+            `check_vectors`.
     """
     check_fractions(fractions)
     _check_names(heads, validation, options or {})
+    check_vectors(features)
     check_heads(features, heads)
     table, scheme = features.table, features.table.scheme(scheme)
     split = split_rows(table, scheme)

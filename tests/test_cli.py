@@ -203,6 +203,61 @@ def test_refusals_say_why_and_exit_by_kind(images, store, words, code, message):
     assert message in result.stderr
 
 
+def test_a_tuned_model_is_a_row_of_the_report_and_a_backbone(images, tmp_path):
+    store = tmp_path / "store.zarr"
+    train = ["finetune", images, *MODEL, "--weights", "random:0", "--mode", "head", "--epochs", "2", "--store", store]
+    result = run(*train, "-o", tmp_path / "tuned")
+    assert result.exit_code == 3, result.output
+    assert "finetune:head" in result.stdout
+    (folder,) = (tmp_path / "tuned" / "models").iterdir()
+    assert {"model.safetensors", "card.json", "README.md", "history.csv"} <= {path.name for path in folder.iterdir()}
+
+    tuned = ["-b", f"tuned:{folder}", "-p", "resize=64"]
+    assert run("extract", images, *tuned, "--engine", "torch", "--store", store).exit_code == 3
+    words = [*tuned, "--store", store, "--fractions", "100", "--seeds", "1", "-o", tmp_path / "report"]
+    assert run("report", images, *words).exit_code == 3
+    rows = pd.read_csv(tmp_path / "report" / "results.csv")[["backbone", "head"]].drop_duplicates()
+    assert sorted(rows.itertuples(index=False, name=None)) == [
+        (BACKBONE, "finetune:head"),
+        (f"tuned:{folder}", "linear"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Images of one bright square each, with its box in COCO."""
+    folder, rng = tmp_path_factory.mktemp("squares"), np.random.default_rng(0)
+    images, boxes = [], []
+    for number in range(8):
+        pixels = rng.integers(0, 40, (64, 64), dtype=np.uint8)
+        pixels[10:30, 5 * number : 5 * number + 20] += np.uint8(180)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        split = "train" if number < 5 else "test"
+        images.append({"id": number, "file_name": f"{number}.png", "height": 64, "width": 64, "split": split})
+        boxes.append({"id": number, "image_id": number, "category_id": 0, "bbox": [5 * number, 10, 20, 20]})
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 0, "name": "square"}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_detection_from_images_and_from_the_store(squares, tmp_path):
+    small = ["--epochs", "1", "--channels", "16", "--hidden", "32", "--regions", "32"]
+    model, data = ["-b", "timm:test_vit", "-p", "resize=64"], f"coco:{squares}"
+    detect = ["detect", data, *model, *small, "-o", tmp_path / "out"]
+    result = run(*detect, "--weights", "random:0", "--log", "tensorboards")
+    assert result.exit_code == 2 and "Did you mean tensorboard" in result.stderr
+    result = run(*detect, "--weights", "random:0")
+    assert result.exit_code == 0, result.output
+    assert "detect:frozen" in result.stdout
+
+    stored = [*detect, "--mode", "stored", "--store", tmp_path / "store.zarr"]
+    assert run(*stored).exit_code == 1
+    run("extract", data, *model, "--pooling", "patches", "--weights", "random:0", "--store", tmp_path / "store.zarr")
+    assert "detect:stored" in run(*stored).stdout
+    refused = run("probe", data, *model, "--store", tmp_path / "store.zarr")
+    assert refused.exit_code == 1 and "dense features are no vectors" in refused.stderr
+
+
 def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
     assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec as find_module
+from math import gcd
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UsageError
+from featurestore.errors import BackboneError, MissingDependencyError, UsageError
+from featurestore.pooling import check_offered, pool
 from featurestore.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 ENGINES = ("openvino", "torch")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+SMALL_NETWORK = 8_000_000
+FEW_IMAGES = {"fp32": 2, "bf16": 4}
+"""Weights up to which a network is small, and images that go through it together: equal bytes; see `images_at_once`."""
 
 Pixels = NDArray[np.float32]
 Pooled = dict[str, NDArray[np.float32]]
@@ -51,13 +57,13 @@ class Forward(Protocol):
     """A compiled backbone, safe to call from several threads at once.
 
     Attributes:
-        widths: Pooling -> number of features.
+        shapes: Pooling -> shape of one image's features, (D,) or (h, w, D).
     """
 
-    widths: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
 
     def __call__(self, pixels: Pixels) -> Pooled:
-        """Pooling -> float32 (B, D), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
+        """Pooling -> float32 (B, *shape), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
         ...
 
 
@@ -132,12 +138,7 @@ def compile_forward(
         PoolingError: The model does not offer a pooling.
     """
     for kind in poolings:
-        if kind not in backbone.spec.poolings:
-            raise PoolingError(
-                f"{backbone.spec.name} has no pooling {kind!r}",
-                where=kind,
-                hint=f"Use {', '.join(backbone.spec.poolings)}.",
-            )
+        check_offered(kind, backbone.spec.name, backbone.spec.poolings)
     module = _graph(backbone, tuple(poolings))
     shape = (batch_size, 3, image_size, image_size)
     if runtime.engine == "openvino":
@@ -163,12 +164,21 @@ def one_thread(others: int) -> Iterator[None]:
         torch.set_num_threads(others)
 
 
+def images_at_once(module: nn.Module, batch_size: int, precision: str) -> int:
+    """How many images of a batch go through a network together on a CPU core; divides the batch.
+
+    The weights of a small network stay in the core's cache, and so should what goes from layer to layer; those of a
+    large one have to be fetched for every pass, which should serve many images. The rule looks at the network alone,
+    so that the same batch gives the same bytes everywhere.
+    """
+    n_weights = sum(one.numel() for one in module.parameters())
+    return gcd(batch_size, FEW_IMAGES[precision]) if n_weights <= SMALL_NETWORK else batch_size
+
+
 def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
     import torch
     from torch import Tensor, nn
-
-    from featurestore.pooling import pool
 
     class Graph(nn.Module):
         mean: Tensor
@@ -201,7 +211,7 @@ class _TorchForward:
         self._runtime, self._poolings, self._turn = runtime, poolings, Lock()
         self._threads = torch.get_num_threads()
         pooled = self(np.zeros(shape, dtype=np.float32))
-        self.widths: Mapping[str, int] = {kind: values.shape[1] for kind, values in pooled.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {kind: values.shape[1:] for kind, values in pooled.items()}
 
     def __call__(self, pixels: Pixels) -> Pooled:
         with one_thread(self._threads) if self._runtime.device == "cpu" else self._turn:
@@ -237,7 +247,8 @@ class _OpenVinoForward:
             raise BackboneError(
                 "this CPU has no bf16, and OpenVINO would use fp32 unasked", where=name, hint="Use --precision fp32."
             )
-        model = _convert(module, shape, name)
+        self._at_once = images_at_once(module, shape[0], precision)
+        model = _convert(module, (self._at_once, *shape[1:]), name)
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "NUM_STREAMS": lanes,
@@ -246,17 +257,19 @@ class _OpenVinoForward:
         }
         self._compiled = core.compile_model(model, "CPU", settings)
         self._poolings, self._requests = poolings, local()
-        self.widths: Mapping[str, int] = {
-            kind: int(output.get_partial_shape()[1].get_length())
-            for kind, output in zip(poolings, self._compiled.outputs, strict=True)
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            kind: tuple(output.get_shape())[1:] for kind, output in zip(poolings, self._compiled.outputs, strict=True)
         }
 
     def __call__(self, pixels: Pixels) -> Pooled:
         request: Any = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
-        results = request.infer([pixels], share_inputs=True, share_outputs=False)
-        return {kind: results[number] for number, kind in enumerate(self._poolings)}
+        passes = [
+            request.infer([pixels[start : start + self._at_once]], share_inputs=True, share_outputs=False)
+            for start in range(0, len(pixels), self._at_once)
+        ]
+        return {kind: np.concatenate([one[number] for one in passes]) for number, kind in enumerate(self._poolings)}
 
 
 def _convert(module: nn.Module, shape: tuple[int, int, int, int], name: str) -> Any:

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding import decode_image, digest_of, digest_of_pixels
-from featurestore.datasets.fits_decoding import decode_fits
+from featurestore.datasets.fits_decoding import decode_fits, read_header
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
@@ -200,6 +201,18 @@ class FileDataset:
                 f"the file cannot be read: {error.strerror}", where=path, hint="Check the file and its permissions."
             ) from error
         return Sample(decode_image(data, str(path)), digest_of(data))
+
+    def header(self, row: int) -> Any:
+        """The FITS header of the image of `row`, `astropy.io.fits.Header`; None for a picture.
+
+        Raises:
+            UnreadableImageError: The file cannot be read.
+        """
+        path = self._root / self._paths[row]
+        if not is_fits(path.name):
+            return None
+        with path.open("rb") as file:
+            return read_header(file, str(path), self._extension)
 
     def _read_fits(self, path: Path) -> Sample:
         with path.open("rb") as file:

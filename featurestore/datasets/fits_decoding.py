@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -48,12 +48,32 @@ def decode_fits(file: BinaryIO, where: str, extension: str | int | None = None) 
     return _in_display_order(values, where)
 
 
+def read_header(file: BinaryIO, where: str, extension: str | int | None = None) -> Any:
+    """The `astropy.io.fits.Header` of the image that `decode_fits` reads from a sound file.
+
+    Raises:
+        UnreadableImageError: No image in the file.
+    """
+    with _image_hdu(file, where, extension) as hdu:
+        return hdu.header.copy()
+
+
 def _unreadable(reason: str, where: str) -> UnreadableImageError:
     return UnreadableImageError(reason, where=where, hint="Replace or remove the file.")
 
 
 def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np.float32]:
     """Values as the file has them, in its own order of rows and axes."""
+    with _image_hdu(file, where, extension) as hdu:
+        if math.prod(hdu.shape) > MAX_VALUES:
+            raise _unreadable(f"the image is too large: {hdu.shape} values exceed the limit of {MAX_VALUES}", where)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+            return np.asarray(hdu.data).astype(np.float32)
+
+
+@contextmanager
+def _image_hdu(file: BinaryIO, where: str, extension: str | int | None) -> Iterator[Any]:
+    """The HDU that is read, while the file is open."""
     start = file.read(2)
     file.seek(0)
     if not start:
@@ -61,10 +81,7 @@ def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np
     with gzip.open(file) if start == _GZIP else nullcontext(file) as plain, _open(plain) as hdus:
         with ignored_warnings():
             hdu = _first_image(hdus, where) if extension is None else _named(hdus, extension, where)
-        if math.prod(hdu.shape) > MAX_VALUES:
-            raise _unreadable(f"the image is too large: {hdu.shape} values exceed the limit of {MAX_VALUES}", where)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
-            return np.asarray(hdu.data).astype(np.float32)
+        yield hdu
 
 
 def _open(file: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError, StorageOverflowError, StoreError
-from featurestore.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays
+from featurestore.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays, Shapes
 from featurestore.layout.table_arrays import StoredTable
 from featurestore.layout.text import encode_text
 
@@ -22,7 +22,8 @@ class Block:
     """What was computed for the rows of one block; r may be less than the block has.
 
     Attributes:
-        values: Pooling -> float32 (r, d); only rows whose state is done are looked at.
+        values: Pooling -> float32 (r, d), or (r, h, w, D) of dense features; only rows whose state is done are looked
+            at.
         state: uint8 (r,): done or unreadable; rows that are missing here keep what the store has.
         content: uint8 (r, 16), digest of each image.
         stamps: uint64 (r,), stamp of each image.
@@ -41,16 +42,14 @@ class BlockCommit:
 
     Args:
         arrays: The arrays of the key.
-        widths: All poolings of the key.
+        shapes: All poolings of the key.
         stored: The dataset, which knows the sample of each row.
         block: Number of the block.
         data: What was computed.
     """
 
-    def __init__(
-        self, arrays: KeyArrays, widths: Mapping[str, int], stored: StoredTable, block: int, data: Block
-    ) -> None:
-        self._arrays, self._widths, self._stored, self._block, self._data = arrays, widths, stored, block, data
+    def __init__(self, arrays: KeyArrays, shapes: Shapes, stored: StoredTable, block: int, data: Block) -> None:
+        self._arrays, self._shapes, self._stored, self._block, self._data = arrays, shapes, stored, block, data
         self._where = f"{arrays.storage.where(arrays.path)}, block {block}"
         self._given: Rows = np.flatnonzero(data.state != MISSING)
         self._done: Rows = np.flatnonzero(data.state == DONE)
@@ -80,18 +79,19 @@ class BlockCommit:
     def _check_place(self) -> None:
         """Refuse rows and poolings that the key has no room for."""
         room = min(self._arrays.column("stamp").rows, len(self._stored), self._start + len(self._data.state))
-        unknown = sorted(self._data.values.keys() - self._widths.keys())
-        wrong = [name for name, rows in self._data.values.items() if rows.shape[1:] != (self._widths.get(name),)]
+        unknown = sorted(self._data.values.keys() - self._shapes.keys())
+        wrong = [name for name, rows in self._data.values.items() if rows.shape[1:] != self._shapes.get(name)]
         if unknown or wrong or (len(self._given) and self._start + int(self._given[-1]) >= room):
             raise StoreError(
                 f"the block does not fit: {', '.join(unknown + wrong) or 'more rows than samples'}",
                 where=self._where,
-                hint="Make room first: put_dataset, then create with the widths of all poolings.",
+                hint="Make room first: put_dataset, then create with the shapes of all poolings.",
             )
 
     def _cast(self, values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
         """The rows that are done, in their storage type."""
-        bad: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=1))
+        of_sample = tuple(range(1, values.ndim))
+        bad: NDArray[np.bool_] = np.logical_not(np.isfinite(values).all(axis=of_sample))
         if bad.any():
             raise BackboneError(
                 f"the features of {self._sample(bad)} are not finite",
@@ -100,7 +100,7 @@ class BlockCommit:
             )
         with np.errstate(over="ignore"):
             cast = values.astype(dtype)
-        lost: NDArray[np.bool_] = np.logical_not(np.isfinite(cast).all(axis=1))
+        lost: NDArray[np.bool_] = np.logical_not(np.isfinite(cast).all(axis=of_sample))
         if lost.any():
             raise StorageOverflowError(
                 f"the features of {self._sample(lost)} reach {np.abs(values[lost][0]).max():.4g}, too much for {dtype}",
@@ -138,7 +138,7 @@ class BlockCommit:
         before, after = content
         changed = np.zeros(0, dtype=np.int64) if before is None else np.flatnonzero((before != after).any(axis=1))
         states = {}
-        for pooling in self._widths:
+        for pooling in self._shapes:
             array = self._arrays.state(pooling)
             state = array.read_block(self._block)
             affected = self._given if pooling in self._data.values else changed

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
 
 from featurestore.layout.blocked_array import BlockedArray
 from featurestore.layout.storage import Storage
@@ -23,6 +27,33 @@ _COLUMNS: dict[str, tuple[str, int | None]] = {
 
 COLUMNS = tuple(_COLUMNS)
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Pooling -> shape of one sample's features: (D,), or (h, w, D) of dense ones."""
+
+CHUNK_BYTES = 64 * 2**20
+"""A chunk of values is as many rows of a block as this has room for, the block halved until they fit."""
+
+_DIMENSIONS = ("y", "x", "feature")
+"""Names of the dimensions of values, from the last one."""
+
+
+def read_shapes(attribute: Iterable[tuple[str, int | list[int]]]) -> dict[str, tuple[int, ...]]:
+    """The attribute ``poolings`` of a key: pairs of a name and a number of features, or a shape."""
+    return {name: (shape,) if isinstance(shape, int) else tuple(shape) for name, shape in attribute}
+
+
+def write_shapes(shapes: Shapes) -> list[list[Any]]:
+    """The inverse of `read_shapes`."""
+    return [[name, shape[0] if len(shape) == 1 else list(shape)] for name, shape in shapes.items()]
+
+
+def chunk_rows(block_rows: int, row_bytes: int) -> int:
+    """Rows of a chunk: a block, halved while it is even and more than `CHUNK_BYTES`."""
+    rows = block_rows
+    while rows % 2 == 0 and rows * row_bytes > CHUNK_BYTES:
+        rows //= 2
+    return rows
+
 
 class KeyArrays:
     """Arrays of one group ``features/DATASET/VARIANT/BACKBONE/KEY12``, opened when first used.
@@ -38,8 +69,8 @@ class KeyArrays:
         self._opened: dict[str, BlockedArray] = {}
 
     def values(self, pooling: str) -> BlockedArray:
-        """(n, d) values, NaN where a row is not done."""
-        return self._open(f"{pooling}/values")
+        """(n, d) or (n, h, w, d) values, NaN where a row is not done."""
+        return self._open(f"{pooling}/values", self.column("stamp").block_rows)
 
     def state(self, pooling: str) -> BlockedArray:
         """uint8 (n,) states."""
@@ -49,36 +80,40 @@ class KeyArrays:
         """One of `COLUMNS`."""
         return self._open(name)
 
-    def all(self, poolings: Mapping[str, int]) -> list[BlockedArray]:
+    def all(self, poolings: Iterable[str]) -> list[BlockedArray]:
         """All arrays; states come first."""
-        states, values = [self.state(name) for name in poolings], [self.values(name) for name in poolings]
+        names = list(poolings)
+        states, values = [self.state(name) for name in names], [self.values(name) for name in names]
         return states + [self.column(name) for name in COLUMNS] + values
 
-    def create(self, widths: Mapping[str, int], dtype: str, rows: int, block_rows: int) -> None:
+    def create(self, shapes: Shapes, dtype: str, rows: int, block_rows: int) -> None:
         """Make what does not exist yet, and room for `rows` rows; states, which vouch for the others, come last."""
         for name, (kind, width) in _COLUMNS.items():
-            self._require(name, kind, rows, block_rows, width, f"{name}_byte")
-        for pooling, width in widths.items():
-            self._require(f"{pooling}/values", dtype, rows, block_rows, width, "feature", fill_value=float("nan"))
-            self._require(f"{pooling}/state", "uint8", rows, block_rows)
+            tail = {} if width is None else {f"{name}_byte": width}
+            self._require(name, kind, rows, block_rows, tail)
+        for pooling, shape in shapes.items():
+            size = chunk_rows(block_rows, prod(shape) * np.dtype(dtype).itemsize)
+            tail = dict(zip(_DIMENSIONS[-len(shape) :], shape, strict=True))
+            self._require(f"{pooling}/values", dtype, rows, size, tail, fill_value=float("nan"))
+            self._require(f"{pooling}/state", "uint8", rows, block_rows, {})
 
     def _require(
         self,
         name: str,
         dtype: str,
         rows: int,
-        block_rows: int,
-        width: int | None = None,
-        dimension: str = "",
+        chunk_rows: int,
+        tail: Mapping[str, int],
+        *,
         fill_value: float = 0,
     ) -> None:
-        tail = () if width is None else (width,)
-        names = ("sample",) if width is None else ("sample", dimension)
-        path, chunks = f"{self.path}/{name}", (block_rows, *tail)
-        self.storage.require_array(path, (rows, *tail), dtype, chunks, names, fill_value)
-        self._open(name).grow(rows)
+        """Make an array whose dimensions after the first have these names and sizes."""
+        sizes, names = tuple(tail.values()), ("sample", *tail)
+        path = f"{self.path}/{name}"
+        self.storage.require_array(path, (rows, *sizes), dtype, (chunk_rows, *sizes), names, fill_value)
+        BlockedArray(self.storage, path).grow(rows)
 
-    def _open(self, name: str) -> BlockedArray:
+    def _open(self, name: str, block_rows: int | None = None) -> BlockedArray:
         if name not in self._opened:
-            self._opened[name] = BlockedArray(self.storage, f"{self.path}/{name}")
+            self._opened[name] = BlockedArray(self.storage, f"{self.path}/{name}", block_rows)
         return self._opened[name]

@@ -25,7 +25,7 @@ from featurestore.samples import Boxes, SampleTable
 from featurestore.store import FeatureStore, open_store
 
 BLOCK_ROWS = 4
-WIDTHS = {"cls": 3, "avg_patch": 5}
+SHAPES = {"cls": (3,), "avg_patch": (5,)}
 PLACE = ("galaxies", "resize=224,crop=box:0.2", "timm:resnet18.a1_in1k")
 
 
@@ -108,11 +108,11 @@ def make_arrays(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureArr
     """Put a table, and make room for its features."""
 
     def make(
-        store: FeatureStore, table: SampleTable, widths: dict[str, int] | None = None, **key: Any
+        store: FeatureStore, table: SampleTable, shapes: dict[str, tuple[int, ...]] | None = None, **key: Any
     ) -> FeatureArrays:
         store.put_dataset(table)
         provenance = {"weights": "hub", "versions": {"timm": "1.0"}}
-        return store.create(*PLACE, make_key(**key), widths or WIDTHS, provenance)
+        return store.create(*PLACE, make_key(**key), shapes or SHAPES, provenance)
 
     return make
 
@@ -122,7 +122,7 @@ def make_block() -> Callable[..., Block]:
     def make(
         ids: Sequence[str | None],
         version: int = 0,
-        poolings: Sequence[str] = tuple(WIDTHS),
+        poolings: Sequence[str] = tuple(SHAPES),
         unreadable: Sequence[int] = (),
     ) -> Block:
         """The block of these samples; None is a row that is not computed."""
@@ -130,7 +130,7 @@ def make_block() -> Callable[..., Block]:
         state[list(unreadable)] = UNREADABLE
         known = [name or make_ids(1)[0] for name in ids]
         return Block(
-            values={p: np.array([embed(name, WIDTHS[p], version) for name in known]) for p in poolings},
+            values={p: np.array([embed(name, *SHAPES[p], version) for name in known]) for p in poolings},
             state=state,
             content=np.array([content_of(name, version) for name in known]),
             stamps=stamps_of(known, version),
@@ -184,7 +184,7 @@ def expected() -> Callable[..., np.ndarray]:
     """The features that `fill` writes for these samples."""
 
     def of(ids: Sequence[str], pooling: str = "cls", version: int = 0) -> np.ndarray:
-        return np.array([embed(name, WIDTHS[pooling], version) for name in ids]).reshape(len(ids), WIDTHS[pooling])
+        return np.array([embed(name, *SHAPES[pooling], version) for name in ids]).reshape(len(ids), *SHAPES[pooling])
 
     return of
 
@@ -223,14 +223,14 @@ class MeanForward:
     """Per-channel means and a constant: cheap, and telling which image came in; later poolings are multiples of it."""
 
     def __init__(self, poolings, batch_size):
-        self.widths = dict.fromkeys(poolings, 4)
+        self.shapes = dict.fromkeys(poolings, (4,))
         self.batch_size = batch_size
 
     def __call__(self, pixels):
         assert pixels.shape[0] == self.batch_size, "shapes are fixed"
         means = pixels.mean(axis=(2, 3))
         values = np.concatenate([means, np.ones((len(pixels), 1), np.float32)], axis=1)
-        return {pooling: values * (number + 1) for number, pooling in enumerate(self.widths)}
+        return {pooling: values * (number + 1) for number, pooling in enumerate(self.shapes)}
 
 
 class FakeModels:

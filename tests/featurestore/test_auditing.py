@@ -39,7 +39,7 @@ def dataset(make_dataset, make_images):
 
 def tamper(arrays, dataset, row, pooling, factor):
     """Write a wrong value of one row as a commit does: state, stamp and checksum all fit."""
-    values = {name: arrays.read(name).values[row : row + 1].copy() for name in arrays.widths}
+    values = {name: arrays.read(name).values[row : row + 1].copy() for name in arrays.shapes}
     values[pooling] *= factor
     block, slot = divmod(row, 4)
     rows = np.arange(slot + 1)
@@ -136,7 +136,7 @@ def test_values_that_are_no_numbers_are_wrong(extract, dataset, mean_forward, mo
     arrays = extract(dataset)
 
     def broken(self, pixels):
-        return {name: np.full((len(pixels), 4), np.nan, np.float32) for name in self.widths}
+        return {name: np.full((len(pixels), 4), np.nan, np.float32) for name in self.shapes}
 
     monkeypatch.setattr(mean_forward, "__call__", broken)
     assert {len(one.wrong) for one in audit(arrays, dataset, 4)} == {4}

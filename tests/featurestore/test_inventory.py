@@ -28,7 +28,7 @@ def test_one_row_for_each_feature_matrix(store, make_table, make_arrays, fill, f
 
 
 def test_megabytes_count_a_million_bytes(store, make_table, make_arrays):
-    arrays = make_arrays(store, make_table(10), {"cls": 10_000}, dtype="float32")
+    arrays = make_arrays(store, make_table(10), {"cls": (10_000,)}, dtype="float32")
     assert summarise(arrays)["megabytes"] == 0.4
 
 

@@ -230,7 +230,7 @@ def test_the_spec_of_a_model_outside_the_catalogue_is_recalled_from_the_store(ma
     backbone = Backbone(wanted.spec, None, "0" * 64, "random:0")
     provenance = provenance_of(dataset, backbone, wanted, options)
     store.create(
-        dataset.table.name, wanted.variant, wanted.spec.name, wanted.key(backbone), {"avgpool": 512}, provenance
+        dataset.table.name, wanted.variant, wanted.spec.name, wanted.key(backbone), {"avgpool": (512,)}, provenance
     )
     monkeypatch.setattr(planning, "find_spec", None)
     assert list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options, store) == [wanted]

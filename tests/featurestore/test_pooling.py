@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from featurestore.errors import PoolingError
-from featurestore.pooling import POOLINGS, TokenFeatures, pool
+from featurestore.pooling import DENSE, POOLINGS, TokenFeatures, check_offered, pool
 
 PATCHES = torch.arange(24, dtype=torch.float32).reshape(1, 2, 3, 4)
 CLS = torch.full((1, 4), 100.0)
@@ -26,7 +26,7 @@ def test_registers_are_in_no_pooling() -> None:
         assert torch.isfinite(pool(features, kind)).all()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in POOLINGS if kind != "cls_avg_patch"])
+@pytest.mark.parametrize("kind", [kind for kind in POOLINGS if kind not in ("cls_avg_patch", DENSE)])
 def test_the_models_own_pooling_goes_first(kind: str) -> None:
     assert pool(TokenFeatures(PATCHES, CLS, pooled={kind: OWN}), kind) is OWN
 
@@ -49,3 +49,14 @@ def test_both_is_made_of_the_two() -> None:
 def test_what_is_not_offered(kind: str, message: str) -> None:
     with pytest.raises(PoolingError, match=message):
         pool(TokenFeatures(PATCHES), kind)
+
+
+def test_dense_features_are_the_grid() -> None:
+    assert pool(TokenFeatures(PATCHES, CLS, pooled={"avg_patch": OWN}), DENSE) is PATCHES
+
+
+def test_every_backbone_has_dense_features_and_nothing_else_that_it_does_not_offer() -> None:
+    check_offered(DENSE, "net", ("cls",))
+    check_offered("cls", "net", ("cls",))
+    with pytest.raises(PoolingError, match=r"net does not offer the pooling 'map'.*It offers cls; and patches"):
+        check_offered("map", "net", ("cls",))

@@ -138,6 +138,24 @@ def test_any_image_becomes_three_float_bands_in_the_unit_range(given_image, stre
     assert pixels.max() <= 1
 
 
+@pytest.mark.parametrize("orientation", range(8))
+def test_orientations_are_pillows_transpositions(orientation: int) -> None:
+    image = noise(30, 30, 3)
+    upright = Image.fromarray(image)
+    turn = [None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270][orientation % 4]
+    mirrored = upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if orientation > 3 else upright
+    expected = mirrored.transpose(turn) if turn is not None else mirrored
+    found = apply(f"resize=30,orientation={orientation}", image)
+    np.testing.assert_array_equal((found * 255).round().astype(np.uint8), np.moveaxis(np.asarray(expected), 2, 0))
+
+
+def test_the_upright_orientation_is_no_part_of_the_key() -> None:
+    """Keys of features that are older than the field stay what they were."""
+    given = {"decoder": "array", "mean": (0.5,), "std": (0.5,)}
+    assert "orientation" not in Preprocessing().resolve(**given)
+    assert Preprocessing(orientation=3).resolve(**given)["orientation"] == 3
+
+
 @pytest.mark.parametrize("resizer", RESIZERS)
 def test_a_read_only_image_is_fine_and_an_image_is_never_changed(resizer: str) -> None:
     image = noise(20, 30, 3)

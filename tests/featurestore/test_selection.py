@@ -14,7 +14,7 @@ def several(store, make_table, make_arrays, make_key):
     table = make_table(3)
     one = make_arrays(store, table)
     two = make_arrays(store, table, precision="bf16", preprocessing={"resize": 320})
-    three = store.create("galaxies", "full-224", "dino", make_key(backbone="dino"), {"cls": 3}, {})
+    three = store.create("galaxies", "full-224", "dino", make_key(backbone="dino"), {"cls": (3,)}, {})
     return one, two, three
 
 
@@ -60,7 +60,7 @@ def test_missing_features_name_the_command(store, several) -> None:
     assert str(caught.value) == (
         "these features are not in the store [galaxies resize=480,crop=none dinov2 cls precision=fp32]. "
         "Run: skyprobe extract '/data/my galaxies' -b dinov2 -p resize=480,crop=none "
-        f"--store {store.path} --precision fp32. Stored: full-224 dino cls, "
+        f"--store {store.path} --pooling cls --precision fp32. Stored: full-224 dino cls, "
         "resize=224,crop=box:0.2 timm:resnet18.a1_in1k cls/avg_patch, "
         "resize=224,crop=box:0.2 timm:resnet18.a1_in1k cls/avg_patch."
     )

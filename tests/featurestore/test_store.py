@@ -211,11 +211,11 @@ def test_a_damaged_dataset_is_refused(store, store_path: str, make_table, damage
 
 def test_creating_is_idempotent_and_adds_poolings(store, make_table, make_arrays, make_key, fill, expected) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table, {"cls": 3})
+    arrays = make_arrays(store, table, {"cls": (3,)})
     arrays.add_request("first")
     fill(arrays, table, poolings=["cls"])
-    more = store.create(*PLACE, make_key(), {"avg_patch": 5}, {"weights": "another"})
-    assert dict(more.widths) == {"cls": 3, "avg_patch": 5}
+    more = store.create(*PLACE, make_key(), {"avg_patch": (5,)}, {"weights": "another"})
+    assert dict(more.shapes) == {"cls": (3,), "avg_patch": (5,)}
     assert more.requests == ["first"]
     assert more.provenance["weights"] == "hub"
     np.testing.assert_array_equal(more.read().values, expected(table.sample_ids))
@@ -226,12 +226,12 @@ def test_creating_is_idempotent_and_adds_poolings(store, make_table, make_arrays
 
 def test_one_key_has_one_width(full, store, make_key) -> None:
     with pytest.raises(StoreError, match="cls has 3 features here, not 4"):
-        store.create(*PLACE, make_key(), {"cls": 4}, {})
+        store.create(*PLACE, make_key(), {"cls": (4,)}, {})
 
 
 def test_features_need_a_dataset(store, make_key) -> None:
     with pytest.raises(MissingFeaturesError, match="no dataset 'galaxies'"):
-        store.create(*PLACE, make_key(), {"cls": 4}, {})
+        store.create(*PLACE, make_key(), {"cls": (4,)}, {})
 
 
 def test_storage_types(store, make_table, make_arrays) -> None:
@@ -292,7 +292,7 @@ def test_a_removal_cut_short_leaves_nothing_that_could_be_read(
 def test_features_under_a_colliding_name_are_refused(full, store, make_key) -> None:
     store.storage.set_attributes(full.path, {"sha256": full.key.short + "0" * 52})
     with pytest.raises(StoreError, match="two keys begin with the same 12 digits"):
-        store.create(*PLACE, make_key(), {"cls": 3}, {})
+        store.create(*PLACE, make_key(), {"cls": (3,)}, {})
 
 
 def test_a_finished_extraction_is_recognised_without_reading_values(

@@ -23,7 +23,9 @@ def arrays(store, make_table, make_key, make_block):
     """Ten samples, one unreadable, one that the dataset has lost since."""
     table = make_table(10, boxes=True)
     store.put_dataset(table)
-    arrays = store.create("galaxies", "full-224", "efficientnet-lite0", make_key(), {"avgpool": 3}, {"weights": "hub"})
+    arrays = store.create(
+        "galaxies", "full-224", "efficientnet-lite0", make_key(), {"avgpool": (3,)}, {"weights": "hub"}
+    )
     for block in range(3):
         data = make_block(
             table.sample_ids[block * 4 : block * 4 + 4], poolings=["cls"], unreadable=[1] if block == 1 else []

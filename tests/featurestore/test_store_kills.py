@@ -85,7 +85,7 @@ def prepared(tmp_path: Path, make_table, make_arrays, fill) -> Callable[[str], s
 def assert_valid(store: FeatureStore, expected: Any) -> None:
     """Whatever says done is right: the old or the new features of a row, never a mixture or zeros."""
     for arrays in store.find():
-        for pooling in arrays.widths:
+        for pooling in arrays.shapes:
             features = arrays.read(pooling, allow_partial=True)
             names = features.table.sample_ids
             old, new = expected(names, pooling), expected(names, pooling, version=1)

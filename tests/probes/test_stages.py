@@ -56,7 +56,7 @@ def put(make_table, make_key):
         values = np.eye(3, 4)[labels] * 3 + np.random.default_rng(1).normal(size=(90, 4))
         state = np.full(90, DONE, np.uint8)
         state[BROKEN] = UNREADABLE
-        arrays = store.create("toy", variant, "net_b", make_key(**key), {"cls": 4}, provenance or {"weights": "hub"})
+        arrays = store.create("toy", variant, "net_b", make_key(**key), {"cls": (4,)}, provenance or {"weights": "hub"})
         block = Block(
             {"cls": values.astype(np.float32)}, state, np.zeros((90, 16), np.uint8), table.stamps, {BROKEN: "cut off"}
         )

@@ -36,7 +36,7 @@ def stored(tmp_path, make_table, make_key):
     state = np.where(np.arange(N) % 50 == 0, UNREADABLE, DONE).astype(np.uint8)
     store = open_store(str(tmp_path / "store.zarr"), mode="a", block_rows=BLOCK)
     store.put_dataset(table)
-    arrays = store.create("toy", "full-224", "net_b", make_key(dtype="float32"), {"cls": D}, {})
+    arrays = store.create("toy", "full-224", "net_b", make_key(dtype="float32"), {"cls": (D,)}, {})
     for block, start in enumerate(range(0, N, BLOCK)):
         rows = slice(start, min(start + BLOCK, N))
         reasons = {row: "cut off" for row in range(start, rows.stop) if row % 50 == 0}

@@ -25,7 +25,7 @@ def report(tmp_path, make_table, make_key):
     store = open_store(str(tmp_path / "store.zarr"), mode="a", block_rows=4)
     table = make_table([0, 1, 0])
     store.put_dataset(table)
-    arrays = store.create("toy", "full-224", "net_b", make_key(), {"cls": 2}, {})
+    arrays = store.create("toy", "full-224", "net_b", make_key(), {"cls": (2,)}, {})
     state = np.array([DONE, UNREADABLE, DONE], np.uint8)
     content, reasons = np.zeros((3, 16), np.uint8), {1: "the file is empty"}
     arrays.write_block(0, Block({"cls": np.ones((3, 2), np.float32)}, state, content, table.stamps, reasons))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore.backbones import runtime
-from featurestore.backbones.runtime import Runtime, compile_forward, resolve_runtime
+from featurestore.backbones.runtime import Runtime, compile_forward, images_at_once, resolve_runtime
 from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
 from featurestore.pooling import TokenFeatures, pool
 
@@ -50,7 +50,7 @@ def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: A
         for kind in poolings:
             expected = pool(features, kind).numpy()
             assert found[kind].dtype == np.float32
-            assert forward.widths[kind] == expected.shape[1]
+            assert forward.shapes[kind] == expected.shape[1:]
             assert relative(found[kind], expected) < 2e-5
 
 
@@ -149,10 +149,30 @@ def test_lanes_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, 
         assert later.submit(torch.get_num_threads).result() == 3
 
 
+@pytest.mark.parametrize(
+    ("weights", "batch", "precision", "expected"),
+    [(8_000_000, 8, "fp32", 2), (8_000_000, 8, "bf16", 4), (8_000_001, 8, "fp32", 8), (10, 7, "fp32", 1)],
+)
+def test_a_batch_goes_through_a_small_network_in_parts(weights: int, batch: int, precision: str, expected: int) -> None:
+    with torch.device("meta"):
+        module = torch.nn.Linear(weights, 1, bias=False)
+    assert images_at_once(module, batch, precision) == expected
+
+
+def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    found = []
+    for few in (2, 6):
+        monkeypatch.setattr(runtime, "FEW_IMAGES", {"fp32": few})
+        found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
+
+
 @pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
 def test_a_pooling_that_is_not_offered(engine: Runtime, load: Any) -> None:
     pytest.importorskip(engine.engine)
-    with pytest.raises(PoolingError, match=r"timm:test_vit has no pooling 'map' \[map\]. Use cls, avg_patch"):
+    with pytest.raises(PoolingError, match=r"timm:test_vit does not offer the pooling 'map'.*It offers cls, avg_patch"):
         compile_forward(load("timm:test_vit"), ["map"], engine, 1, 96, 1)
 
 

@@ -162,3 +162,40 @@ def test_every_float16_is_converted_exactly(tmp_path: Path) -> None:
 def test_no_array(tmp_path: Path) -> None:
     with pytest.raises(CorruptStoreError, match="an array is missing"):
         BlockedArray(Storage(str(tmp_path), read_only=True), "x")
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> BlockedArray:
+    """Eleven rows of (2, 3) in blocks of six, each of three chunks."""
+    storage = Storage(str(tmp_path), read_only=False)
+    storage.require_array("p", (11, 2, 3), "float16", (2, 2, 3), ["sample", "y", "x"], float("nan"))
+    return BlockedArray(storage, "p", 6)
+
+
+def test_blocks_of_several_chunks(parted: BlockedArray, tmp_path: Path) -> None:
+    every = np.arange(66, dtype="f2").reshape(11, 2, 3)
+    for block in (0, 1):
+        parted.write_block(block, every[block * 6 : block * 6 + 6])
+    assert (parted.n_blocks, parted.block_rows, parted.chunk_rows, parted.width) == (2, 6, 2, 6)
+    assert len(list((tmp_path / "p" / "c").rglob("0"))) >= 6
+    np.testing.assert_array_equal(parted.read_block(1), every[6:])
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "p"), mode="r")[:], every)
+    np.testing.assert_array_equal(parted.read_rows(np.array([1, 4, 10]), np.float32), every[[1, 4, 10]])
+    parted.delete_block(0)
+    assert parted.read_stored(0) is None
+    np.testing.assert_array_equal(parted.read_block(1), every[6:])
+
+
+def test_a_lost_chunk_is_missing_rows_and_a_damaged_one_an_error(parted: BlockedArray, tmp_path: Path) -> None:
+    parted.write_block(0, np.ones((6, 2, 3), dtype="f2"))
+    files = [tmp_path / "p" / "c" / str(number) / "0" / "0" for number in range(3)]
+    files[1].unlink()
+    rows = parted.read_stored(0)
+    assert rows is not None
+    assert np.isnan(rows[2:4]).all()
+    assert (rows[[0, 1, 4, 5]] == 1).all()
+    with pytest.raises(CorruptStoreError, match="no values for rows that say done"):
+        parted.read_rows(np.arange(6), required=True)
+    files[2].write_bytes(b"short")
+    with pytest.raises(CorruptStoreError, match="block 0 is damaged"):
+        parted.read_stored(0)

@@ -1,0 +1,120 @@
+"""Frozen detection from the store: an epoch on stored dense features against one that forwards a ViT-S each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.row import Row, time_pairs
+from featurestore.datasets import open_dataset
+from featurestore.extraction import extract_features
+from featurestore.planning import ExtractionOptions
+from featurestore.pooling import DENSE
+from featurestore.store import FeatureStore, open_store
+from finetune.detection.detector import Architecture, Detector
+from finetune.detection.scoring import score_detections
+from finetune.detection.stored import StoredMaps
+from finetune.detection.study import DetectionStudy, make_detector, prepare_material
+from finetune.detection.targets import DetectionInputs
+from finetune.detection.training import TrainingOptions, detect, train_detector
+
+BACKBONE, WEIGHTS, SIDE = "timm:vit_small_patch16_224", "random:0", 224
+VARIANT = f"resize={SIDE}"
+N_TRAIN, N_TEST = 48, 16
+EPOCHS = 12
+"""Epochs after which both detectors are scored."""
+
+GOAL = 3
+"""How many times faster an epoch has to be."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of what stands on the backbone."""
+
+    what: str
+    architecture: Architecture
+    pairs: int
+
+
+CASES = (
+    Case("narrow heads (64 channels, 256 hidden, 64 regions)", Architecture(channels=64, hidden=256, regions=64), 5),
+    Case("heads as published (256 channels, 1024 hidden, 512 regions)", Architecture(), 3),
+)
+
+
+def measure() -> Iterator[Row]:
+    """An epoch of training each, images read from disk for the one that forwards; nothing is augmented."""
+    with TemporaryDirectory() as place:
+        write_squares(Path(place) / "squares", N_TRAIN, N_TEST)
+        store = open_store(f"{place}/store.zarr", mode="a")
+        options = ExtractionOptions(weights=WEIGHTS, poolings=(DENSE,))
+        extract_features(open_dataset(f"coco:{place}/squares"), [BACKBONE], [VARIANT], store, options)
+        for case in CASES:
+            yield _measure_case(case, place, store)
+
+
+def write_squares(root: Path, n_train: int, n_test: int) -> None:
+    """Grey images of noise with one to three bright squares, and their boxes in COCO's format."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    images, annotations = [], []
+    for number in range(n_train + n_test):
+        pixels = rng.integers(0, 60, (SIDE, SIDE), dtype=np.uint8)
+        for _ in range(int(rng.integers(1, 4))):
+            side = int(rng.integers(16, 64))
+            x, y = (int(corner) for corner in rng.integers(0, SIDE - side, 2))
+            pixels[y : y + side, x : x + side] |= np.uint8(128)
+            box = {"image_id": number, "category_id": 0, "bbox": [x, y, side, side], "iscrowd": 0}
+            annotations.append({"id": len(annotations), **box})
+        Image.fromarray(pixels).save(root / f"{number}.png")
+        shape = {"height": SIDE, "width": SIDE, "split": "train" if number < n_train else "test"}
+        images.append({"id": number, "file_name": f"{number}.png", **shape})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 0, "name": "square"}]}
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
+def _measure_case(case: Case, place: str, store: FeatureStore) -> Row:
+    material = prepare_material(f"coco:{place}/squares", VARIANT, "all")
+    views = material.views(store, BACKBONE)
+    training = TrainingOptions(epochs=1, learning_rate=0.01, augmentation=None, architecture=case.architecture)
+    study = DetectionStudy(place, (BACKBONE,), variant=VARIANT, weights=WEIGHTS, training=training)
+    stored, frozen = (make_detector(study, material, BACKBONE, 0, given) for given in (views, None))
+    inputs: tuple[DetectionInputs, DetectionInputs] = (
+        StoredMaps(views, material.train.scenes),
+        material.images(material.train.scenes),
+    )
+    times = time_pairs(
+        lambda: train_detector(stored, inputs[0], training, 0),
+        lambda: train_detector(frozen, inputs[1], training, 0),
+        case.pairs,
+    )
+    left = EPOCHS - case.pairs - 1
+    for detector, given in zip((stored, frozen), inputs, strict=True):
+        train_detector(detector, given, TrainingOptions(left, learning_rate=0.01, augmentation=None), 0)
+    tests: tuple[DetectionInputs, DetectionInputs] = (
+        StoredMaps(views, material.test.scenes),
+        material.images(material.test.scenes),
+    )
+    scores = [_score(detector, given) for detector, given in zip((stored, frozen), tests, strict=True)]
+    return Row(
+        what=f"epoch of detection heads on stored features of a ViT-S, {case.what}, {N_TRAIN} images",
+        unit="s",
+        ours=median(times.ours),
+        ratio=times.speedup,
+        goal=GOAL,
+        peers={"forwarding the backbone": median(times.other)},
+        note=f"{views.nbytes / (N_TRAIN + N_TEST) / 1e3:.0f} kB an image and view; mAP@50 after {EPOCHS} epochs "
+        f"{scores[0]:.3f}, forwarding {scores[1]:.3f}; random weights, generated images",
+    )
+
+
+def _score(detector: Detector, inputs: DetectionInputs) -> float:
+    return score_detections(inputs.scenes, detect(detector, inputs), ("square",)).map50

@@ -1,0 +1,185 @@
+"""Figures of a detector: its training, its score against IoU, and what it drew. None touches pyplot or a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from featurestore.errors import FinetuneError
+from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
+from finetune.detection.targets import Detections, Scene
+from probes.plots import COLUMN, PAGE, STYLE
+from probes.series import MARKERS, PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {"truth": "#0072B2", "hit": "#009E73", "miss": "#E69F00", "false": "#D55E00", "ignored": "#b8b8b8"}
+"""What is drawn on a contact sheet: an object that was found and its detection, one that was missed, a false detection,
+and a region or detection that counts for nothing."""
+
+_COLUMNS = 4
+
+
+@mpl.rc_context(STYLE)
+def training_curves(history: pd.DataFrame, title: str) -> Figure:
+    """Losses and mAP@50 by epoch, one above the other.
+
+    Args:
+        history: One row an epoch: ``epoch``, a column ``loss_...`` for each loss, and ``score`` (mAP@50), NaN where it
+            was not measured.
+        title: What was trained.
+    """
+    figure = Figure(figsize=(COLUMN * 1.25, 4.2))
+    losses, score = figure.subplots(2, 1, sharex=True)
+    names = [name for name in history.columns if name.startswith("loss_")]
+    for name, colour in zip(names, cycle(PALETTE)):
+        losses.plot(history["epoch"], history[name], color=colour, label=name.replace("_", " "))
+    losses.set(ylabel="mean loss", yscale="log")
+    losses.legend(fontsize="small", ncols=2)
+    known = history.dropna(subset=["score"])
+    score.plot(known["epoch"], known["score"], marker="o", color=PALETTE[0])
+    score.set(xlabel="epoch", ylabel="mAP@50", ylim=(0, 1))
+    figure.suptitle(title)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def iou_sweep(scores: Mapping[str, Sequence[DetectionScores]], title: str, baseline: str | None = None) -> Figure:
+    """The mAP against the IoU threshold: a line for each detector, a bar from min to max over its runs.
+
+    Args:
+        scores: Name of a detector -> its runs.
+        title: What was tested.
+        baseline: Detector whose mean is subtracted, as the study does with the one trained from scratch; None: none.
+
+    Raises:
+        FinetuneError: There is no such detector, or none at all.
+    """
+    if not scores or (baseline is not None and baseline not in scores):
+        raise FinetuneError(
+            "there is no such detector to draw", where=baseline or "scores", hint="Give the scores of every detector."
+        )
+    values = {name: np.array([list(run.sweep.values()) for run in runs]) for name, runs in scores.items()}
+    zero = values[baseline].mean(axis=0) if baseline is not None else 0.0
+    figure = Figure(figsize=(COLUMN * 1.25, 2.9))
+    axes = figure.add_subplot()
+    for (name, runs), colour, marker in zip(values.items(), cycle(PALETTE), cycle(MARKERS)):
+        shown = runs - zero
+        mean = shown.mean(axis=0)
+        bars = np.stack([mean - shown.min(axis=0), shown.max(axis=0) - mean]).clip(min=0)
+        axes.errorbar(SWEEP, mean, yerr=bars, label=name, color=colour, marker=marker, capsize=2)
+    axes.set(xlabel="IoU threshold", ylabel="mAP" if baseline is None else f"mAP minus that of {baseline}")
+    axes.legend()
+    figure.suptitle(title)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def completeness_reliability(
+    matches: Matches,
+    objects: NDArray[np.float64],
+    found: NDArray[np.float64],
+    *,
+    quantity: str,
+    threshold: float,
+    title: str,
+) -> Figure:
+    """Completeness (recall) and reliability (precision) at a score threshold, in up to eight logarithmic bins.
+
+    Args:
+        matches: Of one run.
+        objects: float64 (k,), flux or size of each object of `matches`; values that are not positive are left out.
+        found: float64 (m,), the same quantity of each of its detections.
+        quantity: Its name and unit, for the axis.
+        threshold: Detections of a lower score do not count.
+        title: What was tested.
+
+    Raises:
+        FinetuneError: No object has a positive value.
+    """
+    positive = objects[objects > 0]
+    if not len(positive):
+        raise FinetuneError("no object has a positive value", where=quantity, hint="Draw another quantity.")
+    edges = np.geomspace(positive.min(), positive.max() * (1 + 1e-9), min(8, len(positive)) + 1)
+    counted = (matches.score >= threshold) & ~matches.ignored
+    parts = {
+        "completeness": bin_shares(objects, matches.object_score >= threshold, edges),
+        "reliability": bin_shares(found[counted], matches.hit[counted], edges),
+    }
+    figure = Figure(figsize=(COLUMN * 1.25, 2.9))
+    axes = figure.add_subplot()
+    for (name, (shares, counts)), colour, marker in zip(parts.items(), PALETTE, MARKERS, strict=False):
+        axes.plot(
+            np.sqrt(edges[1:] * edges[:-1]), shares, color=colour, marker=marker, label=f"{name} ({counts.sum()})"
+        )
+    axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel=quantity, ylabel=f"share at score >= {threshold:g}")
+    axes.legend()
+    figure.suptitle(title)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def contact_sheet(
+    pictures: Sequence[NDArray[Any]],
+    scenes: Sequence[Scene],
+    detections: Sequence[Detections],
+    matches: Matches,
+    *,
+    threshold: float,
+    title: str,
+) -> Figure:
+    """Images with their boxes: truth that was found and its detection, missed objects, false detections.
+
+    Args:
+        pictures: (H, W) or (H, W, 3) of each scene, scaled for display.
+        scenes: What is in them.
+        detections: What was found.
+        matches: Of all these scenes.
+        threshold: Detections of a lower score are not drawn, and what only they found counts as missed.
+        title: What was tested.
+
+    Raises:
+        FinetuneError: No pictures.
+    """
+    if not pictures:
+        raise FinetuneError("there are no images to draw", where="contact sheet", hint="Give at least one image.")
+    rows = -(-len(pictures) // _COLUMNS)
+    figure = Figure(figsize=(PAGE, PAGE / _COLUMNS * rows + 0.8))
+    for index, (picture, scene) in enumerate(zip(pictures, scenes, strict=True)):
+        axes = figure.add_subplot(rows, _COLUMNS, index + 1)
+        height, width = scene.size
+        axes.imshow(picture, cmap="gray", extent=(0, width, height, 0), interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(scene.sample_id.rpartition("/")[2][:24], fontsize="x-small")
+        _draw_boxes(axes, index, scene, detections[index], matches, threshold)
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour) for colour in COLOURS.values()]
+    figure.legend(handles, list(COLOURS), loc="outside lower center", ncols=len(COLOURS))
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_boxes(axes: Axes, index: int, scene: Scene, found: Detections, matches: Matches, threshold: float) -> None:
+    for box in scene.boxes[scene.crowd]:
+        _draw(axes, box, "ignored", "--")
+    objects = matches.object_image == index
+    for box, score in zip(matches.object_box[objects], matches.object_score[objects], strict=True):
+        _draw(axes, scene.boxes[box], "truth" if score >= threshold else "miss", "-")
+    for place in np.flatnonzero((matches.image == index) & (matches.score >= threshold)):
+        kind = "hit" if matches.hit[place] else "ignored" if matches.ignored[place] else "false"
+        _draw(axes, found.boxes[matches.box[place]], kind, "-")
+
+
+def _draw(axes: Axes, box: NDArray[np.float32], kind: str, dashes: str) -> None:
+    x0, y0, x1, y1 = box
+    axes.add_patch(
+        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLOURS[kind], linestyle=dashes, linewidth=0.9)
+    )

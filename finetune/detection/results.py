@@ -1,0 +1,186 @@
+"""Results of detectors: one DetectionRun for each, and the tables made from runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import FinetuneError
+from finetune.detection.scoring import (
+    SWEEP,
+    DetectionScores,
+    Matches,
+    bootstrap_map50,
+    match_detections,
+    score_detections,
+)
+from finetune.detection.targets import Detections, Scene
+from probes.json_values import json_ready
+from probes.metrics import Difference
+from probes.results import COMPARED, IDENTITY
+
+SCORE_THRESHOLD = 0.5
+"""Score from which on a detection counts for completeness and reliability, unless another is given."""
+
+_SUMMARISED = ("map50", "map", "completeness", "reliability")
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """One detector, trained on one fraction with one seed, and what it found in the test images.
+
+    Attributes:
+        dataset: Name of the dataset.
+        variant: Name of the preprocessing variant.
+        backbone: Name of the backbone.
+        mode: ``frozen``, ``tuned`` or ``scratch``.
+        view: ``all`` classes or ``source``.
+        fraction: Share of the training images, in percent.
+        seed: Seed of subset, initialisation and training.
+        n_train: Training images.
+        classes: Names of the classes.
+        scenes: The test images.
+        detections: What was found, for each scene.
+        threshold: Score from which on a detection counts for completeness and reliability.
+        key: KEY12 of the stored features it was trained on; empty for one that was trained on images.
+        params: Options of the training.
+        seconds: Wall time of training and detection.
+    """
+
+    dataset: str
+    variant: str
+    backbone: str
+    mode: str
+    view: str
+    fraction: int
+    seed: int
+    n_train: int
+    classes: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+    detections: tuple[Detections, ...]
+    threshold: float = SCORE_THRESHOLD
+    key: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def head(self) -> str:
+        """``detect:MODE``, as the other rows name their heads."""
+        return f"detect:{self.mode}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns of `probes.results.IDENTITY`: features are dense maps, the labels those of the view."""
+        own = {"pooling": "dense", "scheme": f"boxes:{self.view}", "head": self.head, "protocol": "paper"}
+        return {name: own[name] if name in own else getattr(self, name) for name in IDENTITY}
+
+    @cached_property
+    def scores(self) -> DetectionScores:
+        """Average precision on the test images."""
+        return score_detections(self.scenes, self.detections, self.classes)
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Which detection found which object, at IoU 0.5."""
+        return match_detections(self.scenes, self.detections)
+
+
+def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
+    """Tidy rows, one a run x metric x class, in the columns of `probes.results.to_frame`.
+
+    ``ap50`` and ``ap`` (IoU 0.5 ... 0.95) of each class; ``map50``, ``map`` and ``map_iou0.1`` ... ``map_iou0.9`` as
+    ``macro``; ``completeness`` and ``reliability`` as ``all``; ``support`` is the number of objects. ``n_test`` and
+    ``n_train`` count images.
+    """
+    rows = [_provenance(run) | cells for run in runs for cells in _cells(run)]
+    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "seconds", "params", "metric", "class", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
+    """One line for each detector, over its seeds.
+
+    The columns are those of `probes.results.COMPARED`, ``runs``, and of ``map50``, ``map``, ``completeness`` and
+    ``reliability`` the mean, with ``map50_min`` and ``map50_max``.
+    """
+    frame = to_frame(runs)
+    chosen = frame[frame["metric"].isin(_SUMMARISED) & frame["class"].isin(["macro", "all"])]
+    means = chosen.groupby([*COMPARED, "metric"], sort=True)["value"].mean()
+    table = means.unstack("metric")[list(_SUMMARISED)]  # noqa: PD010  (pivot_table drops what is NaN throughout)
+    map50 = chosen[chosen["metric"] == "map50"].groupby([*COMPARED], sort=True)["value"].agg(["size", "min", "max"])
+    table.insert(0, "runs", map50["size"])
+    table.insert(2, "map50_min", map50["min"])
+    table.insert(3, "map50_max", map50["max"])
+    return table.rename_axis(columns=None).reset_index()
+
+
+def format_table(summary: pd.DataFrame) -> str:
+    """The summary as plain text, below a caption that states what the columns are."""
+    shown = pd.DataFrame({
+        "backbone": summary["backbone"],
+        "variant": summary["variant"],
+        "head": summary["head"],
+        "classes": summary["scheme"].str.removeprefix("boxes:"),
+        "images": summary["fraction"].map("{} %".format),
+        "runs": summary["runs"],
+        "mAP@50 [min-max]": [
+            f"{line.map50:.3f} [{line.map50_min:.3f}-{line.map50_max:.3f}]" for line in summary.itertuples()
+        ],
+        "mAP": summary["map"].map("{:.3f}".format),
+        "completeness": summary["completeness"].map("{:.3f}".format),
+        "reliability": summary["reliability"].map("{:.3f}".format),
+    })  # fmt: skip
+    caption = (
+        f"{summary['dataset'].iloc[0]}: mAP on the test images, means over runs; mAP is that over IoU 0.5 ... 0.95; "
+        "completeness and reliability at the score threshold and IoU 0.5."
+    )
+    return f"{caption}\n\n{shown.to_string(index=False)}"
+
+
+def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **options: Any) -> Difference:
+    """Paired bootstrap of the difference in mAP@50, second minus first; each is a mean over its runs.
+
+    Args:
+        first: Runs (seeds) of one detector.
+        second: Runs of the other.
+        **options: As of `finetune.detection.scoring.bootstrap_map50`.
+
+    Raises:
+        FinetuneError: No runs, or runs that were tested on different images or classes.
+    """
+    tests = {(run.classes, tuple(scene.sample_id for scene in run.scenes)) for run in (*first, *second)}
+    if not first or not second or len(tests) > 1:
+        raise FinetuneError(
+            "the runs were not tested on the same images and classes",
+            where=f"{len(first)} and {len(second)} runs",
+            hint="Compare runs of one dataset, one view of the classes and one test split.",
+        )
+    before, after = ([run.matches for run in runs] for runs in (first, second))
+    return bootstrap_map50(before, after, len(first[0].scenes), **options)
+
+
+def _provenance(run: DetectionRun) -> dict[str, Any]:
+    counts = {"n_train": run.n_train, "n_valid": 0, "n_test": len(run.scenes), "n_features": 0}
+    params = json.dumps(json_ready(run.params), sort_keys=True)
+    return {**run.identity, **counts, "seconds": run.seconds, "params": params}
+
+
+def _cells(run: DetectionRun) -> list[dict[str, Any]]:
+    scores, by_class = run.scores, []
+    for number, name in enumerate(run.classes):
+        ap50, ap = scores.of_class(number)
+        by_class += [("ap50", name, ap50), ("ap", name, ap), ("support", name, float(scores.n_objects[number]))]
+    macro = [("map50", "macro", scores.map50), ("map", "macro", scores.map)]
+    macro += [(f"map_iou{value:.1f}", "macro", scores.sweep[value]) for value in SWEEP]
+    every = [
+        ("completeness", "all", run.matches.completeness(run.threshold)),
+        ("reliability", "all", run.matches.reliability(run.threshold)),
+        ("support", "all", float(np.sum(scores.n_objects))),
+    ]
+    return [{"metric": metric, "class": name, "value": value} for metric, name, value in (*by_class, *macro, *every)]

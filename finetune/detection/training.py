@@ -1,0 +1,214 @@
+"""Training of a detector, by the trainer that classification uses too, and its use on images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from featurestore.errors import FinetuneError, UsageError
+from featurestore.key import digest
+from featurestore.registry import unknown_name
+from finetune.config import TrainerOptions
+from finetune.detection.augmentation import Augmentation, augment_target
+from finetune.detection.detector import Architecture, Detector
+from finetune.detection.targets import DetectionInputs, Detections, from_square
+from finetune.trainer import Group, Progress, Row, Stage, device_of, shuffle_rows, train
+
+Item = tuple[Tensor, Mapping[str, Tensor]]
+"""A preprocessed image and its target."""
+
+_FREE = ("score_every", "device")
+"""Options of the trainer that may change when a training is resumed."""
+
+
+_TRAINER = TrainerOptions(
+    optimiser="sgd", momentum=0.9, schedule="constant", warmup=1, clip=0, patience=0, score_every=10, keep_best=False
+)
+"""The study's optimiser; the last epoch counts."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a detector is trained; the defaults are the study's.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        learning_rate: Of all that is trained.
+        weight_decay: Of all that is trained; the study does not state one, this is torchvision's.
+        augmentation: What happens to training images; None: nothing.
+        architecture: Sizes of pyramid and heads.
+        trainer: Of the loop: SGD with Nesterov momentum 0.9, whose rate rises during the first epoch.
+    """
+
+    epochs: int = 100
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    architecture: Architecture = field(default_factory=Architecture)
+    trainer: TrainerOptions = _TRAINER
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UsageError(
+                    f"{name} must be positive", where=f"{name}={getattr(self, name)}", hint="Leave it out."
+                )
+
+
+def make_options(*, augment: bool = True, **given: Any) -> TrainingOptions:
+    """Options from flat names, those of `Augmentation`, `Architecture` and `TrainerOptions` among them.
+
+    Args:
+        augment: Whether training images are augmented.
+        **given: Values by name; None keeps a default.
+
+    Raises:
+        UnknownNameError: No such option or choice.
+        UsageError: A value out of its range.
+    """
+    options = TrainingOptions()
+    parts: dict[str, Any] = {name: getattr(options, name) for name in ("augmentation", "architecture", "trainer")}
+    own: dict[str, Any] = {}
+    for name, value in given.items():
+        owner = next((part for part, values in parts.items() if name in vars(values)), None)
+        if owner is None and (name in parts or name not in vars(options)):
+            raise unknown_name(
+                "option", name, {*vars(options), *(each for part in parts.values() for each in vars(part))}
+            )
+        if value is None:
+            continue
+        if owner is None:
+            own[name] = value
+        else:
+            parts[owner] = replace(parts[owner], **{name: value})
+    return replace(options, **own, **parts | ({} if augment else {"augmentation": None}))
+
+
+class DetectorLearner:
+    """A detector and its training images, as `finetune.trainer.train` wants them.
+
+    Args:
+        detector: What is trained: every parameter that wants a gradient.
+        images: Training images with their targets.
+        options: How.
+        score: Gives the mAP of the detector on images that do not train.
+
+    Raises:
+        FinetuneError: No training image.
+    """
+
+    def __init__(
+        self, detector: Detector, images: DetectionInputs, options: TrainingOptions, score: Callable[[], float]
+    ) -> None:
+        if not len(images):
+            raise FinetuneError("there are no training images", where="train", hint="Mark images as train.")
+        self.module, self.images, self.options, self.score = detector, images, options, score
+        trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+        group = Group("detector", trained, options.learning_rate, options.weight_decay)
+        self.stages = (Stage("detect", options.epochs, [group]),)
+
+    def batches(self, rng: np.random.Generator) -> Sequence[Any]:
+        """Numbers of what each step looks at: one view of every image, drawn at random."""
+        n = len(self.images)
+        batches = shuffle_rows(n, self.options.batch_size, rng)
+        return [rows + n * rng.integers(self.images.n_views, size=len(rows)) for rows in batches]
+
+    def load(self, batch: Any) -> list[Item]:
+        """Images with their targets, not yet augmented."""
+        return [self.images[int(index)] for index in batch]
+
+    def losses(self, loaded: list[Item]) -> Mapping[str, Tensor]:
+        """The four losses of Faster R-CNN on the augmented images."""
+        if self.options.augmentation is not None:
+            loaded = [augment_target(self.options.augmentation, image, target) for image, target in loaded]
+        device = device_of(self.module)
+        inputs = _move(self.images.collate([image for image, _ in loaded]), device)
+        targets = [{name: one.to(device) for name, one in target.items()} for _, target in loaded]
+        losses: Mapping[str, Tensor] = self.module(inputs, targets)
+        return losses
+
+
+def train_detector(
+    detector: Detector,
+    images: DetectionInputs,
+    options: TrainingOptions,
+    seed: int,
+    *,
+    score: Callable[[], float] = lambda: np.nan,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> pd.DataFrame:
+    """Train in place, and leave the detector in eval mode; see `finetune.trainer.train`.
+
+    Args:
+        detector: What is trained; parameters that want no gradient stay as they are.
+        images: Training images with their targets.
+        options: How to train.
+        seed: Seed of order, augmentation and sampling.
+        score: Gives the mAP@50 of the detector, which is in eval mode; NaN where it is not measured.
+        checkpoint: Replaced after each epoch; None: nothing is written.
+        resume: Whether to go on from the checkpoint, where there is one.
+        progress: Called after each step.
+        on_epoch: Called with the row of each epoch.
+
+    Returns:
+        One row an epoch, as of the trainer; the losses are ``loss_objectness``, ``loss_rpn_box_reg``,
+        ``loss_classifier`` and ``loss_box_reg``.
+
+    Raises:
+        FinetuneError: No training image, or as of the trainer.
+    """
+    learner = DetectorLearner(detector, images, options, score)
+    return train(
+        learner,
+        options.trainer,
+        seed,
+        identity=_identity(learner, seed),
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
+
+
+@torch.no_grad()
+def detect(detector: Detector, images: DetectionInputs, batch_size: int = 16) -> list[Detections]:
+    """What a detector finds in each image, in pixels of the image as it was read; it is left in eval mode."""
+    detector.eval()
+    found: list[dict[str, Tensor]] = []
+    for start in range(0, len(images), batch_size):
+        inputs = [images[index][0] for index in range(start, min(start + batch_size, len(images)))]
+        found += detector(_move(images.collate(inputs), device_of(detector)))
+    return [
+        Detections(
+            boxes=from_square(one["boxes"].cpu().numpy(), scene.size, detector.side),
+            labels=one["labels"].cpu().numpy() - 1,
+            scores=one["scores"].cpu().numpy(),
+        )
+        for scene, one in zip(images.scenes, found, strict=True)
+    ]
+
+
+def _move(inputs: Tensor | Mapping[str, Tensor], device: torch.device) -> Tensor | dict[str, Tensor]:
+    """Images or maps on a device."""
+    return inputs.to(device) if isinstance(inputs, Tensor) else {name: one.to(device) for name, one in inputs.items()}
+
+
+def _identity(learner: DetectorLearner, seed: int) -> str:
+    """Digest of whatever decides the result, for checkpoints."""
+    options = asdict(learner.options)
+    options["trainer"] = {name: value for name, value in options["trainer"].items() if name not in _FREE}
+    images = [*learner.images.identity, *(scene.sample_id for scene in learner.images.scenes)]
+    shapes = [(name, list(one.shape), one.requires_grad) for name, one in learner.module.named_parameters()]
+    return digest({"options": options, "seed": seed, "images": images, "parameters": shapes})

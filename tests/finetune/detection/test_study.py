@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from featurestore.errors import FinetuneError, LabelMismatchError, ProbeError, UnknownNameError, UsageError
+from finetune.config import TrainerOptions
+from finetune.detection.detector import Architecture
+from finetune.detection.results import to_frame
+from finetune.detection.study import DetectionStudy, detect_study, make_detector, prepare_material
+from finetune.detection.training import TrainingOptions
+
+SIDE = 64
+HEADER = {
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 32.0, "CRPIX2": 32.0,
+    "CDELT1": -0.0005, "CDELT2": 0.0005,
+}  # fmt: skip
+
+
+class Quiet:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notices, self.labels = [], []
+
+    def progress(self, label):
+        self.labels.append(label)
+        return lambda _done, _total: None
+
+    def notice(self, text):
+        self.notices.append(text)
+
+
+def write_set(root, n_train=6, n_test=3, **changes):
+    """FITS images of one bright square each, its box in COCO; one box leaves its image, one lies outside."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(n_train + n_test):
+        values = rng.normal(0, 1, (SIDE, SIDE)).astype(np.float32)
+        x, y = (int(corner) for corner in rng.integers(4, 40, 2))
+        values[y : y + 16, x : x + 16] += 20
+        fits.PrimaryHDU(values, fits.Header(HEADER)).writeto(root / f"{number}.fits")
+        split = "train" if number < n_train else "test"
+        images.append({"id": number, "file_name": f"{number}.fits", "height": SIDE, "width": SIDE, "split": split})
+        annotations.append([number, [x, y, 16, 16], 0])
+    annotations += [[0, [-5, 50, 10, 10], 0], [1, [200, 200, 10, 10], 0], [2, [0, 0, 9, 9], 1]]
+    content = {
+        "info": {"box_origin": "lower"},
+        "images": images,
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": n % 2, "bbox": box, "iscrowd": crowd}
+            for n, (image, box, crowd) in enumerate(annotations)
+        ],
+        "categories": [{"id": 0, "name": "point"}, {"id": 1, "name": "double"}],
+    } | changes
+    (root / "annotations.json").write_text(json.dumps(content))
+    return root
+
+
+def study(root, **changes):
+    own = DetectionStudy(
+        f"coco:{root}",
+        ("timm:test_efficientnet",),
+        variant=f"resize={SIDE}",
+        weights="random:0",
+        training=TrainingOptions(
+            epochs=1, batch_size=4, learning_rate=0.01, architecture=Architecture(channels=16, hidden=32, regions=32)
+        ),
+    )
+    return replace(own, **changes)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+def test_a_study_from_images_to_catalogue(root, tmp_path):
+    reporter = Quiet()
+    outcome = detect_study(study(root, view="source", threshold=0.05), None, tmp_path, reporter)
+    assert "1 boxes left their image and were clipped; 1 degenerate boxes" in " ".join(reporter.notices)
+    assert reporter.labels == ["train timm-test_efficientnet-frozen-100-0"]
+    assert all(path.exists() for path in outcome.files.values())
+    folder = "timm-test_efficientnet-frozen-100-0"
+    wanted = ["history.csv", "detections.json", "catalogue.fits", "catalogue.reg", "training.png", "contact_sheet.svg",
+              "by_size.pdf", "by_flux.pdf"]  # fmt: skip
+    assert {"results.csv", "results.parquet", "summary.csv", "truth.json", "iou_sweep.svg"} <= outcome.files.keys()
+    assert {f"{folder}/{name}" for name in wanted} <= outcome.files.keys()
+    assert "detect:frozen" in outcome.tables[0]
+
+    frame = pd.read_csv(outcome.files["results.csv"])
+    assert set(frame["class"]) == {"source", "macro", "all"}
+    assert frame["n_train"].unique().tolist() == [6]
+    truth = json.loads(outcome.files["truth.json"].read_text())
+    results = json.loads(outcome.files[f"{folder}/detections.json"].read_text())
+    assert [image["file_name"] for image in truth["images"]] == ["6.fits", "7.fits", "8.fits"]
+    assert len(Table.read(outcome.files[f"{folder}/catalogue.fits"])) == len(results) > 0
+
+
+def test_resuming_a_finished_study_changes_nothing(root, tmp_path):
+    first = detect_study(study(root), None, tmp_path / "a", Quiet())
+    detections = first.files["timm-test_efficientnet-frozen-100-0/detections.json"].read_bytes()
+    again = detect_study(study(root, resume=True), None, tmp_path / "a", Quiet())
+    assert again.files["timm-test_efficientnet-frozen-100-0/detections.json"].read_bytes() == detections
+
+
+def test_fractions_are_nested(root):
+    material = prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+    half, whole = ({scene.row for scene in material.scenes(percent, 0)} for percent in (50, 100))
+    assert half < whole == set(range(6))
+
+
+def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
+    """Without a validation split the score is followed on test images, and best weights must not be kept by it."""
+    given = []
+    monkeypatch.setattr(
+        "finetune.detection.study.train_detector",
+        lambda *args, **options: (
+            given.append(args[2].trainer),
+            pd.DataFrame({"epoch": [1], "loss_objectness": [0.5], "score": [0.1]}),
+        )[1],
+    )
+    training = replace(study(root).training, trainer=TrainerOptions(keep_best=True, patience=3))
+    detect_study(study(root, training=training, weights="random:1"), None, tmp_path, Quiet())
+    assert [(one.keep_best, one.patience) for one in given] == [(False, 0)]
+
+
+def test_the_seed_makes_the_detector(root):
+    material = prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+    weights = [
+        make_detector(study(root), material, "timm:test_efficientnet", seed).heads.box_head.fc6.weight
+        for seed in (0, 0, 1)
+    ]
+    assert (weights[0] == weights[1]).all()
+    assert (weights[0] != weights[2]).any()
+
+
+def test_a_set_without_test_objects(tmp_path):
+    root = write_set(tmp_path, n_train=4, n_test=1)
+    content = json.loads((root / "annotations.json").read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 4]
+    (root / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(FinetuneError, match="a detector needs objects in training and in test images"):
+        prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+
+
+def test_a_crop_and_a_set_without_boxes(tmp_path):
+    root = write_set(tmp_path)
+    with pytest.raises(UsageError, match="a detector looks at whole images"):
+        prepare_material(f"coco:{root}", "center-224", "all")
+    write_set_without_boxes = json.loads((root / "annotations.json").read_text()) | {"annotations": []}
+    (root / "annotations.json").write_text(json.dumps(write_set_without_boxes))
+    with pytest.raises(LabelMismatchError, match="the dataset has no boxes"):
+        prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+
+
+def test_rows_of_a_study_name_the_backbone(root, tmp_path):
+    outcome = detect_study(study(root, mode="scratch"), None, tmp_path, Quiet())
+    frame = pd.read_parquet(outcome.files["results.parquet"])
+    assert frame["head"].unique().tolist() == ["detect:scratch"]
+    assert frame["backbone"].unique().tolist() == ["timm:test_efficientnet"]
+    assert list(frame.columns) == list(to_frame([]).columns)
+
+
+def test_what_a_study_refuses():
+    with pytest.raises(UnknownNameError, match="mode"):
+        DetectionStudy("x", ("lite0",), mode="thawed")
+    with pytest.raises(UsageError, match=r"a study needs a backbone and a seed \[x\]"):
+        DetectionStudy("x", ())
+    with pytest.raises(ProbeError, match="label fractions"):
+        DetectionStudy("x", ("lite0",), fractions=(0,))
