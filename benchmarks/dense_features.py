@@ -65,7 +65,7 @@ def write_squares(root: Path, n_train: int, n_test: int) -> None:
     """Grey images of noise with one to three bright squares, and their boxes in COCO's format."""
     rng = np.random.default_rng(0)
     root.mkdir()
-    images, annotations = [], []
+    images, annotations = list[dict[str, object]](), list[dict[str, object]]()
     for number in range(n_train + n_test):
         pixels = rng.integers(0, 60, (SIDE, SIDE), dtype=np.uint8)
         for _ in range(int(rng.integers(1, 4))):
