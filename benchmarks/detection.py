@@ -6,7 +6,7 @@ The data are not part of the project: the environment variable RGZ_FIRST_BOXES n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
@@ -35,14 +35,14 @@ class Budget:
 
     Attributes:
         epochs: Of every detector.
-        seeds: Runs of every detector.
+        seeds: View of the classes -> runs of every detector.
         memorise: Epochs on eight images.
         rate: Learning rate of heads that have to be ready after few epochs; the study's 1e-3 is for a hundred.
         architecture: Sizes of pyramid and heads.
     """
 
-    epochs: int = 12
-    seeds: int = 3
+    epochs: int = 8
+    seeds: Mapping[str, int] = field(default_factory=lambda: {"source": 3, "all": 1})
     memorise: int = 100
     rate: float = 1e-2
     architecture: Architecture = field(default_factory=lambda: Architecture(channels=64, hidden=256, regions=64))
@@ -55,7 +55,7 @@ class Budget:
 def measure(budget: Budget | None = None) -> Iterator[Row]:
     """One class, the six classes, and eight images learnt by heart."""
     budget = budget or Budget()
-    for view in ("source", "all"):
+    for view in budget.seeds:
         yield from _compare_modes(view, budget)
     yield _memorise(budget)
 
@@ -64,8 +64,8 @@ def _compare_modes(view: str, budget: Budget) -> Iterator[Row]:
     """The cost of the frozen detector, and its score against the one from scratch."""
     material = prepare_material(f"rgz:{DATA}", VARIANT, view)
     study = DetectionStudy(str(DATA), (BACKBONE,), variant=VARIANT, view=view, training=budget.training(budget.epochs))
-    frozen = [_run(study, material, seed) for seed in range(budget.seeds)]
-    scratch = [_run(replace(study, mode="scratch"), material, seed) for seed in range(budget.seeds)]
+    frozen = [_run(study, material, seed) for seed in range(budget.seeds[view])]
+    scratch = [_run(replace(study, mode="scratch"), material, seed) for seed in range(budget.seeds[view])]
     minutes, other = (float(np.median([run.seconds for run in runs])) / 60 for runs in (frozen, scratch))
     what = f"{view}: {len(material.train.classes)} class(es), {frozen[0].n_train} fields, {budget.epochs} epochs"
     yield Row(

@@ -37,8 +37,8 @@ class Budget:
         head_epochs: Of the head alone, where it comes first.
     """
 
-    epochs: int = 8
-    head_epochs: int = 2
+    epochs: int = 5
+    head_epochs: int = 1
 
     def options(self, mode: str) -> FinetuneOptions:
         """Options of one training."""
