@@ -28,6 +28,9 @@ ASPECTS = (0.5, 1.0, 2.0)
 IGNORED_SHARE = 0.5
 """An anchor or proposal with more than this share of its area in one ignored region is no background."""
 
+PROPOSALS = 2000 / 512
+"""Proposals of a training image for each region that trains, as published."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -36,7 +39,8 @@ class Architecture:
     Attributes:
         channels: Width of the pyramid.
         hidden: Width of the two layers that look at a region.
-        regions: Proposals of an image that train these layers; most of the time of a step on a CPU goes here.
+        regions: Proposals of an image that train these layers, drawn from about four times as many; most of the time
+            of a step on a CPU goes here.
         anchor_scale: Side of an anchor over the stride of its level. Published is 8, for photographs; radio sources
             are smaller: half of those in the FIRST fields of Radio Galaxy Zoo are under 27 pixels of 256.
     """
@@ -184,6 +188,7 @@ def lies_in(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def _proposal_network(strides: Sequence[float], architecture: Architecture) -> ProposalNetwork:
+    n_proposals = round(PROPOSALS * architecture.regions)
     anchors = StridedAnchors([architecture.anchor_scale * stride for stride in strides], strides)
     return ProposalNetwork(
         anchors,
@@ -192,8 +197,8 @@ def _proposal_network(strides: Sequence[float], architecture: Architecture) -> P
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 2000, "testing": 1000},
-        post_nms_top_n={"training": 2000, "testing": 1000},
+        pre_nms_top_n={"training": n_proposals, "testing": 1000},
+        post_nms_top_n={"training": n_proposals, "testing": 1000},
         nms_thresh=0.7,
     )
 

@@ -35,6 +35,7 @@ def pair():
         box_head=TwoMLPHead(SMALL.channels * 49, SMALL.hidden),
         box_predictor=FastRCNNPredictor(SMALL.hidden, 4),
         box_batch_size_per_image=SMALL.regions,
+        rpn_pre_nms_top_n_train=125, rpn_post_nms_top_n_train=125,
         min_size=64, max_size=64, image_mean=[0.0] * 3, image_std=[1.0] * 3,
     )  # fmt: skip
     body = theirs.backbone.body.eval()
