@@ -41,10 +41,11 @@ def run(names: Sequence[str], folder: Path = HERE, results: Path = RESULTS) -> i
             for row in run_program(name, folder):
                 rows.append(row)
                 print(format_row(row), flush=True)
+                replace_rows(name, rows, results)  # at once: some programs take an hour
         except ProgramError as error:
             failed[name] = str(error)
             print(f"{name} failed: {error}", flush=True)
-        replace_rows(name, rows, results)
+            replace_rows(name, rows, results)
     print(summarise([row for row in read_rows(results) if row["program"] in names]))
     for name, reason in failed.items():
         print(f"  failed: {name}: {reason}")
