@@ -111,7 +111,7 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from probes.plots import PAGE, STYLE
+    from probes.figures.style import PAGE, STYLE
 
     with mpl.rc_context(STYLE | {"text.parse_math": True}):  # powers of ten on the axes
         figure = Figure(figsize=(PAGE, 0.62 * PAGE))

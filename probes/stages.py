@@ -283,7 +283,7 @@ def probe_study(
 
 def project_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter) -> Outcome:
     """Project the features, and write the figures and the coordinates."""
-    from probes.plots import save_figure
+    from probes.figures.style import save_figure
     from probes.report.contents import projection_plates
 
     clock = _Clock()

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from featurestore.errors import FinetuneError
 from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
 from finetune.detection.targets import Detections, Scene
-from probes.plots import COLUMN, PAGE, STYLE
-from probes.series import MARKERS, PALETTE
+from probes.figures.style import COLUMN, MARKERS, PAGE, PALETTE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from finetune.detection.figures import completeness_reliability, contact_sheet, 
 from finetune.detection.results import DetectionRun
 from finetune.detection.scoring import match_detections
 from finetune.detection.targets import box_fluxes
-from probes.plots import save_figure
+from probes.figures.style import save_figure
 
 MOST_PICTURES = 16
 """Images on a contact sheet."""

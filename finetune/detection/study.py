@@ -39,8 +39,8 @@ from finetune.detection.trunk import MODES as TRUNK_MODES
 from finetune.detection.trunk import load_trunk, shapes_of
 from finetune.loggers import check_loggers, make_logger
 from finetune.processes import is_first
+from probes.figures.style import save_figure
 from probes.outcome import Outcome
-from probes.plots import save_figure
 from probes.results import write_frame
 from probes.splits import Split, check_fractions, divide_rows, order_rows, parse_fractions
 from probes.stages import Reporter

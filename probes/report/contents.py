@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.featureset import FeatureSet
 from featurestore.layout.names import escape
-from probes.plots import confusion, confusion_counts, f1_by_fraction, per_class_f1, save_figure, umap_panels
+from probes.figures.latent import umap_panels
+from probes.figures.scores import confusion, confusion_counts, f1_by_fraction, per_class_f1
+from probes.figures.style import save_figure
 from probes.projection import Projection
 from probes.report.html import Facts, Plate, Table, write_report
 from probes.results import COMPARED, Run, describe, summarise, wide_table

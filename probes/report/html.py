@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from featurestore.atomic_file import write_atomically
-from probes.plots import write_figure
+from probes.figures.style import write_figure
 
 Facts = Mapping[str, Any]
 """Names and values; a value may be facts again."""

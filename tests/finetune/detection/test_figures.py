@@ -9,7 +9,7 @@ from featurestore.errors import FinetuneError
 from finetune.detection.figures import COLOURS, completeness_reliability, contact_sheet, iou_sweep, training_curves
 from finetune.detection.scoring import SWEEP, THRESHOLDS, DetectionScores, match_detections
 from finetune.detection.targets import Detections, Scene
-from probes.plots import save_figure
+from probes.figures.style import save_figure
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 90, 90]], np.float32)
 SCENE = Scene(

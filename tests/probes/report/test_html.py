@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from featurestore.errors import StoreWriteError
-from probes.plots import f1_by_fraction
+from probes.figures.scores import f1_by_fraction
 from probes.report.html import Plate, Table, write_report
 
 INJECTED = "<script>alert('x')</script>\"><img src=http://evil.example/x onerror=alert(1)>"

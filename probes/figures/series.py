@@ -1,4 +1,4 @@
-"""F1 of runs as lines and dots with bars: what `probes.plots` draws into its panels."""
+"""F1 of runs as lines and dots with bars: what the figures of scores draw into their panels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
+from probes.figures.style import DASHES, MARKERS, PALETTE
 from probes.results import COMPARED, Run, to_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Colours that colour-blind readers can tell apart (Okabe & Ito 2008, Color Universal Design)."""
-
-MARKERS = ("o", "s", "D", "^", "v", "P")
-DASHES = ("-", "--", "-.", ":")
 
 
 class Series(NamedTuple):

@@ -1,18 +1,11 @@
 """Figures hold the numbers of their runs; the numbers come from scikit-learn."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from matplotlib import rcParams
-from matplotlib.colors import to_hex
 from sklearn.metrics import confusion_matrix, f1_score
 
-from featurestore.errors import ProbeError, StoreWriteError
-from featurestore.samples import UNLABELLED
-from probes.plots import confusion, f1_by_fraction, per_class_f1, save_figure, umap_panels
-from probes.series import PALETTE
+from featurestore.errors import ProbeError
+from probes.figures.scores import confusion, f1_by_fraction, per_class_f1
 
 HEADS = ("linear", "mlp")
 VARIANTS = ("full-224", "center-224")
@@ -176,89 +169,3 @@ def test_figures_of_two_datasets_are_refused(make_grid, draw):
 def test_figures_of_nothing_are_refused(draw):
     with pytest.raises(ProbeError, match="there are no runs"):
         draw([])
-
-
-# --- UMAP -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def points():
-    labels = np.array([0] * 50 + [1] * 20 + [2] * 10 + [UNLABELLED] * 5)
-    xy = np.random.default_rng(0).normal(size=(85, 2)).astype(np.float32)
-    return xy, labels
-
-
-def test_an_unbalanced_set_is_shown_by_a_balanced_sample(points):
-    xy, labels = points
-    figure = umap_panels({"net, full": (xy, labels), "net, crop": (-xy, labels)}, ("a", "b", "c"), dataset="toy")
-    assert [axes.get_title() for axes in figure.axes] == [
-        f"net, {name}\nclass-balanced sample, 10 a class" for name in ("full", "crop")
-    ]
-    groups = {group.get_label(): group for group in figure.axes[0].collections}
-    assert {name: len(group.get_offsets()) for name, group in groups.items()} == {
-        "a": 10,
-        "b": 10,
-        "c": 10,
-        "no label": 5,
-    }
-    for label, name in [(0, "a"), (1, "b"), (2, "c"), (UNLABELLED, "no label")]:
-        shown = {tuple(point) for point in groups[name].get_offsets().tolist()}
-        assert shown <= {tuple(point) for point in xy[labels == label].tolist()}
-    assert to_hex(groups["b"].get_facecolor()[0]) == PALETTE[1].lower()
-    assert to_hex(groups["no label"].get_facecolor()[0]) == "#b8b8b8"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c", "no label"]
-
-
-def test_a_balanced_set_is_shown_whole(points):
-    xy, _ = points
-    figure = umap_panels({"net": (xy[:80], np.arange(80) % 4)}, tuple("abcd"), dataset="toy")
-    assert figure.axes[0].get_title() == "net\nall 80 images"
-    assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 80
-
-
-def test_more_classes_than_colours_differ_by_marker():
-    labels = np.arange(44) % 11
-    classes = [f"class {i}" for i in range(11)]
-    figure = umap_panels({"net": (np.eye(44, 2, dtype=np.float32), labels)}, classes, dataset="toy")
-    first, ninth = figure.axes[0].collections[0], figure.axes[0].collections[8]
-    assert np.array_equal(first.get_facecolor(), ninth.get_facecolor())
-    assert not np.array_equal(first.get_paths()[0].vertices, ninth.get_paths()[0].vertices)
-
-
-def test_no_projection_is_refused():
-    with pytest.raises(ProbeError, match="no projection"):
-        umap_panels({}, (), dataset="toy")
-
-
-# --- files ------------------------------------------------------------------------------------------------------
-
-
-def test_a_figure_is_saved_as_pdf_svg_and_png_and_equal_figures_are_equal_files(make_grid, tmp_path):
-    files = [save_figure(f1_by_fraction(make_grid()), tmp_path / name, "f1") for name in ("a", "b")]
-    first, second = ({kind: path.read_bytes() for kind, path in paths.items()} for paths in files)
-    assert first == second
-    assert {kind: data[:4] for kind, data in first.items()} == {"pdf": b"%PDF", "svg": b"<?xm", "png": b"\x89PNG"}
-    assert files[0]["svg"] == tmp_path / "a" / "f1.svg"
-
-
-def test_names_of_classes_are_plain_text(make_grid, tmp_path):
-    runs = make_grid(classes=("$\\broken", "a_b^c", "50 % <i>"))
-    save_figure(per_class_f1(runs), tmp_path, "classes")
-    save_figure(confusion(runs), tmp_path, "confusion")
-
-
-def test_a_folder_that_cannot_be_written_is_an_error(make_grid, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreWriteError, match="cannot be written"):
-        save_figure(f1_by_fraction(make_grid()), tmp_path / "file", "f1")
-
-
-def test_drawing_leaves_the_users_settings_alone(make_grid):
-    before = dict(rcParams)
-    f1_by_fraction(make_grid())
-    assert dict(rcParams) == before
-
-
-def test_importing_loads_no_pyplot():
-    code = "import sys, probes.plots; assert not {'matplotlib.pyplot', 'umap', 'torch'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True)

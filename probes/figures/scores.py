@@ -1,24 +1,17 @@
-"""The figures of the study. Each function returns a matplotlib Figure; none touches pyplot or a display."""
+"""Figures of scores: against the share of labels, by class, and as a confusion matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from featurestore.atomic_file import write_atomically
 from featurestore.errors import ProbeError
-from featurestore.samples import UNLABELLED
-from probes.projection import balanced_sample
-from probes.results import COMPARED, Run
-from probes.series import (
-    MARKERS,
-    PALETTE,
+from probes.figures.series import (
     Series,
     class_series,
     draw_dots,
@@ -27,43 +20,14 @@ from probes.series import (
     label_fractions,
     macro_series,
 )
+from probes.figures.style import COLUMN, PAGE, STYLE, name_axes, share_legend
+from probes.results import COMPARED, Run
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.typing import RcKeyType
-
-STYLE: dict[RcKeyType, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": "medium",
-    "figure.constrained_layout.use": True,
-    "figure.titlesize": "medium",
-    "font.size": 8,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "skyprobe",
-    "text.parse_math": False,  # a dollar in the name of a class is a dollar
-}
-"""One style for all figures; the salt makes equal figures equal files."""
-
-UNLABELLED_COLOUR = "#b8b8b8"
-
-COLUMN, PAGE = 3.46, 7.09
-"""Widths of a column and a page of Astronomy & Astrophysics, in inches (88 and 180 mm)."""
 
 MOST_LINES = 6
 """With more lines than this, a figure has one panel for each head."""
-
-_METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-"""Formats, and what must be left out of each so that equal figures are equal files."""
 
 
 @mpl.rc_context(STYLE)
@@ -81,8 +45,8 @@ def f1_by_fraction(runs: Sequence[Run]) -> Figure:
         label_fractions(axes, runs)
     low, high = min(one.scores["min"].min() for one in series), max(one.scores["max"].max() for one in series)
     panels[0][0].set_ylim(low - 0.05 * (high - low) - 0.005, high + 0.05 * (high - low) + 0.005)
-    _name_axes(figure, "share of the training labels, % (number of labels)", "macro-F1 (mean; bars: min to max)")
-    _share_legend(figure)
+    name_axes(figure, "share of the training labels, % (number of labels)", "macro-F1 (mean; bars: min to max)")
+    share_legend(figure)
     figure.suptitle(f"{_subject(first)}: macro-F1\non {len(first.truth):,} test images, {_count_runs(series)}")
     return figure
 
@@ -105,8 +69,8 @@ def per_class_f1(runs: Sequence[Run], fraction: int | None = None) -> Figure:
     for axes, part, labels in panels:
         draw_dots(axes, part, labels)
         label_classes(axes, first)
-    _name_axes(figure, "F1 (dot: mean; bar: min to max)", "class (test images)")
-    _share_legend(figure)
+    name_axes(figure, "F1 (dot: mean; bar: min to max)", "class (test images)")
+    share_legend(figure)
     figure.suptitle(
         f"{_subject(first)}: F1 by class, {first.fraction} % of the labels\n"
         f"on {len(first.truth):,} test images, {_count_runs(series)}"
@@ -135,78 +99,12 @@ def confusion(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
-def umap_panels(
-    projections: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]]],
-    classes: Sequence[str],
-    *,
-    dataset: str,
-    seed: int = 0,
-) -> Figure:
-    """UMAP coordinates coloured by class, one panel for each feature matrix; rows without a label are grey.
-
-    An unbalanced set is shown by a class-balanced random sample, and the panel says so.
-
-    Args:
-        projections: Title of the panel -> coordinates (n, 2) and labels (n,).
-        classes: Class names.
-        dataset: Name of the dataset.
-        seed: Seed of the sample.
-
-    Raises:
-        ProbeError: No projections.
-    """
-    if not projections:
-        raise ProbeError("there is no projection to draw", where=dataset, hint="Project at least one feature matrix.")
-    columns = min(len(projections), 3)
-    rows = -(-len(projections) // columns)
-    figure = Figure(figsize=({1: COLUMN * 1.1, 2: PAGE * 0.8, 3: PAGE}[columns], 2.5 * rows + 0.9))
-    for index, (title, (xy, labels)) in enumerate(projections.items()):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        shown = balanced_sample(labels, seed)
-        _draw_points(axes, xy[shown], labels[shown], classes)
-        axes.set_title(f"{title}\n{describe_sample(labels, shown)}")
-    _share_legend(figure, markerscale=3)
-    figure.suptitle(f"{dataset}: UMAP of the principal components")
-    return figure
-
-
-def save_figure(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
-    """Write a figure as PDF and SVG (vectors) and PNG; equal figures give equal files.
-
-    Returns:
-        Format -> path.
-
-    Raises:
-        StoreWriteError: The folder cannot be written.
-    """
-    return {kind: _save(figure, folder / f"{name}.{kind}", kind) for kind in _METADATA}
-
-
-def write_figure(figure: Figure, target: Path | BinaryIO, kind: str) -> None:
-    """Write a figure in one format: ``pdf``, ``svg`` or ``png``."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(target, format=kind, metadata=_METADATA[kind])
-
-
 def confusion_counts(runs: Sequence[Run]) -> NDArray[np.int64]:
     """Test rows by true and predicted class, summed over runs of equal classes; int64 (n_classes, n_classes)."""
     counts = np.zeros((len(runs[0].classes),) * 2, dtype=np.int64)
     for run in runs:
         np.add.at(counts, (run.truth, run.predicted), 1)
     return counts
-
-
-def describe_sample(labels: NDArray[np.int64], shown: NDArray[np.int64]) -> str:
-    """What part of the rows a panel shows."""
-    if len(shown) == len(labels):
-        return f"all {len(labels):,} images"
-    size = np.bincount(labels[shown] - UNLABELLED).max()
-    return f"class-balanced sample, {size:,} a class"
-
-
-def _save(figure: Figure, path: Path, kind: str) -> Path:
-    return write_atomically(path, lambda part: write_figure(figure, part, kind))
 
 
 def _of_one_dataset(runs: Sequence[Run]) -> Run:
@@ -263,15 +161,6 @@ def _panels(series: Sequence[Series], height: float) -> tuple[Figure, list[tuple
     return figure, panels
 
 
-def _name_axes(figure: Figure, x: str, y: str) -> None:
-    """Names below every panel, and beside those of the first column."""
-    for axes in figure.axes:
-        axes.set_xlabel(x)
-        place = axes.get_subplotspec()
-        if place is not None and place.is_first_col():
-            axes.set_ylabel(y)
-
-
 def _draw_matrix(figure: Figure, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
     axes = figure.add_subplot()
     of_class = counts.sum(axis=1, keepdims=True)
@@ -285,29 +174,3 @@ def _draw_matrix(figure: Figure, counts: NDArray[np.int64], classes: Sequence[st
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="share of the true class, %", shrink=0.8)
-
-
-def _draw_points(axes: Axes, xy: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> None:
-    groups = [(i, name, PALETTE[i % len(PALETTE)], MARKERS[i // len(PALETTE) % len(MARKERS)], 2.0)
-              for i, name in enumerate(classes)]  # fmt: skip
-    for label, name, colour, marker, order in [*groups, (UNLABELLED, "no label", UNLABELLED_COLOUR, "o", 1.0)]:
-        x, y = xy[labels == label].T
-        if len(x):
-            axes.scatter(
-                x, y, s=4, c=colour, marker=marker, alpha=0.7, linewidths=0, label=name, rasterized=True, zorder=order
-            )
-    axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-
-
-def _share_legend(figure: Figure, markerscale: float = 1.0) -> None:
-    """One legend below all panels, each entry once."""
-    entries: dict[str, Artist] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    rows = -(-len(entries) // (4 if figure.get_figwidth() > PAGE * 0.7 else 2))
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=-(-len(entries) // rows),
-        markerscale=markerscale,
-    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Figures of the study: each function returns a matplotlib Figure; none touches pyplot or a display."""

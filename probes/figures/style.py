@@ -1,0 +1,93 @@
+"""One style for all figures: colours, widths, legends, and the files that figures are saved to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from featurestore.atomic_file import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.typing import RcKeyType
+
+STYLE: dict[RcKeyType, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": "medium",
+    "font.size": 8,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "skyprobe",
+    "text.parse_math": False,  # a dollar in the name of a class is a dollar
+}
+"""One style for all figures; the salt makes equal figures equal files."""
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Colours that colour-blind readers can tell apart (Okabe & Ito 2008, Color Universal Design)."""
+
+MARKERS = ("o", "s", "D", "^", "v", "P")
+DASHES = ("-", "--", "-.", ":")
+UNLABELLED_COLOUR = "#b8b8b8"
+
+COLUMN, PAGE = 3.46, 7.09
+"""Widths of a column and a page of Astronomy & Astrophysics, in inches (88 and 180 mm)."""
+
+_METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+"""Formats, and what must be left out of each so that equal figures are equal files."""
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> dict[str, Path]:
+    """Write a figure as PDF and SVG (vectors) and PNG; equal figures give equal files.
+
+    Returns:
+        Format -> path.
+
+    Raises:
+        StoreWriteError: The folder cannot be written.
+    """
+    return {kind: _save(figure, folder / f"{name}.{kind}", kind) for kind in _METADATA}
+
+
+def write_figure(figure: Figure, target: Path | BinaryIO, kind: str) -> None:
+    """Write a figure in one format: ``pdf``, ``svg`` or ``png``."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(target, format=kind, metadata=_METADATA[kind])
+
+
+def name_axes(figure: Figure, x: str, y: str) -> None:
+    """Names below every panel, and beside those of the first column."""
+    for axes in figure.axes:
+        axes.set_xlabel(x)
+        place = axes.get_subplotspec()
+        if place is not None and place.is_first_col():
+            axes.set_ylabel(y)
+
+
+def share_legend(figure: Figure, markerscale: float = 1.0) -> None:
+    """One legend below all panels, each entry once."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    rows = -(-len(entries) // (4 if figure.get_figwidth() > PAGE * 0.7 else 2))
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=-(-len(entries) // rows),
+        markerscale=markerscale,
+    )  # fmt: skip
+
+
+def _save(figure: Figure, path: Path, kind: str) -> Path:
+    return write_atomically(path, lambda part: write_figure(figure, part, kind))
