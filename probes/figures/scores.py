@@ -20,7 +20,7 @@ from probes.figures.series import (
     label_fractions,
     macro_series,
 )
-from probes.figures.style import COLUMN, PAGE, STYLE, name_axes, share_legend
+from probes.figures.style import COLUMN, PAGE, STYLE, name_axes, share_legend, title_figure
 from probes.results import COMPARED, Run
 
 if TYPE_CHECKING:
@@ -43,11 +43,10 @@ def f1_by_fraction(runs: Sequence[Run]) -> Figure:
     for axes, part, labels in panels:
         draw_lines(axes, part, labels)
         label_fractions(axes, runs)
-    low, high = min(one.scores["min"].min() for one in series), max(one.scores["max"].max() for one in series)
-    panels[0][0].set_ylim(low - 0.05 * (high - low) - 0.005, high + 0.05 * (high - low) + 0.005)
-    name_axes(figure, "share of the training labels, % (number of labels)", "macro-F1 (mean; bars: min to max)")
+    panels[0][0].set_ylim(fit_scores(series))
+    name_axes(figure, "share of the training labels, % (number of labels)", "macro-F1 (bars: min to max)")
     share_legend(figure)
-    figure.suptitle(f"{_subject(first)}: macro-F1\non {len(first.truth):,} test images, {_count_runs(series)}")
+    title_figure(figure, f"{_subject(first)}: macro-F1\non {len(first.truth):,} test images, {count_runs(series)}")
     return figure
 
 
@@ -62,7 +61,7 @@ def per_class_f1(runs: Sequence[Run], fraction: int | None = None) -> Figure:
     Raises:
         ProbeError: No runs of that fraction, or runs of several datasets or label schemes.
     """
-    chosen = _at_fraction(runs, fraction)
+    chosen = at_fraction(runs, fraction)
     first = _of_one_dataset(chosen)
     series = class_series(chosen)
     figure, panels = _panels(series, height=0.6 + 0.4 * len(first.classes))
@@ -71,9 +70,10 @@ def per_class_f1(runs: Sequence[Run], fraction: int | None = None) -> Figure:
         label_classes(axes, first)
     name_axes(figure, "F1 (dot: mean; bar: min to max)", "class (test images)")
     share_legend(figure)
-    figure.suptitle(
+    title_figure(
+        figure,
         f"{_subject(first)}: F1 by class, {first.fraction} % of the labels\n"
-        f"on {len(first.truth):,} test images, {_count_runs(series)}"
+        f"on {len(first.truth):,} test images, {count_runs(series)}",
     )
     return figure
 
@@ -85,16 +85,17 @@ def confusion(runs: Sequence[Run]) -> Figure:
     Raises:
         ProbeError: No runs, or runs of more than one head or of several features.
     """
-    chosen = _at_fraction(runs, None)
+    chosen = at_fraction(runs, None)
     if len({tuple(getattr(run, name) for name in COMPARED) for run in chosen}) > 1:
         raise ProbeError("a confusion matrix shows one head", where="runs", hint="Give the runs of one head only.")
     first, counts = chosen[0], confusion_counts(chosen)
     side = max(COLUMN, 1.3 + 0.62 * len(first.classes))
     figure = Figure(figsize=(side + 0.5, side))
     _draw_matrix(figure, counts, first.classes)
-    figure.suptitle(
+    title_figure(
+        figure,
         f"{_subject(first)}: {first.head} on {first.backbone}, {first.variant}\n"
-        f"{first.fraction} % of the labels, {len(first.truth):,} test images, {_plural(len(chosen), 'run')} summed"
+        f"{first.fraction} % of the labels, {len(first.truth):,} test images, {_plural(len(chosen), 'run')} summed",
     )
     return figure
 
@@ -105,6 +106,34 @@ def confusion_counts(runs: Sequence[Run]) -> NDArray[np.int64]:
     for run in runs:
         np.add.at(counts, (run.truth, run.predicted), 1)
     return counts
+
+
+def at_fraction(runs: Sequence[Run], fraction: int | None) -> list[Run]:
+    """Runs on this share of the labels, in percent; the largest for None.
+
+    Raises:
+        ProbeError: There are none.
+    """
+    wanted = max((run.fraction for run in runs), default=100) if fraction is None else fraction
+    chosen = [run for run in runs if run.fraction == wanted]
+    if not chosen:
+        raise ProbeError(
+            f"there are no runs on {wanted} % of the labels", where="runs", hint="Choose a fraction that was run."
+        )
+    return chosen
+
+
+def count_runs(series: Sequence[Series]) -> str:
+    """How many runs a point stands for."""
+    fewest, most = min(one.scores["runs"].min() for one in series), max(one.scores["runs"].max() for one in series)
+    return f"{_plural(most, 'run')} each" if fewest == most else f"{fewest} to {most} runs each"
+
+
+def fit_scores(series: Sequence[Series]) -> tuple[float, float]:
+    """Ends of an axis that shows all bars."""
+    low, high = min(one.scores["min"].min() for one in series), max(one.scores["max"].max() for one in series)
+    margin = 0.05 * (high - low) + 0.005
+    return low - margin, high + margin
 
 
 def _of_one_dataset(runs: Sequence[Run]) -> Run:
@@ -118,23 +147,8 @@ def _of_one_dataset(runs: Sequence[Run]) -> Run:
     return runs[0]
 
 
-def _at_fraction(runs: Sequence[Run], fraction: int | None) -> list[Run]:
-    wanted = max((run.fraction for run in runs), default=100) if fraction is None else fraction
-    chosen = [run for run in runs if run.fraction == wanted]
-    if not chosen:
-        raise ProbeError(
-            f"there are no runs on {wanted} % of the labels", where="runs", hint="Choose a fraction that was run."
-        )
-    return chosen
-
-
 def _subject(run: Run) -> str:
     return f"{run.dataset} ({run.scheme})"
-
-
-def _count_runs(series: Sequence[Series]) -> str:
-    fewest, most = min(one.scores["runs"].min() for one in series), max(one.scores["runs"].max() for one in series)
-    return f"{_plural(most, 'run')} each" if fewest == most else f"{fewest} to {most} runs each"
 
 
 def _plural(count: int, noun: str) -> str:
@@ -142,11 +156,14 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _panels(series: Sequence[Series], height: float) -> tuple[Figure, list[tuple[Axes, list[Series], list[str]]]]:
-    """Panels with their series and the labels of these: one panel for all or, if they are many, one for each head."""
-    heads = list(dict.fromkeys(one.head for one in series))
-    if len(series) <= MOST_LINES or len(heads) == 1:
+    """Panels with their series and the labels of these: one panel for all or, if they are many, one for each head.
+
+    What was trained from scratch is compared with: it stands in every panel.
+    """
+    heads = list(dict.fromkeys(one.head for one in series if not one.is_baseline))
+    if len(series) <= MOST_LINES or len(heads) < 2:
         figure = Figure(figsize=(COLUMN * 1.25, height + 1.2))
-        return figure, [(figure.add_subplot(), list(series), [f"{one.name}, {one.head}" for one in series])]
+        return figure, [(figure.add_subplot(), list(series), [one.label(heads=True) for one in series])]
     rows = -(-len(heads) // 2)
     figure = Figure(figsize=(PAGE, height * rows + 0.9))
     grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
@@ -156,8 +173,8 @@ def _panels(series: Sequence[Series], height: float) -> tuple[Figure, list[tuple
     for axes, head in zip(grid, heads, strict=False):
         axes.set_title(head)
         axes.tick_params(labelbottom=True)
-        part = [one for one in series if one.head == head]
-        panels.append((axes, part, [one.name for one in part]))
+        part = [one for one in series if one.head == head or one.is_baseline]
+        panels.append((axes, part, [one.label(heads=False) for one in part]))
     return figure, panels
 
 

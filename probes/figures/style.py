@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from featurestore.atomic_file import write_atomically
 
@@ -42,8 +44,17 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("-", "--", "-.", ":")
 UNLABELLED_COLOUR = "#b8b8b8"
 
+SCRATCH: dict[str, Any] = {"color": "#4d4d4d", "linestyle": (0, (1, 1)), "linewidth": 1.8, "markerfacecolor": "white"}
+"""Look of what a figure compares with: a network trained from scratch."""
+
 COLUMN, PAGE = 3.46, 7.09
 """Widths of a column and a page of Astronomy & Astrophysics, in inches (88 and 180 mm)."""
+
+_LONGEST_LABEL = 60
+"""Letters of a legend's line; longer names are continued on the next."""
+
+_LETTER, _HANDLE = 0.52, 5.0
+"""Widths of a letter and of a legend's handle with the gaps around it, in heights of a letter; a little too large."""
 
 _METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 """Formats, and what must be left out of each so that equal figures are equal files."""
@@ -76,17 +87,31 @@ def name_axes(figure: Figure, x: str, y: str) -> None:
             axes.set_ylabel(y)
 
 
-def share_legend(figure: Figure, markerscale: float = 1.0) -> None:
-    """One legend below all panels, each entry once."""
+def title_figure(figure: Figure, text: str) -> None:
+    """A title above all panels, whose lines are no wider than the figure."""
+    letters = int(figure.get_figwidth() * 72 / (STYLE["font.size"] * _LETTER))
+    figure.suptitle("\n".join(fill(line, letters) for line in text.splitlines()))
+
+
+def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
+    """One legend below all panels, each entry once, in as many columns as the width has room for."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    rows = -(-len(entries) // (4 if figure.get_figwidth() > PAGE * 0.7 else 2))
+    labels = [fill(label, _LONGEST_LABEL) for label in entries]
+    width = figure.bbox.width / figure.figure.dpi * 72
     figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=-(-len(entries) // rows),
+        list(entries.values()), labels, loc="outside lower center", ncols=count_columns(labels, width),
         markerscale=markerscale,
     )  # fmt: skip
+
+
+def count_columns(labels: Sequence[str], width: float) -> int:
+    """Columns of a legend that fit into a width in points, filled evenly."""
+    letters = max(len(line) for label in labels for line in label.splitlines())
+    fitting = max(1, min(len(labels), int(width / (STYLE["font.size"] * (_HANDLE + _LETTER * letters)))))
+    return -(-len(labels) // -(-len(labels) // fitting))
 
 
 def _save(figure: Figure, path: Path, kind: str) -> Path:
