@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -26,15 +25,15 @@ from probes.figures.series import (
     label_rows,
     macro_series,
 )
-from probes.figures.style import COLUMN, PAGE, STYLE, count_columns, share_legend, title_figure
+from probes.figures.style import COLUMN, PAGE, STYLE, count_columns, share_legend, title_figure, wrap
 from probes.results import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SHARE = "share of the training labels, % (number of labels)"
-_LONGEST_ROW = 26
-"""Letters of a line in the name of a row."""
+_NAMES = 1.6
+"""Inches for the name of a row."""
 
 _LEGEND_BELOW = 0.42
 """Inches from the lower edge of a panel to its legend: ticks and the name of the axis stand between them."""
@@ -148,7 +147,7 @@ def _draw_groups(drawn: Sequence[_Groups], titles: Sequence[str], metric: str, f
         axes.remove()
     for axes, title, (series, names, labels) in zip(panels, titles, drawn, strict=False):
         draw_dots(axes, series, labels)
-        label_rows(axes, [fill(name, _LONGEST_ROW) for name in names])
+        label_rows(axes, [wrap(name, _NAMES) for name in names])
         axes.set(title=title, xlabel=metric)
         axes.tick_params(labelbottom=True)
         _separate_rows(axes, len(names))
@@ -156,7 +155,7 @@ def _draw_groups(drawn: Sequence[_Groups], titles: Sequence[str], metric: str, f
     every = [one for series, _, _ in drawn for one in series]
     panels[0].set_xlim(fit_scores(every))
     title_figure(
-        figure, f"{metric}, {fraction} % of the labels: dots are means, bars min to max over {count_runs(every)}"
+        figure, f"{metric}, {fraction} % of the labels\ndots are means, bars min to max over {count_runs(every)}"
     )
     return figure
 
@@ -170,7 +169,7 @@ def _separate_rows(axes: Axes, n_rows: int) -> None:
 def _put_legend_below(axes: Axes, labels: Sequence[str], width: float) -> None:
     """A legend as wide as `width` inches below a panel."""
     below = axes.transAxes + ScaledTranslation(0, -_LEGEND_BELOW, axes.figure.dpi_scale_trans)
-    columns = count_columns(labels, width * 72)
+    columns = count_columns(labels, width)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=columns)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import matplotlib as mpl
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import font_scalings
 
 from featurestore.atomic_file import write_atomically
 
@@ -50,10 +51,7 @@ SCRATCH: dict[str, Any] = {"color": "#4d4d4d", "linestyle": (0, (1, 1)), "linewi
 COLUMN, PAGE = 3.46, 7.09
 """Widths of a column and a page of Astronomy & Astrophysics, in inches (88 and 180 mm)."""
 
-_LONGEST_LABEL = 60
-"""Letters of a legend's line; longer names are continued on the next."""
-
-_LETTER, _HANDLE = 0.52, 5.0
+_LETTER, _HANDLE = 0.55, 5.0
 """Widths of a letter and of a legend's handle with the gaps around it, in heights of a letter; a little too large."""
 
 _METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
@@ -87,10 +85,21 @@ def name_axes(figure: Figure, x: str, y: str) -> None:
             axes.set_ylabel(y)
 
 
+def wrap(text: str, width: float, fontsize: str = "medium") -> str:
+    """Text whose lines are no wider than a width in inches, broken after blanks and marks that join names."""
+    scale = font_scalings[fontsize] * STYLE["font.size"]
+    letters = int(width * 72 / (scale * _LETTER))
+    lines = [""]
+    for piece in re.split(r"(?<=[\s_,:;+=/-])", text):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def title_figure(figure: Figure, text: str) -> None:
     """A title above all panels, whose lines are no wider than the figure."""
-    letters = int(figure.get_figwidth() * 72 / (STYLE["font.size"] * _LETTER))
-    figure.suptitle("\n".join(fill(line, letters) for line in text.splitlines()))
+    figure.suptitle("\n".join(wrap(line, figure.get_figwidth()) for line in text.splitlines()))
 
 
 def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
@@ -99,8 +108,8 @@ def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    labels = [fill(label, _LONGEST_LABEL) for label in entries]
-    width = figure.bbox.width / figure.figure.dpi * 72
+    width = figure.bbox.width / figure.figure.dpi
+    labels = [wrap(label, width * 0.9 - _HANDLE * STYLE["font.size"] / 72) for label in entries]
     figure.legend(
         list(entries.values()), labels, loc="outside lower center", ncols=count_columns(labels, width),
         markerscale=markerscale,
@@ -108,9 +117,9 @@ def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
 
 
 def count_columns(labels: Sequence[str], width: float) -> int:
-    """Columns of a legend that fit into a width in points, filled evenly."""
+    """Columns of a legend that fit into a width in inches, filled evenly."""
     letters = max(len(line) for label in labels for line in label.splitlines())
-    fitting = max(1, min(len(labels), int(width / (STYLE["font.size"] * (_HANDLE + _LETTER * letters)))))
+    fitting = max(1, min(len(labels), int(width * 72 / (STYLE["font.size"] * (_HANDLE + _LETTER * letters)))))
     return -(-len(labels) // -(-len(labels) // fitting))
 
 
