@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from featurestore.errors import FinetuneError
 from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
 from finetune.detection.targets import Detections, Scene
-from probes.figures.style import COLUMN, MARKERS, PAGE, PALETTE, STYLE
+from probes.figures.style import BASELINE, COLUMN, MARKERS, PAGE, PALETTE, STYLE, share_legend, title_figure, wrap
+from probes.metrics import Difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +82,56 @@ def iou_sweep(scores: Mapping[str, Sequence[DetectionScores]], title: str, basel
     axes.legend()
     figure.suptitle(title)
     return figure
+
+
+@mpl.rc_context(STYLE)
+def iou_differences(differences: Mapping[str, Mapping[str, Mapping[float, Difference]]]) -> Figure:
+    """Difference in mAP from the network trained from scratch, against the IoU threshold: a panel for each test.
+
+    A mark is the difference of means over runs; its bar is the bootstrap interval over the test images.
+
+    Args:
+        differences: What was tested -> name of a detector -> IoU threshold -> difference, as
+            `finetune.detection.differences.differences_from_scratch` gives them.
+
+    Raises:
+        FinetuneError: No differences.
+    """
+    every = [one for rows in differences.values() for row in rows.values() for one in row.values()]
+    if not every:
+        raise FinetuneError(
+            "there are no differences to draw", where="scores", hint="Train a detector from scratch, and another one."
+        )
+    columns = min(2, len(differences))
+    rows = -(-len(differences) // columns)
+    width = PAGE if columns > 1 else COLUMN * 1.25
+    figure = Figure(figsize=(width, 2.5 * rows + 1.0))
+    names = list(dict.fromkeys(name for detectors in differences.values() for name in detectors))
+    looks = dict(zip(names, zip(cycle(PALETTE), cycle(MARKERS)), strict=False))
+    for index, (title, detectors) in enumerate(differences.items()):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.axhline(0, label="from scratch", **BASELINE | {"marker": ""})
+        for place, (name, sweep) in enumerate(detectors.items()):
+            _draw_sweep(axes, sweep, place - (len(detectors) - 1) / 2, name, *looks[name])
+        axes.set_title(wrap(title, width / columns))
+        axes.set(xlabel="IoU threshold", ylabel="mAP minus that from scratch", xticks=SWEEP)
+    share_legend(figure)
+    title_figure(figure, f"bars: {every[0].confidence:.0%} intervals, {every[0].n_resamples:,} resamples of the images")
+    return figure
+
+
+def _draw_sweep(
+    axes: Axes, sweep: Mapping[float, Difference], place: float, name: str, colour: str, marker: str
+) -> None:
+    """Differences with their intervals, moved aside by `place` steps of paper."""
+    aside = axes.transData + ScaledTranslation(place * 2.5 / 72, 0, axes.figure.dpi_scale_trans)
+    ious, values = list(sweep), np.array([one.value for one in sweep.values()])
+    ends = np.array([(one.low, one.high) for one in sweep.values()])
+    # An interval of percentiles need not hold the value itself, and a bar must not be negative.
+    bars = np.stack([values - ends[:, 0], ends[:, 1] - values]).clip(min=0)
+    axes.errorbar(ious, values, yerr=bars, label=name, color=colour, marker=marker, capsize=2, transform=aside)
+    axes.update_datalim([(iou, end) for iou, pair in zip(ious, ends, strict=True) for end in pair])
+    axes.autoscale_view()
 
 
 @mpl.rc_context(STYLE)

@@ -154,6 +154,17 @@ def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **opt
     Raises:
         FinetuneError: No runs, or runs that were tested on different images or classes.
     """
+    check_comparable(first, second)
+    before, after = ([run.matches for run in runs] for runs in (first, second))
+    return bootstrap_map50(before, after, len(first[0].scenes), **options)
+
+
+def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRun]) -> None:
+    """Refuse runs that cannot be paired.
+
+    Raises:
+        FinetuneError: No runs, or runs that were tested on different images or classes.
+    """
     tests = {(run.classes, tuple(scene.sample_id for scene in run.scenes)) for run in (*first, *second)}
     if not first or not second or len(tests) > 1:
         raise FinetuneError(
@@ -161,8 +172,6 @@ def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **opt
             where=f"{len(first)} and {len(second)} runs",
             hint="Compare runs of one dataset, one view of the classes and one test split.",
         )
-    before, after = ([run.matches for run in runs] for runs in (first, second))
-    return bootstrap_map50(before, after, len(first[0].scenes), **options)
 
 
 def _provenance(run: DetectionRun) -> dict[str, Any]:

@@ -145,6 +145,6 @@ def _decade_ticks(histogram: Histogram) -> list[float]:
     ticks = [0.0]
     for sign, end in ((1.0, high), (-1.0, -low)):
         last = np.floor(np.log10(max(end, histogram.noise)))
-        powers = {last, np.round((first + last) / 2)} if end == max(high, -low) else {last}
+        powers = {last, np.floor((first + last) / 2)} if end == max(high, -low) else {last}
         ticks += [sign * 10.0**power for power in powers if power >= first]
     return sorted(ticks)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from probes.figures.style import DASHES, MARKERS, PALETTE, SCRATCH
+from probes.figures.style import BASELINE, DASHES, MARKERS, PALETTE
 from probes.results import COMPARED, Run, to_frame
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _split(scores: pd.DataFrame) -> Iterator[Series]:
     scratch = dict(zip(scores.loc[baselines, "name"].unique(), cycle(MARKERS), strict=False))
     for (dataset, scheme, name, head), part in scores.groupby(["dataset", "scheme", "name", "head"], sort=False):
         if is_baseline(str(head)):
-            style: dict[str, Any] = SCRATCH | {"marker": scratch[name]}
+            style: dict[str, Any] = BASELINE | {"marker": scratch[name]}
         else:
             marker, dashes = shapes[head]
             style = {"color": colours[name], "marker": marker, "linestyle": dashes}

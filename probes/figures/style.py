@@ -45,7 +45,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("-", "--", "-.", ":")
 UNLABELLED_COLOUR = "#b8b8b8"
 
-SCRATCH: dict[str, Any] = {"color": "#4d4d4d", "linestyle": (0, (1, 1)), "linewidth": 1.8, "markerfacecolor": "white"}
+BASELINE: dict[str, Any] = {"color": "#4d4d4d", "linestyle": (0, (1, 1)), "linewidth": 1.8, "markerfacecolor": "white"}
 """Look of what a figure compares with: a network trained from scratch."""
 
 COLUMN, PAGE = 3.46, 7.09
