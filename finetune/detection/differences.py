@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from featurestore.errors import FinetuneError
+from finetune.detection.figures import iou_differences
 from finetune.detection.results import DetectionRun, check_comparable
 from finetune.detection.scoring import SWEEP, bootstrap_map50, match_detections
 from probes.metrics import Difference
+from probes.report.html import Plate
 
 SCRATCH = "scratch"
 """Mode of a detector whose backbone was not pretrained."""
@@ -31,7 +33,7 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
         **options: As of `sweep_differences`.
 
     Returns:
-        What was tested -> name of the detector -> differences.
+        What was tested, in two lines -> name of the detector and its number of runs -> differences.
 
     Raises:
         FinetuneError: A detector has no baseline, or several; or it was tested on other images.
@@ -41,13 +43,32 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
         detectors = dict(_group(group, _describe))
         baselines = {own[0].backbone: own for own in detectors.values() if own[0].mode == SCRATCH}
         rows = {
-            name: sweep_differences(_baseline(own[0], baselines), own, **options)
+            f"{name} ({len(own)} run{'s' * (len(own) > 1)})": sweep_differences(
+                _baseline(own[0], baselines), own, **options
+            )
             for name, own in detectors.items()
             if own[0].mode != SCRATCH
         }
         if rows:
             found[title] = rows
     return found
+
+
+def difference_plate(runs: Sequence[DetectionRun], **options: Any) -> Plate:
+    """The differences as a figure with its caption; arguments and errors as of `differences_from_scratch`."""
+    differences = differences_from_scratch(runs, **options)
+    figure = iou_differences(differences)
+    one = next(iter(next(iter(next(iter(differences.values())).values())).values()))
+    tests = "; ".join(title.replace("\n", ", ") for title in differences)
+    baselines = dict.fromkeys(f"{run.backbone} on {run.dataset}" for run in runs if run.mode == SCRATCH)
+    return Plate(
+        "figure-c-map-difference",
+        figure,
+        f"Difference in mAP from the network trained from scratch ({', '.join(baselines)}) against the IoU threshold: "
+        f"{tests}. Marks are differences of means over runs, whose number stands behind the name; bars are "
+        f"{one.confidence:.0%} intervals of a paired bootstrap over the test images ({one.n_resamples:,} resamples).",
+        f"Line charts of the difference in mAP against the IoU threshold for {tests}.",
+    )
 
 
 def sweep_differences(
@@ -87,7 +108,8 @@ def _baseline(run: DetectionRun, baselines: Mapping[str, Sequence[DetectionRun]]
 
 
 def _describe_test(run: DetectionRun) -> str:
-    return f"{run.dataset} ({run.view}), {run.variant}, {run.fraction} % of the images, {len(run.scenes):,} test images"
+    trained = f"{run.variant}, {run.fraction} % of the training images"
+    return f"{run.dataset} ({run.view}), {len(run.scenes):,} test images\n{trained}"
 
 
 def _describe(run: DetectionRun) -> str:

@@ -11,13 +11,24 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from featurestore.errors import FinetuneError
 from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
 from finetune.detection.targets import Detections, Scene
-from probes.figures.style import BASELINE, COLUMN, MARKERS, PAGE, PALETTE, STYLE, share_legend, title_figure, wrap
+from probes.figures.style import (
+    BASELINE,
+    COLUMN,
+    MARKERS,
+    PAGE,
+    PALETTE,
+    STYLE,
+    label_powers,
+    share_legend,
+    title_figure,
+)
 from probes.metrics import Difference
 
 if TYPE_CHECKING:
@@ -45,10 +56,12 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     for name, colour in zip(names, cycle(PALETTE)):
         losses.plot(history["epoch"], history[name], color=colour, label=name.replace("_", " "))
     losses.set(ylabel="mean loss", yscale="log")
+    label_powers(losses.yaxis)
     losses.legend(fontsize="small", ncols=2)
     known = history.dropna(subset=["score"])
     score.plot(known["epoch"], known["score"], marker="o", color=PALETTE[0])
     score.set(xlabel="epoch", ylabel="mAP@50", ylim=(0, 1))
+    score.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
     return figure
 
@@ -113,10 +126,11 @@ def iou_differences(differences: Mapping[str, Mapping[str, Mapping[float, Differ
         axes.axhline(0, label="from scratch", **BASELINE | {"marker": ""})
         for place, (name, sweep) in enumerate(detectors.items()):
             _draw_sweep(axes, sweep, place - (len(detectors) - 1) / 2, name, *looks[name])
-        axes.set_title(wrap(title, width / columns))
-        axes.set(xlabel="IoU threshold", ylabel="mAP minus that from scratch", xticks=SWEEP)
+        axes.set_title(title)
+        axes.set(xlabel="IoU threshold", ylabel="difference in mAP", xticks=SWEEP)
     share_legend(figure)
-    title_figure(figure, f"bars: {every[0].confidence:.0%} intervals, {every[0].n_resamples:,} resamples of the images")
+    interval = f"{every[0].confidence:.0%} interval, {every[0].n_resamples:,} bootstrap resamples of the test images"
+    title_figure(figure, f"mAP minus that of the network from scratch\nbars: {interval}")
     return figure
 
 
@@ -173,6 +187,7 @@ def completeness_reliability(
             np.sqrt(edges[1:] * edges[:-1]), shares, color=colour, marker=marker, label=f"{name} ({counts.sum()})"
         )
     axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel=quantity, ylabel=f"share at score >= {threshold:g}")
+    label_powers(axes.xaxis)
     axes.legend()
     figure.suptitle(title)
     return figure

@@ -25,7 +25,7 @@ from probes.figures.series import (
     label_rows,
     macro_series,
 )
-from probes.figures.style import COLUMN, PAGE, STYLE, count_columns, share_legend, title_figure, wrap
+from probes.figures.style import COLUMN, PAGE, STYLE, arrange_legend, share_legend, title_figure, wrap
 from probes.results import Run
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _SHARE = "share of the training labels, % (number of labels)"
 _NAMES = 1.6
 """Inches for the name of a row."""
+
+_PANEL = 0.75
+"""Share of its place that a panel takes; the names of the rows take the rest."""
 
 _LEGEND_BELOW = 0.42
 """Inches from the lower edge of a panel to its legend: ticks and the name of the axis stand between them."""
@@ -140,7 +143,8 @@ def _draw_groups(drawn: Sequence[_Groups], titles: Sequence[str], metric: str, f
     width = PAGE if columns > 1 else COLUMN * 1.25
     tallest = max(len(names) * (0.16 + 0.07 * len(series)) for series, names, _ in drawn)
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(width, (tallest + 1.5) * rows))
+    legends = max(arrange_legend(labels, width / columns * _PANEL).height for _, _, labels in drawn)
+    figure = Figure(figsize=(width, (tallest + legends + 1.0) * rows))
     same = all(names == drawn[0][1] for _, names, _ in drawn)
     panels: list[Axes] = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=same).ravel().tolist()
     for axes in panels[len(drawn) :]:
@@ -151,7 +155,7 @@ def _draw_groups(drawn: Sequence[_Groups], titles: Sequence[str], metric: str, f
         axes.set(title=title, xlabel=metric)
         axes.tick_params(labelbottom=True)
         _separate_rows(axes, len(names))
-        _put_legend_below(axes, labels, width / columns * 0.75)  # names of the rows take the rest
+        _put_legend_below(axes, labels, width / columns * _PANEL)
     every = [one for series, _, _ in drawn for one in series]
     panels[0].set_xlim(fit_scores(every))
     title_figure(
@@ -169,8 +173,9 @@ def _separate_rows(axes: Axes, n_rows: int) -> None:
 def _put_legend_below(axes: Axes, labels: Sequence[str], width: float) -> None:
     """A legend as wide as `width` inches below a panel."""
     below = axes.transAxes + ScaledTranslation(0, -_LEGEND_BELOW, axes.figure.dpi_scale_trans)
-    columns = count_columns(labels, width)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=columns)
+    names, columns, _ = arrange_legend(labels, width)
+    handles, _ = axes.get_legend_handles_labels()
+    axes.legend(handles, names, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=columns)
 
 
 def _draw_curves(axes: Axes, runs: Sequence[Run], metric: Metric, series: Sequence[Series]) -> None:

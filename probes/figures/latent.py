@@ -68,7 +68,8 @@ def umap_grid(spaces: Sequence[LatentSpace], seed: int = 0) -> Figure:
     columns = min(MOST_COLUMNS, max(len(space.panels) for space in spaces))
     lines = [-(-len(space.panels) // columns) for space in spaces]
     side = PAGE / max(columns, 2)
-    heights = [count * (side + 0.2) + 0.65 for count in lines]
+    legends = [arrange_legend([*space.classes, "no label"], side * columns).height for space in spaces]
+    heights = [count * (side + 0.2) + legend + 0.45 for count, legend in zip(lines, legends, strict=True)]
     figure = Figure(figsize=(side * columns, sum(heights) + 0.4))
     parts = figure.subfigures(len(spaces), 1, squeeze=False, height_ratios=heights).ravel()
     for part, space, rows in zip(parts, spaces, lines, strict=True):

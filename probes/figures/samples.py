@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
-from probes.figures.style import PAGE, PALETTE, STYLE, title_figure, wrap
+from probes.figures.style import PAGE, PALETTE, STYLE, label_powers, title_figure, wrap
 from probes.gallery import Gallery
 
 if TYPE_CHECKING:
@@ -123,15 +123,14 @@ def _draw_histogram(axes: Axes, histogram: Histogram) -> None:
             axes.stairs(values, edges, color=colour, label=f"band {band}", linewidth=1.0)
         axes.legend(fontsize="small", handlelength=1.0)
     axes.set_yscale("log")
-    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(0.7, counts.max() * 2)
+    label_powers(axes.yaxis)
     if histogram.is_logarithmic:
         axes.set_xscale("asinh", linear_width=histogram.noise)
         axes.set_xticks(_decade_ticks(histogram))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(edges[0], edges[-1])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_title(describe_range(histogram), fontsize="small")
     axes.set_xlabel("raw pixel value", fontsize="small")
     axes.set_ylabel("pixels", fontsize="small")

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import font_scalings
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from featurestore.atomic_file import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axis import Axis
     from matplotlib.typing import RcKeyType
 
 STYLE: dict[RcKeyType, Any] = {
@@ -54,6 +56,9 @@ COLUMN, PAGE = 3.46, 7.09
 _LETTER, _HANDLE = 0.55, 5.0
 """Widths of a letter and of a legend's handle with the gaps around it, in heights of a letter; a little too large."""
 
+_LEGEND = 0.5
+"""Height of a legend that a figure has room for anyway, in inches."""
+
 _METADATA: dict[str, dict[str, str | None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 """Formats, and what must be left out of each so that equal figures are equal files."""
 
@@ -74,6 +79,17 @@ def write_figure(figure: Figure, target: Path | BinaryIO, kind: str) -> None:
     """Write a figure in one format: ``pdf``, ``svg`` or ``png``."""
     with mpl.rc_context(STYLE):
         figure.savefig(target, format=kind, metadata=_METADATA[kind])
+
+
+def label_powers(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis, for mathematical text is not parsed: powers of ten, or 1, 2 and 5 of them.
+
+    The limits of the axis must stand.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def name_axes(figure: Figure, x: str, y: str) -> None:
@@ -102,25 +118,41 @@ def title_figure(figure: Figure, text: str) -> None:
     figure.suptitle("\n".join(wrap(line, figure.get_figwidth()) for line in text.splitlines()))
 
 
+class LegendLayout(NamedTuple):
+    """How the labels of a legend stand.
+
+    Attributes:
+        labels: With line breaks where they are too long.
+        columns: Number of columns.
+        height: In inches.
+    """
+
+    labels: list[str]
+    columns: int
+    height: float
+
+
+def arrange_legend(labels: Sequence[str], width: float) -> LegendLayout:
+    """A legend no wider than a width in inches, with columns of equal length."""
+    inches = STYLE["font.size"] / 72
+    wrapped = [wrap(label, width - _HANDLE * inches) for label in labels]
+    letters = max(len(line) for label in wrapped for line in label.splitlines())
+    fitting = max(1, min(len(wrapped), int(width / (inches * (_HANDLE + _LETTER * letters)))))
+    rows = -(-len(wrapped) // fitting)
+    lines = rows * max(len(label.splitlines()) for label in wrapped)
+    return LegendLayout(wrapped, -(-len(wrapped) // rows), lines * 1.6 * inches)
+
+
 def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
-    """One legend below all panels, each entry once, in as many columns as the width has room for."""
+    """One legend below all panels, each entry once; a figure becomes higher where a legend is high."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    width = figure.bbox.width / figure.figure.dpi
-    labels = [wrap(label, width * 0.9 - _HANDLE * STYLE["font.size"] / 72) for label in entries]
-    figure.legend(
-        list(entries.values()), labels, loc="outside lower center", ncols=count_columns(labels, width),
-        markerscale=markerscale,
-    )  # fmt: skip
-
-
-def count_columns(labels: Sequence[str], width: float) -> int:
-    """Columns of a legend that fit into a width in inches, filled evenly."""
-    letters = max(len(line) for label in labels for line in label.splitlines())
-    fitting = max(1, min(len(labels), int(width * 72 / (STYLE["font.size"] * (_HANDLE + _LETTER * letters)))))
-    return -(-len(labels) // -(-len(labels) // fitting))
+    labels, columns, height = arrange_legend(list(entries), figure.bbox.width / figure.figure.dpi)
+    figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=columns, markerscale=markerscale)
+    if isinstance(figure, Figure):
+        figure.set_figheight(figure.get_figheight() + max(0.0, height - _LEGEND))
 
 
 def _save(figure: Figure, path: Path, kind: str) -> Path:
