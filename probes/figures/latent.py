@@ -19,6 +19,7 @@ from probes.figures.style import (
     PALETTE,
     STYLE,
     UNLABELLED_COLOUR,
+    arrange_legend,
     share_legend,
     title_figure,
     wrap,

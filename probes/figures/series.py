@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from probes.figures.style import BASELINE, DASHES, MARKERS, PALETTE
+from probes.figures.style import BASELINE, DASHES, FILLS, MARKERS, PALETTE
 from probes.results import COMPARED, Run, to_frame
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _split(scores: pd.DataFrame) -> Iterator[Series]:
     """Series of one look each; the same features and the same head look the same on all datasets."""
     scores = scores.assign(name=_names(scores))
     baselines = scores["head"].map(is_baseline)
-    colours = dict(zip(scores.loc[~baselines, "name"].unique(), cycle(PALETTE), strict=False))
+    colours = dict(zip(scores.loc[~baselines, "name"].unique(), cycle(product(FILLS, PALETTE)), strict=False))
     shapes = dict(zip(scores.loc[~baselines, "head"].unique(), zip(cycle(MARKERS), cycle(DASHES)), strict=False))
     scratch = dict(zip(scores.loc[baselines, "name"].unique(), cycle(MARKERS), strict=False))
     for (dataset, scheme, name, head), part in scores.groupby(["dataset", "scheme", "name", "head"], sort=False):
@@ -171,7 +171,8 @@ def _split(scores: pd.DataFrame) -> Iterator[Series]:
             style: dict[str, Any] = BASELINE | {"marker": scratch[name]}
         else:
             marker, dashes = shapes[head]
-            style = {"color": colours[name], "marker": marker, "linestyle": dashes}
+            fill, colour = colours[name]
+            style = {"color": colour, "fillstyle": fill, "marker": marker, "linestyle": dashes}
         yield Series(str(name), str(head), part, style, (str(dataset), str(scheme)))
 
 

@@ -44,6 +44,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Colours that colour-blind readers can tell apart (Okabe & Ito 2008, Color Universal Design)."""
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
+FILLS = ("full", "none", "left", "right", "top", "bottom")
 DASHES = ("-", "--", "-.", ":")
 UNLABELLED_COLOUR = "#b8b8b8"
 

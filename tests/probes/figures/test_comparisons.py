@@ -125,3 +125,15 @@ def test_no_text_hides_another(make_study, find_collisions, draw, variants):
 def test_no_text_hides_another_in_figures_of_label_schemes(make_study, find_collisions):
     runs = [run for scheme in ("components-peaks", "peaks", "components") for run in make_study(("rgz",), scheme)]
     assert find_collisions(scheme_scores(runs)) == []
+
+
+def test_more_backbones_than_colours_differ_by_the_filling_of_their_marks(make_grid):
+    runs = [run for index in range(50) for run in make_grid(backbone=f"net{index}", fractions=(100,), seeds=1)]
+    lines = lines_of(learning_curves(runs).axes[0])
+    assert len({(line.get_color(), line.get_fillstyle()) for line in list(lines.values())[:48]}) == 48
+
+
+def test_features_are_told_apart_by_pooling_where_only_that_differs(make_grid):
+    runs = [run for pooling in ("cls", "avg_patch") for run in make_grid(pooling=pooling, key=pooling)]
+    trained = make_grid(("finetune:scratch",), pooling="avgpool", protocol="supervised", key="trained")
+    assert list(lines_of(learning_curves([*runs, *trained]).axes[0])) == ["cls", "avg_patch", "avgpool, from scratch"]

@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 
 from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
-from probes.figures.latent import umap_panels
+from probes.figures.latent import LatentSpace, umap_grid, umap_panels
 from probes.figures.style import PALETTE
 
 
@@ -52,6 +52,36 @@ def test_more_classes_than_colours_differ_by_marker():
     first, ninth = figure.axes[0].collections[0], figure.axes[0].collections[8]
     assert np.array_equal(first.get_facecolor(), ninth.get_facecolor())
     assert not np.array_equal(first.get_paths()[0].vertices, ninth.get_paths()[0].vertices)
+
+
+def test_a_grid_has_a_row_and_a_legend_for_each_dataset(points, find_collisions):
+    xy, labels = points
+    nets = ("dinov2-b", "msn-b", "mae-b", "siglip-b", "radio-b", "resnet-50")
+    unbalanced = LatentSpace("radio (kind)", ("a", "b", "c"), dict.fromkeys(nets, (xy, labels)))
+    balanced = LatentSpace("optical (form)", ("d", "e"), {name: (xy[:80], np.arange(80) % 2) for name in nets[:5]})
+    figure = umap_grid([unbalanced, balanced])
+    first, second = figure.subfigs
+    assert [axes.get_title() for axes in first.axes] == list(nets)
+    assert [axes.get_title() for axes in second.axes] == list(nets[:5])
+    assert first.get_suptitle() == "radio (kind): class-balanced sample, 10 a class"
+    assert second.get_suptitle() == "optical (form): all 80 images"
+    legends = [[text.get_text() for text in part.legends[0].get_texts()] for part in figure.subfigs]
+    assert legends == [["a", "b", "c", "no label"], ["d", "e"]]
+    assert {len(group.get_offsets()) for group in first.axes[3].collections} == {10, 5}
+    assert find_collisions(figure) == []
+
+
+def test_many_panels_and_classes_wrap(find_collisions):
+    xy, labels = np.eye(44, 2, dtype=np.float32), np.arange(44) % 11
+    names = [f"resnet-{n}, resize=480,crop=box:0.2" for n in range(8)]
+    space = LatentSpace("t", [f"class number {n}" for n in range(11)], dict.fromkeys(names, (xy, labels)))
+    assert find_collisions(umap_grid([space, space])) == []
+
+
+@pytest.mark.parametrize("spaces", [[], [LatentSpace("empty", (), {})]])
+def test_a_grid_of_nothing_is_refused(spaces):
+    with pytest.raises(ProbeError, match="no projection to draw"):
+        umap_grid(spaces)
 
 
 def test_no_projection_is_refused():
