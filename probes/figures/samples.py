@@ -131,7 +131,7 @@ def _draw_histogram(axes: Axes, histogram: Histogram) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_title(wrap(describe_range(histogram), _HISTOGRAM, "small"), fontsize="small")
+    axes.set_title(wrap(describe_range(histogram), 0.8 * _HISTOGRAM, "small"), fontsize="small")
     axes.set_xlabel("raw pixel value", fontsize="small")
     axes.set_ylabel("pixels", fontsize="small")
     axes.tick_params(labelsize="small")

@@ -34,7 +34,7 @@ STYLE: dict[RcKeyType, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
     "svg.hashsalt": "skyprobe",
     "text.parse_math": False,  # a dollar in the name of a class is a dollar
 }
