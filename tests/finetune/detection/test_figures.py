@@ -36,6 +36,8 @@ def test_training_curves_show_what_was_measured(tmp_path):
     losses, score = figure.axes
     assert [line.get_ydata().tolist() for line in losses.lines] == [[0.7, 0.5, 0.2], [0.1, 0.2, 0.3]]
     assert score.lines[0].get_xdata().tolist() == [2, 3]
+    labels = {text.get_text() for text in losses.get_yticklabels()}
+    assert {"0.1", "0.2", "0.5"} <= labels  # numbers, not the source of formulas
     assert set(save_figure(figure, tmp_path, "training")) == {"pdf", "svg", "png"}
 
 

@@ -85,6 +85,14 @@ def test_many_lines_get_a_panel_for_each_head(make_grid):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
 
 
+def test_what_was_trained_from_scratch_stands_in_every_panel(make_grid, find_collisions):
+    runs = [*make_grid(("linear", "mlp"), ("a", "b", "c")), *make_grid(("finetune:scratch",), ("a",), key="trained")]
+    figure = f1_by_fraction(runs)
+    assert [axes.get_title() for axes in figure.axes] == ["linear", "mlp"]
+    assert all(set(bars_of(axes)) == {"a", "b", "c", "a, from scratch"} for axes in figure.axes)
+    assert find_collisions(figure) == []
+
+
 def test_lines_that_differ_by_key_alone_are_told_apart_by_it(make_grid):
     (axes,) = f1_by_fraction([*make_grid(key="0123"), *make_grid(key="4567")]).axes
     assert set(bars_of(axes)) == {"net_b, full-224, 0123, linear", "net_b, full-224, 4567, linear"}
