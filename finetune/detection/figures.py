@@ -62,38 +62,35 @@ def training_curves(history: pd.DataFrame, title: str) -> Figure:
     score.plot(known["epoch"], known["score"], marker="o", color=PALETTE[0])
     score.set(xlabel="epoch", ylabel="mAP@50", ylim=(0, 1))
     score.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle(title)
+    title_figure(figure, title)
     return figure
 
 
 @mpl.rc_context(STYLE)
-def iou_sweep(scores: Mapping[str, Sequence[DetectionScores]], title: str, baseline: str | None = None) -> Figure:
+def iou_sweep(scores: Mapping[str, Sequence[DetectionScores]], title: str) -> Figure:
     """The mAP against the IoU threshold: a line for each detector, a bar from min to max over its runs.
 
     Args:
         scores: Name of a detector -> its runs.
         title: What was tested.
-        baseline: Detector whose mean is subtracted, as the study does with the one trained from scratch; None: none.
 
     Raises:
-        FinetuneError: There is no such detector, or none at all.
+        FinetuneError: There is no detector.
     """
-    if not scores or (baseline is not None and baseline not in scores):
+    if not scores:
         raise FinetuneError(
-            "there is no such detector to draw", where=baseline or "scores", hint="Give the scores of every detector."
+            "there is no detector to draw", where="scores", hint="Give the scores of at least one detector."
         )
-    values = {name: np.array([list(run.sweep.values()) for run in runs]) for name, runs in scores.items()}
-    zero = values[baseline].mean(axis=0) if baseline is not None else 0.0
-    figure = Figure(figsize=(COLUMN * 1.25, 2.9))
+    figure = Figure(figsize=(COLUMN * 1.25, 3.2))
     axes = figure.add_subplot()
-    for (name, runs), colour, marker in zip(values.items(), cycle(PALETTE), cycle(MARKERS)):
-        shown = runs - zero
-        mean = shown.mean(axis=0)
-        bars = np.stack([mean - shown.min(axis=0), shown.max(axis=0) - mean]).clip(min=0)
+    for (name, runs), colour, marker in zip(scores.items(), cycle(PALETTE), cycle(MARKERS)):
+        values = np.array([list(run.sweep.values()) for run in runs])
+        mean = values.mean(axis=0)
+        bars = np.stack([mean - values.min(axis=0), values.max(axis=0) - mean]).clip(min=0)
         axes.errorbar(SWEEP, mean, yerr=bars, label=name, color=colour, marker=marker, capsize=2)
-    axes.set(xlabel="IoU threshold", ylabel="mAP" if baseline is None else f"mAP minus that of {baseline}")
-    axes.legend()
-    figure.suptitle(title)
+    axes.set(xlabel="IoU threshold", ylabel="mAP (bars: min to max)", xticks=SWEEP)
+    share_legend(figure)
+    title_figure(figure, title)
     return figure
 
 
@@ -189,7 +186,7 @@ def completeness_reliability(
     axes.set(xscale="log", ylim=(-0.03, 1.03), xlabel=quantity, ylabel=f"share at score >= {threshold:g}")
     label_powers(axes.xaxis)
     axes.legend()
-    figure.suptitle(title)
+    title_figure(figure, title)
     return figure
 
 
@@ -229,7 +226,7 @@ def contact_sheet(
         _draw_boxes(axes, index, scene, detections[index], matches, threshold)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour) for colour in COLOURS.values()]
     figure.legend(handles, list(COLOURS), loc="outside lower center", ncols=len(COLOURS))
-    figure.suptitle(title)
+    title_figure(figure, title)
     return figure
 
 
