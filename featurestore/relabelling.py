@@ -175,7 +175,7 @@ def _parse_toml(text: str, path: Path) -> Relabelling:
 
 
 def _parse_csv(text: str, path: Path) -> Relabelling:
-    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if any(line)]
+    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line]
     for number, line in enumerate(lines, start=1):
         if len(line) != 2:
             raise UsageError(
