@@ -95,34 +95,18 @@ def relabel(table: SampleTable, relabelling: Relabelling) -> SampleTable:
         table,
         labels={**table.labels, relabelling.name: labels},
         classes={**table.classes, relabelling.name: new},
-        notice="\n".join(filter(None, (table.notice, describe(table, relabelling)))),
+        notice="\n".join(filter(None, (table.notice, _describe(table, relabelling)))),
     )
-
-
-def describe(table: SampleTable, relabelling: Relabelling) -> str:
-    """One sentence on the classes whose samples lose their label; empty if there are none."""
-    base = table.scheme(relabelling.base)
-    counts = Counter(table.labels[base].tolist())
-    lost = ", ".join(
-        f"{name} ({counts[label]:,})"
-        for label, name in enumerate(table.classes[base])
-        if not relabelling.classes.get(name)
-    )
-    return lost and f"{table.name}, labels {relabelling.name}: unlabelled are the samples of {base} {lost}."
-
-
-def is_mapping_file(labels: str | None) -> bool:
-    """Whether what was given in place of a label scheme is a mapping file, by its name."""
-    return labels is not None and labels.lower().endswith(SUFFIXES)
 
 
 def scheme_name(labels: str | None) -> str | None:
     """The label scheme that a user chose by its name, or by a mapping file; None stays None.
 
     Raises:
-        UsageError: As of `read_relabelling`.
+        SkyprobeError: As of `read_relabelling`.
     """
-    return read_relabelling(Path(labels)).name if labels is not None and is_mapping_file(labels) else labels
+    relabelling = _find_relabelling(labels)
+    return relabelling.name if relabelling else labels
 
 
 def choose_labels(table: SampleTable, labels: str | None) -> SampleTable:
@@ -131,7 +115,34 @@ def choose_labels(table: SampleTable, labels: str | None) -> SampleTable:
     Raises:
         SkyprobeError: As of `read_relabelling` and `relabel`.
     """
-    return relabel(table, read_relabelling(Path(labels))) if labels is not None and is_mapping_file(labels) else table
+    relabelling = _find_relabelling(labels)
+    return relabel(table, relabelling) if relabelling else table
+
+
+def describe_labels(table: SampleTable, labels: str | None) -> str:
+    """One sentence on the classes of a table that a mapping file leaves unlabelled; empty if there are none.
+
+    Raises:
+        SkyprobeError: As of `read_relabelling`.
+    """
+    relabelling = _find_relabelling(labels)
+    return _describe(table, relabelling) if relabelling else ""
+
+
+def _find_relabelling(labels: str | None) -> Relabelling | None:
+    """What the mapping file says, if it is one by its name."""
+    return read_relabelling(Path(labels)) if labels and labels.lower().endswith(SUFFIXES) else None
+
+
+def _describe(table: SampleTable, relabelling: Relabelling) -> str:
+    base = table.scheme(relabelling.base)
+    counts = Counter(table.labels[base].tolist())
+    lost = ", ".join(
+        f"{name} ({counts[label]:,})"
+        for label, name in enumerate(table.classes[base])
+        if not relabelling.classes.get(name)
+    )
+    return lost and f"{table.name}, labels {relabelling.name}: unlabelled are the samples of {base} {lost}."
 
 
 def read_relabelling(path: Path) -> Relabelling:

@@ -12,6 +12,7 @@ from featurestore.errors import LabelMismatchError, UnknownNameError, UsageError
 from featurestore.relabelling import (
     Relabelling,
     choose_labels,
+    describe_labels,
     map_labels,
     read_relabelling,
     relabel,
@@ -81,7 +82,13 @@ def test_the_notice_says_what_became_unlabelled(table: SampleTable) -> None:
     assert found.notice == (
         "for scholars\ngalaxies, labels few: unlabelled are the samples of peaks 2C-2P (1), 3C-3P (2)."
     )
+    assert describe_labels(found, "peaks") == describe_labels(found, None) == ""
     assert relabel(table, Relabelling("same", "bars", {"no": "a", "yes": "b"})).notice == "for scholars"
+
+
+def test_the_description_of_a_file(table: SampleTable, write: Callable[[str, str], Path]) -> None:
+    text = "galaxies, labels extent: unlabelled are the samples of peaks 3C-3P (2)."
+    assert describe_labels(table, str(write("any.toml", TOML))) == text
 
 
 def test_the_digest_tells_mappings_apart(table: SampleTable) -> None:
