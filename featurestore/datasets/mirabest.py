@@ -16,7 +16,7 @@ from featurestore.relabelling import map_labels
 from featurestore.samples import SampleTable
 
 CODES = ("100", "102", "104", "110", "112", "200", "201", "210", "300", "310")
-"""The ten classes of Porter & Scaife 2023 (doi 10.1093/rasti/rzad017), in the order of their labels.
+"""The ten classes of Porter & Scaife 2023 (arXiv:2305.11108), in the order of their labels.
 
 First digit: FRI (1), FRII (2), hybrid (3). Second: confident (0) or uncertain (1). Third: standard morphology (0),
 double-double (1), wide-angle tail (2), head-tail (4).
