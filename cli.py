@@ -94,7 +94,7 @@ _head = _together(
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
-    click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
+    click.option("--labels", metavar="SCHEME", help="Label scheme, or a mapping file; default: the dataset's first."),
 )
 
 _training = _together(
@@ -273,7 +273,7 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
 @_names
 @_source
 @click.option("--pooling", help="Pooling; default: the backbone's own.")
-@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@click.option("--labels", metavar="SCHEME", help="Label scheme, or a mapping file; default: the dataset's first.")
 @_store_option
 @_output_option
 @_json_option

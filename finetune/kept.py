@@ -55,8 +55,8 @@ def kept_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None =
     Args:
         store: Where they are.
         datasets: Names of datasets, as the store has them.
-        scheme: Label scheme; None: the default one of each dataset.
+        scheme: Label scheme, which need not be one of the stored table; None: the default one of each dataset.
     """
-    schemes = {name: store.dataset(name).scheme(scheme) for name in datasets}
+    schemes = {name: scheme or store.dataset(name).scheme() for name in datasets}
     found = [kept_run(store, identity) for identity in store.list_derived(TRAINED)]
     return [run for run in found if run and schemes.get(run.dataset) == run.scheme]

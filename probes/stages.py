@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count, product
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
+from featurestore.relabelling import choose_labels, describe_labels, scheme_name
 from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
@@ -95,7 +97,7 @@ def _select(study: Study, store: FeatureStore) -> Iterator[StoredFeatures]:
             found = store.select(dataset, name, backbone, pooling=study.probe.pooling, **chosen)
             opened = found.open(study.probe.pooling)
             check_vectors(opened)
-            yield opened
+            yield replace(opened, table=choose_labels(opened.table, study.probe.labels))
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
@@ -152,6 +154,8 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
     total = len(features) * len(options.heads) * len(options.fractions) * options.seeds
     done = count(1)
     runs: list[Run] = []
+    for text in dict.fromkeys(filter(None, (describe_labels(matrix.table, options.labels) for matrix in features))):
+        reporter.notice(text)
     for matrix in features:
         runs += cached_sweep(
             store,
@@ -160,7 +164,7 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
             protocol=options.protocol,
             fractions=options.fractions,
             seeds=options.seeds,
-            scheme=options.labels,
+            scheme=scheme_name(options.labels),
             options=options.head_options,
             progress=lambda _: progress(next(done), total),
         )
@@ -178,7 +182,7 @@ def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore
             matrix,
             head,
             protocol=options.protocol,
-            scheme=options.labels,
+            scheme=scheme_name(options.labels),
             options=options.head_options,
         )
         for matrix in features
@@ -291,7 +295,7 @@ def project_study(study: Study, store: FeatureStore, output: Path, reporter: Rep
     with clock("project"):
         projections = project(features, store, reporter)
     files: dict[str, Path] = {}
-    for plate in projection_plates(features, projections, study.probe.labels):
+    for plate in projection_plates(features, projections, scheme_name(study.probe.labels)):
         files |= {path.name: path for path in save_figure(plate.figure, output, plate.name).values()}
     frame = pd.concat(map(_coordinates, features, projections), ignore_index=True)
     path = write_atomically(output / "projections.parquet", lambda part: frame.to_parquet(part, index=False))
@@ -314,7 +318,9 @@ def _conclude(
     features = load_features(study, store)
     with clock("probe"):
         runs = probe(study, features, store, reporter)
-    runs += others(store, list(dict.fromkeys(matrix.table.name for matrix in features)), study.probe.labels)
+    runs += others(
+        store, list(dict.fromkeys(matrix.table.name for matrix in features)), scheme_name(study.probe.labels)
+    )
     with clock("project"):
         projections = project(features, store, reporter) if study.figures.projection else []
     with clock("report"):
@@ -326,7 +332,7 @@ def _conclude(
             features=features,
             projections=projections,
             extractions=extractions,
-            scheme=study.probe.labels,
+            scheme=scheme_name(study.probe.labels),
             commands=[command],
         )
     return Outcome(_tables(runs), files, {}, tuple(extractions), clock.seconds, _unreadable(features))

@@ -70,6 +70,16 @@ def test_probe_prints_a_table_and_writes_it(images, store, tmp_path):
     assert len(frame[["head", "fraction", "seed"]].drop_duplicates()) == 2 * 2 * 2
 
 
+def test_a_mapping_file_in_place_of_a_label_scheme(images, store, tmp_path):
+    (tmp_path / "round.csv").write_text("class,round\ndisc,yes\nbar,no\n")
+    result = run(
+        "probe", images, *MODEL, "--store", store, "--fractions", "100", "--seeds", "1",
+        "--labels", tmp_path / "round.csv", "-o", tmp_path,
+    )  # fmt: skip
+    assert set(pd.read_csv(tmp_path / "results.csv")["scheme"]) == {"round"}
+    assert "unlabelled are the samples of class ring (20)" in result.stderr
+
+
 @pytest.mark.parametrize("words", [["probe", *MODEL], ["report", *MODEL], ["umap", *MODEL], ["rm", "--yes"]])
 def test_a_mistyped_store_is_an_error_and_is_not_made(images, tmp_path, words):
     result = run(words[0], images, *words[1:], "--store", tmp_path / "typo.zarr")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,40 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurestore.datasets.annotation import AnnotatedImage, AnnotatedObject, check_edges
 from featurestore.datasets.labels import SPLIT_NAMES, normalise_split
 from featurestore.errors import DatasetError, LabelMismatchError
-
-
-@dataclass(frozen=True)
-class CocoObject:
-    """One annotation.
-
-    Attributes:
-        bbox: x, y, width, height in pixels; y counts as the file says.
-        category: Name of its category.
-        crowd: Whether it is a crowd region or to be ignored.
-    """
-
-    bbox: tuple[float, float, float, float]
-    category: str
-    crowd: bool
-
-
-@dataclass(frozen=True)
-class CocoImage:
-    """One image with its annotations.
-
-    Attributes:
-        file_name: As the file has it.
-        split: Name of its split in a sample table.
-        height: Height in pixels, or None where the file does not say.
-        objects: Its annotations, in the order of the file.
-    """
-
-    file_name: str
-    split: str
-    height: int | None
-    objects: tuple[CocoObject, ...]
 
 
 @dataclass(frozen=True)
@@ -54,16 +22,15 @@ class CocoFile:
     Attributes:
         path: Where it lies.
         folders: Folders that its file names may start from, beside the dataset's own.
-        box_origin: Its field ``info.box_origin``, or None.
         categories: Category names by their ids, in the order of ids.
-        images: Its images, in the order of the file.
+        images: Its images by the names that the file gives them, in its order; their y counts as its field
+            ``info.box_origin`` says.
     """
 
     path: Path
     folders: tuple[str, ...]
-    box_origin: str | None
     categories: tuple[str, ...]
-    images: tuple[CocoImage, ...]
+    images: tuple[AnnotatedImage, ...]
 
 
 def find_annotation_files(root: Path) -> list[Path]:
@@ -92,7 +59,7 @@ def _split_name(path: Path, root: Path) -> str:
     return word or (path.parent.name if path.parent != root and path.parent.name in SPLIT_NAMES else "")
 
 
-def read_annotations(path: Path, root: Path) -> CocoFile:
+def read_coco(path: Path, root: Path) -> CocoFile:
     """Read and check one annotation file below the dataset's folder `root`.
 
     Raises:
@@ -104,9 +71,9 @@ def read_annotations(path: Path, root: Path) -> CocoFile:
         info = content.get("info") or {}
         categories = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda c: c["id"])}
         objects = _objects_by_image(content, categories, path)
-        split = _split_name(path, root)
-        images = tuple(_image(entry, objects, split) for entry in content["images"])
-        return CocoFile(path, _folders(path, root), info.get("box_origin"), tuple(categories.values()), images)
+        split, origin = _split_name(path, root), info.get("box_origin")
+        images = tuple(_image(entry, objects, split, origin) for entry in content["images"])
+        return CocoFile(path, _folders(path, root), tuple(categories.values()), images)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _no_coco(f"{type(error).__name__}: {error}", path) from error
 
@@ -139,23 +106,26 @@ def _folders(path: Path, root: Path) -> tuple[str, ...]:
     return tuple(f"{folder}/" for folder in folders if folder != ".")
 
 
-def _image(entry: Mapping[str, Any], objects: Mapping[Any, list[CocoObject]], split: str) -> CocoImage:
+def _image(
+    entry: Mapping[str, Any], objects: Mapping[Any, list[AnnotatedObject]], split: str, origin: str | None
+) -> AnnotatedImage:
     height = entry.get("height")
-    return CocoImage(
-        file_name=str(entry["file_name"]),
+    return AnnotatedImage(
+        path=str(entry["file_name"]),
         split=normalise_split(entry.get("split") or split),
         height=None if height is None else int(height),
         objects=tuple(objects.get(entry["id"], ())),
+        box_origin=origin,
     )
 
 
 def _objects_by_image(
     content: Mapping[str, Any], categories: Mapping[Any, str], path: Path
-) -> dict[Any, list[CocoObject]]:
+) -> dict[Any, list[AnnotatedObject]]:
     images = {entry["id"] for entry in content["images"]}
     if len(images) < len(content["images"]):
         raise DatasetError("two images have the same id", where=path, hint="Give every image an id of its own.")
-    objects: dict[Any, list[CocoObject]] = defaultdict(list)
+    objects: dict[Any, list[AnnotatedObject]] = defaultdict(list)
     for entry in content["annotations"]:
         if entry["image_id"] not in images or entry["category_id"] not in categories:
             raise LabelMismatchError(
@@ -167,13 +137,8 @@ def _objects_by_image(
     return objects
 
 
-def _object(entry: Mapping[str, Any], categories: Mapping[Any, str], path: Path) -> CocoObject:
+def _object(entry: Mapping[str, Any], categories: Mapping[Any, str], path: Path) -> AnnotatedObject:
     x, y, width, height = (float(value) for value in entry["bbox"])
-    if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
-        raise DatasetError(
-            f"the box of annotation {entry.get('id')} has no area: {entry['bbox']}",
-            where=path,
-            hint="A box is x, y, width, height in pixels; remove or correct it.",
-        )
+    edges = check_edges((x, y, x + width, y + height), f"annotation {entry.get('id')}", path)
     crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-    return CocoObject((x, y, width, height), categories[entry["category_id"]], crowd)
+    return AnnotatedObject(edges, categories[entry["category_id"]], crowd)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.datasets.base import Sample
-from featurestore.datasets.decoding import digest_of_pixels
-from featurestore.datasets.files import stamp_of
-from featurestore.datasets.labels import SPLIT_NAMES
+from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
@@ -26,7 +21,7 @@ _CHUNK_CACHE = 64 << 20
 """Bytes of decompressed chunks that HDF5 keeps: rows that share a chunk are then decompressed once."""
 
 
-class GalaxyMNIST:
+class GalaxyMNIST(ArrayDataset):
     """Images of the HDF5 files ``train_dataset.hdf5`` and ``test_dataset.hdf5``, one of them, or any file like them.
 
     A file holds ``images``, uint8 (n, H, W, 3), and ``labels``, integers (n,): 0 to 3, or -1 for an unlabelled galaxy.
@@ -42,40 +37,17 @@ class GalaxyMNIST:
         LabelMismatchError: Numbers of labels and images differ, or a label is none of the four.
     """
 
-    decoder = "array"
-
     def __init__(self, path: str, *, name: str | None = None) -> None:
         place = Path(path)
-        self._files = [_ImageFile(file) for file in _find(place)]
-        self._ends = list(accumulate(len(file) for file in self._files))
-        if not len(self):
-            raise EmptyDatasetError("the files hold no images", where=place, hint="Download them again.")
-        self._table = SampleTable(
+        files = [_ImageFile(file) for file in _find(place)]
+        table = SampleTable(
             **identity("galaxy_mnist", place, name),
-            sample_ids=tuple(f"{file.path.stem}/{row:06d}" for file in self._files for row in range(len(file))),
-            labels={"morphology": np.concatenate([file.labels for file in self._files])},
+            **file_columns(files, place),
+            sample_ids=tuple(name for file in files for name in row_names(file)),
+            labels={"morphology": np.concatenate([file.labels for file in files])},
             classes={"morphology": CLASSES},
-            splits=np.repeat([file.split for file in self._files], [len(file) for file in self._files]),
-            stamps=np.repeat([file.stamp for file in self._files], [len(file) for file in self._files]),
         )
-
-    @property
-    def table(self) -> SampleTable:
-        """Ids, labels and splits."""
-        return self._table
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def read(self, row: int) -> Sample:
-        """One image, uint8 (H, W, 3).
-
-        Raises:
-            UnreadableImageError: The bytes of the image are damaged.
-        """
-        file = bisect_right(self._ends, row)
-        image = self._files[file].read(row - (self._ends[file - 1] if file else 0))
-        return Sample(image, digest_of_pixels(image))
+        super().__init__(table, files)
 
     @staticmethod
     def detects(path: Path) -> bool:
@@ -104,8 +76,6 @@ class _ImageFile:
             self.labels = np.asarray(labels).astype(np.int64)
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise _no_galaxies(str(error), path) from error
-        self.stamp = np.uint64(stamp_of(path.stat()))
-        self.split = next((split for prefix, split in SPLIT_NAMES.items() if path.stem.startswith(prefix)), "")
 
     def __len__(self) -> int:
         return int(self._images.shape[0])

@@ -13,7 +13,7 @@ from featurestore.registry import Registry, unknown_name
 
 READERS: Registry[Any] = Registry("skyprobe.datasets", "dataset reader")
 
-DETECTION_ORDER = ("hf", "galaxy_mnist", "coco", "fits", "table", "image_folder")
+DETECTION_ORDER = ("hf", "galaxy_mnist", "coco", "voc", "mirabest", "npy", "fits", "table", "image_folder")
 """Kinds that a bare path is tried as, the most specific first; any other kind is opened as ``KIND:PATH``."""
 
 
@@ -23,9 +23,10 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
     Args:
         text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. The
             kind of a bare path is the first of `DETECTION_ORDER` whose reader recognises it: a folder that
-            ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, FITS images (without pictures beside
-            them), a catalogue, pictures (without FITS images). A path that exists and reads like ``KIND:PATH`` is
-            taken for a path, unless there is a file or folder PATH as well.
+            ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, Pascal-VOC ones, MiraBest batches, .npy
+            arrays, FITS images (without pictures beside them), a catalogue, pictures (without FITS images). A path
+            that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
+            well.
         **options: Passed to the reader: ``name`` for all, others as its class documents.
 
     Raises:
@@ -123,7 +124,8 @@ def _detect(path: Path) -> str:
     raise DatasetError(
         "no dataset is recognised here",
         where=path,
-        hint="Accepted: class folders of pictures, a catalogue (CSV, Parquet) or COCO annotations beside images, a "
-        "folder of FITS images, GalaxyMNIST HDF5 files, a saved Hugging Face dataset. Where several would fit, write "
+        hint="Accepted: class folders of pictures, a catalogue (CSV, Parquet), COCO or Pascal-VOC annotations beside "
+        "images, a folder of FITS images, .npy arrays, GalaxyMNIST HDF5 files, MiraBest batches, a saved Hugging Face "
+        "dataset. Where several would fit, write "
         f"KIND:PATH with one of {', '.join(READERS.names())}.",
     )

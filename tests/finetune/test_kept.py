@@ -72,3 +72,4 @@ def test_runs_of_a_dataset_and_a_scheme_are_found(store, table, run, make_sky):
     assert [one.seed for one in kept_runs(store, ["sky"])] == [1, 2]
     assert [one.dataset for one in kept_runs(store, ["other"], "sources")] == ["other"]
     assert summarise(kept_runs(store, ["sky"]))["runs"].tolist() == [2]
+    assert kept_runs(store, ["sky"], "of a mapping file") == []

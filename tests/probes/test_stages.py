@@ -253,3 +253,57 @@ def test_an_audit_covers_all_features_of_the_dataset_and_needs_some(store, put, 
     table = replace(table, name="other")
     with pytest.raises(MissingFeaturesError, match="skyprobe extract"):
         stages.audit_features(store, "x", 3)
+
+
+@pytest.fixture
+def mapping(tmp_path):
+    """``mapping(text)``: a mapping file of the default scheme of the toy dataset."""
+
+    def write(text):
+        path = tmp_path / "bright.toml"
+        path.write_text(f"[classes]\n{text}\n")
+        return str(path)
+
+    return write
+
+
+def relabelled(study, path):
+    return replace(study, probe=replace(study.probe, labels=path))
+
+
+def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapping, tmp_path):
+    study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
+    outcome = stages.probe_study(study, store, tmp_path / "out", reporter, save=True)
+    frame = pd.read_csv(outcome.files["results.csv"])
+    assert set(frame["scheme"]) == {"bright"}
+    assert set(frame["class"].dropna()) >= {"one", "two"}
+    assert reporter.notices == ["toy, labels bright: unlabelled are the samples of kind c_2 (29)."]
+    (head,) = stages.list_head_rows(store)
+    assert head["scheme"] == "bright"
+    assert "bright" not in store.dataset("toy").schemes
+
+
+def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporter, mapping, fake_heads):
+    seen = fake_heads["centroids"].seen_
+    stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_1 = "two"')), store, None, reporter)
+    stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_2 = "two"')), store, None, reporter)
+    assert len(seen) == 8
+    stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_1 = "two"')), store, None, reporter)
+    assert len(seen) == 8
+
+
+def test_reports_and_projections_take_a_mapping_file(study, store, reporter, mapping, projected, tmp_path):
+    asked = []
+
+    def others(_store, datasets, scheme):
+        asked.append((datasets, scheme))
+        return []
+
+    study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
+    study = replace(study, figures=FigureOptions(projection=True))
+    outcome = stages.report_study(study, store, tmp_path / "report", reporter, "again", others)
+    page = outcome.files["report"].read_text()
+    assert "toy (bright)" in page
+    assert "unlabelled are the samples of kind c_2 (29)" in page
+    assert asked == [(["toy"], "bright")]
+    assert stages.project_study(study, store, tmp_path / "umap", reporter).files

@@ -60,6 +60,23 @@ def write_json() -> Callable[[Path, Any], None]:
 
 
 @pytest.fixture
+def write_voc() -> Callable[..., None]:
+    """Write a Pascal-VOC annotation of an image of 6 x 8 pixels; an object is its class and the corners of its box."""
+
+    def write(path: Path, *objects: tuple[str, int, int, int, int]) -> None:
+        boxes = (
+            f"<object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+            f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+            for name, x0, y0, x1, y1 in objects
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = "<size><width>8</width><height>6</height><depth>1</depth></size>"
+        path.write_text(f"<annotation>{size}{''.join(boxes)}</annotation>")
+
+    return write
+
+
+@pytest.fixture
 def shared() -> Callable[[str], Path]:
     """A folder of real data beside the project; the test is skipped where it is absent."""
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from featurestore.datasets.coco_json import CocoObject, find_annotation_files, read_annotations
+from featurestore.datasets.annotation import AnnotatedObject
+from featurestore.datasets.coco_json import find_annotation_files, read_coco
 from featurestore.errors import DatasetError, LabelMismatchError
 
 WriteJson = Callable[[Path, Any], None]
@@ -26,13 +27,13 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def test_records_join_images_and_annotations(tmp_path: Path, write_json: WriteJson) -> None:
     write_json(tmp_path / "train.json", content(info={"box_origin": "lower"}))
-    file = read_annotations(tmp_path / "train.json", tmp_path)
-    assert file.box_origin == "lower"
+    file = read_coco(tmp_path / "train.json", tmp_path)
+    assert file.images[0].box_origin == "lower"
     assert file.categories == ("compact", "bent")
     first, second = file.images
-    assert (first.file_name, first.split, first.height, first.objects) == ("a.png", "train", 6, ())
-    assert (second.file_name, second.split, second.height) == ("b.png", "valid", None)
-    assert second.objects[0] == CocoObject((1, 2, 3, 4), "bent", crowd=False)
+    assert (first.path, first.split, first.height, first.objects) == ("a.png", "train", 6, ())
+    assert (second.path, second.split, second.height) == ("b.png", "valid", None)
+    assert second.objects[0] == AnnotatedObject((1, 2, 4, 6), "bent", crowd=False)
     assert [one.crowd for one in second.objects] == [False, True, True]
 
 
@@ -51,7 +52,7 @@ def test_splits_and_folders_come_from_the_name(
 ) -> None:
     write_json(tmp_path / name, content())
     assert find_annotation_files(tmp_path) == [tmp_path / name]
-    file = read_annotations(tmp_path / name, tmp_path)
+    file = read_coco(tmp_path / name, tmp_path)
     assert file.images[0].split == split
     assert file.folders == folders
 
@@ -84,13 +85,13 @@ def test_train_comes_first(tmp_path: Path, write_json: WriteJson) -> None:
 def test_what_is_no_coco_file_says_why(tmp_path: Path, write_json: WriteJson, broken: Any, reason: str) -> None:
     write_json(tmp_path / "train.json", broken)
     with pytest.raises(DatasetError, match=f"no COCO annotation file: .*{reason}"):
-        read_annotations(tmp_path / "train.json", tmp_path)
+        read_coco(tmp_path / "train.json", tmp_path)
 
 
 def test_text_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_bytes(b"\xff{")
     with pytest.raises(DatasetError, match="no COCO annotation file"):
-        read_annotations(tmp_path / "train.json", tmp_path)
+        read_coco(tmp_path / "train.json", tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"image_id": 8}, {"category_id": 3}])
@@ -98,7 +99,7 @@ def test_annotations_without_image_or_category(tmp_path: Path, write_json: Write
     annotation = {"id": 5, "image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]} | change
     write_json(tmp_path / "train.json", content(annotations=[annotation]))
     with pytest.raises(LabelMismatchError, match="annotation 5 belongs to no image or no category"):
-        read_annotations(tmp_path / "train.json", tmp_path)
+        read_coco(tmp_path / "train.json", tmp_path)
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 1], [0, 0, 1, -1], [float("nan"), 0, 1, 1], [0, 0, float("inf"), 1]])
@@ -106,11 +107,11 @@ def test_boxes_without_area(tmp_path: Path, write_json: WriteJson, box: list[flo
     annotation = {"id": 5, "image_id": 7, "category_id": 1, "bbox": box}
     write_json(tmp_path / "train.json", content(annotations=[annotation]))
     with pytest.raises(DatasetError, match="the box of annotation 5 has no area"):
-        read_annotations(tmp_path / "train.json", tmp_path)
+        read_coco(tmp_path / "train.json", tmp_path)
 
 
 def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
     twins = [{"id": 1, "file_name": name} for name in ("a.png", "b.png")]
     write_json(tmp_path / "train.json", content(images=twins, annotations=[]))
     with pytest.raises(DatasetError, match="two images have the same id"):
-        read_annotations(tmp_path / "train.json", tmp_path)
+        read_coco(tmp_path / "train.json", tmp_path)

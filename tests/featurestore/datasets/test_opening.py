@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,10 @@ ANNOTATIONS = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "
 
 @pytest.fixture(params=DETECTION_ORDER)
 def placed(
-    request: pytest.FixtureRequest, write_images: WriteImages, write_json: Callable[[Path, Any], None]
+    request: pytest.FixtureRequest,
+    write_images: WriteImages,
+    write_json: Callable[[Path, Any], None],
+    write_voc: Callable[..., None],
 ) -> tuple[str, Path]:
     """A kind, and a folder that is one of that kind."""
     root = write_images("class/a.fits" if request.param == "fits" else "a.png")
@@ -38,6 +42,14 @@ def placed(
                 file["images"], file["labels"] = np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.uint8)
         case "coco":
             write_json(root / "annotations.json", ANNOTATIONS)
+        case "voc":
+            write_voc(root / "a.xml")
+        case "mirabest":
+            (root / "batches.meta").write_bytes(pickle.dumps({"label_names": ["FRI"]}))
+            batch = {"data": np.zeros((1, 150, 150), np.uint8), "labels": [0]}
+            (root / "test_batch").write_bytes(pickle.dumps(batch))
+        case "npy":
+            np.save(root / "images.npy", np.zeros((1, 8, 8), np.uint8))
         case "table":
             (root / "sky.csv").write_text("file\na.png\n")
     return request.param, root
