@@ -88,14 +88,15 @@ _engine = _together(
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
 )
 _head = _together(
-    click.option("--head", "heads", default="linear", show_default=True, help="A list of linear, whitened, mlp, knn."),
+    click.option("--head", "heads", default="linear", show_default=True,
+                 help="A list of linear, whitened, mlp, whitened-mlp, centroid, knn."),
     click.option("--protocol", default="convex", show_default=True, help="convex, or paper: the study's optimiser."),
     click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
-)
+)  # fmt: skip
 
 _training = _together(
     click.option("--fractions", default="100", show_default=True, help="Percent of the training labels."),

@@ -50,7 +50,7 @@ class Task:
         seed: Seed of subset and initialisation.
         train: int64, rows to fit on.
         pool: int64, all training rows, of which `train` is a fraction.
-        valid: int64, rows to stop early on; empty for a head that does not look at any.
+        valid: int64, labelled rows to choose by; empty for a head that does not look at any.
         test: int64, rows to predict.
         notes: What the result row has to state beyond what the head chose.
     """
@@ -153,7 +153,7 @@ def plan(
     fractions: Sequence[int] = (10, 30, 50, 100),
     seeds: int | Sequence[int] = 3,
     scheme: str | None = None,
-    validation: Validation = "split",
+    validation: Validation = "none",
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Task]:
     """Decide rows and parameters of every fit; nothing is fitted yet.
@@ -165,8 +165,9 @@ def plan(
         fractions: Whole percents of the training labels.
         seeds: Their number (0, 1, ...) or the seeds themselves.
         scheme: Label scheme; the dataset's default for None.
-        validation: Labelled rows that a head may stop early on under ``convex``: the valid ``split`` of the dataset,
-            the ``rest`` of the training rows outside the fraction, or ``none``.
+        validation: Labelled rows outside the fraction that a head may choose a strength or an epoch by under
+            ``convex``: ``none``, so that it chooses inside the fraction; the valid ``split`` of the dataset; or the
+            ``rest`` of the training rows. Heads look at none where features stay in their store.
         options: Name of a head -> its parameters, for example ``{"linear": {"epochs": 200}}``.
 
     Raises:
@@ -188,8 +189,8 @@ def plan(
 
     def task(head: str, fraction: int, seed: int) -> Task:
         train, rest = orders[seed].divide(fraction)
-        stops = HEADS.get(head).uses_validation and protocol == "convex"
-        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if stops else rest[:0]
+        chooses = HEADS.get(head).uses_validation and protocol == "convex" and isinstance(features, FeatureSet)
+        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
         seen = {"validation": validation} if len(valid) else {}
         params = head_params(head, protocol, seed, (options or {}).get(head, {}))
         return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, notes | seen)
