@@ -239,6 +239,8 @@ def changed_splits(features):
         (changed_values, {}),
         (changed_splits, {}),
         (lambda features: replace(features, pooling="avg_patch"), {}),
+        (lambda features: replace(features, variant="resize=224"), {}),
+        (lambda features: replace(features, backbone="net_b_by_another_name"), {}),
         (lambda features: replace(features, key=replace(features.key, precision="bf16")), {}),
         (lambda features: features, {"protocol": "paper"}),
         (lambda features: features, {"options": {"stopping": {"scale": 2.0}}}),
