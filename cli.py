@@ -289,6 +289,19 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
 
 @main.command()
 @click.argument("data")
+@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@_store_option
+@_json_option
+def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> None:
+    """Say what to do next on DATA, from the runs in the store: each sentence with its rows, or what is not measured."""
+    from finetune.kept import kept_runs
+    from probes.advice.advisor import advise as advise_on
+
+    _print(advise_on(_open(store, "r"), data, labels, kept_runs), as_json)
+
+
+@main.command()
+@click.argument("data")
 @click.option("--head", help="Start of the id of a saved head; without it, the saved heads are listed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV or Parquet file. Default: CSV to stdout.")
 @_store_option
