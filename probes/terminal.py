@@ -14,7 +14,7 @@ from featurestore.estimation import Estimate
 from featurestore.extraction import ExtractionReport
 from featurestore.feature_arrays import FeatureArrays
 from featurestore.inventory import summarise
-from probes.advice.evidence import Advised
+from probes.advice.outcome import Advised
 from probes.json_values import json_ready
 from probes.outcome import Outcome
 

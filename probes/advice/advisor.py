@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
 from probes.advice.choice import advise_on_backbone, backbone_lines
-from probes.advice.evidence import Advice, Advised, Evidence, Source, gather_lines
+from probes.advice.evidence import Evidence, Source, gather_lines
 from probes.advice.objects import ObjectSizes, advise_on_size, measure_objects
+from probes.advice.outcome import Advice, Advised
 from probes.advice.techniques import advise_on_techniques
 from probes.advice.training import advise_on_labels, advise_on_training, last_rise
 from probes.combination import split_names

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from probes.advice.evidence import Advice, Comparison, Evidence, Line, compare_lines
+from probes.advice.evidence import Comparison, Evidence, Line, compare_lines
+from probes.advice.outcome import Advice
 from probes.base import PROTOCOLS
 
 HEAD = "linear"

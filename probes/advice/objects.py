@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import ImageDataset
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import SampleTable
-from probes.advice.evidence import Advice, Evidence, Source
+from probes.advice.evidence import Evidence, Source
+from probes.advice.outcome import Advice
 
 LEAST_PATCHES = 1.0
 """Patches that the 25th percentile of the objects should span. The study's detections rose by more than 10 % when its
@@ -82,7 +83,9 @@ def _advise(evidence: Evidence, objects: ObjectSizes, source: Source, patch: int
     rows = (f"{boxes}; {source.variant}, patch {patch}",)
     if kind == "box":
         span = side / (1 + 2 * amount) / patch
-        text = f"{source.variant} crops to the largest box, whose longer side spans up to {span:.1f} patches of {patch} px."
+        text = (
+            f"{source.variant} crops to the largest box: its longer side spans up to {span:.1f} patches of {patch} px."
+        )
         return Advice("object size", text, rows)
     scale = side / amount
     quarter, mean = objects.percentile(25) * scale / patch, float(objects.share.mean()) * scale / patch

@@ -7,7 +7,8 @@ from typing import Any
 
 from featurestore.backbones.catalogue import find_spec, list_names
 from probes.advice.choice import HEAD
-from probes.advice.evidence import Advice, Comparison, Evidence, Line, compare_lines, same_family
+from probes.advice.evidence import Comparison, Evidence, Line, compare_lines, same_family
+from probes.advice.outcome import Advice
 
 HEADS = {"whitening": "whitened", "an MLP": "mlp"}
 """Technique -> the head that has it."""
@@ -38,7 +39,9 @@ def advise_on_techniques(evidence: Evidence, base: Line, boxed: bool) -> Iterato
         trial = BOX_CROP if field == "crop" and boxed else TRIALS[technique]
         command = evidence.command("extract", base.first.backbone, variants=[trial])
         yield from _judge(technique, base, _changed(evidence, base, field), command)
-    yield from _judge("a bigger model", base, _bigger(evidence, base), _bigger_command(evidence, base))
+    bigger, command = _bigger(evidence, base), _bigger_command(evidence, base)
+    if bigger or command:
+        yield from _judge("a bigger model", base, bigger, command)
 
 
 def tell(technique: str, found: Comparison) -> Advice:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from probes.advice.evidence import TRAINING, Advice, Comparison, Evidence, Line, compare_lines
+from probes.advice.evidence import TRAINING, Comparison, Evidence, Line, compare_lines
+from probes.advice.outcome import Advice
 from probes.advice.techniques import VERDICTS, lines_like
 
 MODES = {"lora": "LoRA", "full": "Full tuning", "scratch": "Training from scratch"}

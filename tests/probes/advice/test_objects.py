@@ -94,7 +94,7 @@ def test_no_input_is_suggested_that_is_too_large():
 def test_a_crop_enlarges_the_objects():
     assert "the 25th percentile 1.2" in advise([10 / 224] * 4, crop="center:0.5").sentence
     close = advise([10 / 224] * 4, crop="box:0.2").sentence
-    assert close == "mine crops to the largest box, whose longer side spans up to 10.0 patches of 16 px."
+    assert close == "mine crops to the largest box: its longer side spans up to 10.0 patches of 16 px."
 
 
 def test_what_cannot_be_measured_is_said():

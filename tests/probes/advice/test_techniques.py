@@ -104,3 +104,8 @@ def test_a_smaller_model_and_another_family_are_no_bigger_models(make_runs, make
     ]
     assert [one.sentence for one in found] == ["Whether a bigger model pays on dinov2-b was not measured."]
     assert found[0].command.split(" -b ")[1] == "dinov2-l -p full-224"
+
+
+def test_of_a_model_that_the_catalogue_has_no_larger_one_of_nothing_is_said(make_runs, make_evidence):
+    evidence = make_evidence(make_runs(backbone="my-net"))
+    assert "a bigger model" not in [one.topic for one in advise_on_techniques(evidence, evidence.lines[0], False)]
