@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
+from featurestore.store import default_store_path
 from probes.advice.choice import advise_on_backbone, backbone_lines
 from probes.advice.evidence import Evidence, Source, gather_lines
 from probes.advice.objects import ObjectSizes, advise_on_size, measure_objects
@@ -47,7 +48,8 @@ def advise(
     runs = [*kept_runs(store, RUNS, [name], scheme), *others(store, [name], scheme)]
     lines, elsewhere = gather_lines(runs)
     sources = tuple(map(_describe, store.find(name)))
-    evidence = Evidence(data, scheme, lines, sources, elsewhere)
+    place = () if store.path == default_store_path() else ("--store", store.path)
+    evidence = Evidence(data, scheme, lines, sources, elsewhere, place)
     objects = _measure(data, table.source) if table.boxes is not None else None
     return Advised(name, scheme, tuple(draw(evidence, objects)))
 

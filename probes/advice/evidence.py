@@ -91,6 +91,7 @@ class Evidence:
         lines: Lines that were tested on the same rows.
         sources: The stored feature matrices.
         elsewhere: Number of runs that were left out, because they were tested on other rows.
+        store: Words by which a command finds the store; empty for the default one.
     """
 
     data: str
@@ -98,17 +99,25 @@ class Evidence:
     lines: tuple[Line, ...]
     sources: tuple[Source, ...]
     elsewhere: int = 0
+    store: tuple[str, ...] = ()
 
     def command(self, verb: str, backbone: str, *words: str, variants: Iterable[str] = ()) -> str:
         """A command line for this dataset."""
         chosen = [word for variant in variants for word in ("-p", variant)]
-        return shlex.join(["skyprobe", verb, self.data, "-b", backbone, *chosen, *words])
+        return shlex.join(["skyprobe", verb, self.data, "-b", backbone, *chosen, *words, *self.store])
 
-    def probe_command(self, line: Line, heads: str, variants: Iterable[str] = ()) -> str:
-        """The command that fits heads beside those of a line."""
-        one = line.first
-        words = ["--head", heads, "--protocol", one.protocol, "--pooling", one.pooling, "--labels", self.scheme]
-        return self.command("probe", one.backbone, *words, variants=variants or [one.variant])
+    def probe_command(self, line: Line, heads: str, *words: str) -> str:
+        """The command that fits heads on the features of a line."""
+        return self._probe(line, line.first.backbone, line.first.variant, heads, *words)
+
+    def measure_command(self, line: Line, backbone: str, variant: str) -> str:
+        """The commands that embed by this backbone at this variant, and fit the head of a line there."""
+        extract = self.command("extract", backbone, variants=[variant])
+        return f"{extract} && {self._probe(line, backbone, variant, line.first.head)}"
+
+    def _probe(self, line: Line, backbone: str, variant: str, heads: str, *words: str) -> str:
+        given = ["--head", heads, "--protocol", line.first.protocol, "--pooling", line.first.pooling]
+        return self.command("probe", backbone, *given, "--labels", self.scheme, *words, variants=[variant])
 
     def find(self, **fields: Any) -> list[Line]:
         """Lines whose runs have these fields."""

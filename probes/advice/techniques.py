@@ -37,7 +37,7 @@ def advise_on_techniques(evidence: Evidence, base: Line, boxed: bool) -> Iterato
         yield from _judge(technique, base, lines, evidence.probe_command(base, f"{HEAD},{head}"))
     for technique, field in FIELDS.items():
         trial = BOX_CROP if field == "crop" and boxed else TRIALS[technique]
-        command = evidence.command("extract", base.first.backbone, variants=[trial])
+        command = evidence.measure_command(base, base.first.backbone, trial)
         yield from _judge(technique, base, _changed(evidence, base, field), command)
     bigger, command = _bigger(evidence, base), _bigger_command(evidence, base)
     if bigger or command:
@@ -48,9 +48,8 @@ def tell(technique: str, found: Comparison) -> Advice:
     """One measured difference as advice."""
     one, other = found.first.first, found.second.first
     changes = [(getattr(one, name), getattr(other, name)) for name in ("backbone", "variant", "head")]
-    changed = ", ".join(f"{new} for {old}" for old, new in changes if new != old)
-    name = f"{technique[0].upper()}{technique[1:]}"
-    text = f"{name} {VERDICTS[found.verdict]} on {one.backbone}: {changed} changes macro-F1 by {found}."
+    changed = ", ".join(f"{new} instead of {old}" for old, new in changes if new != old)
+    text = f"{changed} {VERDICTS[found.verdict]}: macro-F1 changes by {found}; all else is as in the first row."
     return Advice(technique, text, found.rows)
 
 
@@ -102,4 +101,4 @@ def _bigger_command(evidence: Evidence, base: Line) -> str:
     if not larger:
         return ""
     following = min(larger, key=lambda spec: spec.params)
-    return evidence.command("extract", following.name, variants=[base.first.variant])
+    return evidence.measure_command(base, following.name, base.first.variant)

@@ -28,14 +28,13 @@ def advise_on_labels(evidence: Evidence, base: Line, rise: Comparison | None) ->
         rise: As of `last_rise`.
     """
     topic, top = "labels", base.first.fraction
-    command = evidence.probe_command(base, base.first.head)
+    fractions = f"{top},100" if top < 100 else "50,100"
+    command = evidence.probe_command(base, base.first.head, "--fractions", fractions)
     if top < 100:
         text = f"Whether all labels do better than {top} % of them was not measured."
-        yield Advice(topic, text, (str(base),), f"{command} --fractions {top},100")
+        yield Advice(topic, text, (str(base),), command)
     elif rise is None:
-        yield Advice(
-            topic, "Whether more labels would help was not measured.", (str(base),), f"{command} --fractions 50,100"
-        )
+        yield Advice(topic, "Whether more labels would help was not measured.", (str(base),), command)
     else:
         steps = f"from {rise.first.first.fraction} % to {top} % of the labels macro-F1 changes by {rise}"
         told = "still rises: more labels would help" if rise.verdict > 0 else "no longer rises measurably"

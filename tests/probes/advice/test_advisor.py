@@ -69,9 +69,9 @@ def test_advice_is_read_from_the_store_alone(store, images, monkeypatch):
     assert "is best of 2 backbones" in topics["backbone"].sentence
     assert "21.5 M parameters" in topics["backbone"].sentence
     assert "spans 0.9 patches of 16 px" in topics["object size"].sentence
-    assert "whitened for linear changes macro-F1" in topics["whitening"].sentence
+    assert "whitened instead of linear" in topics["whitening"].sentence
     assert "was not measured" in topics["an MLP"].sentence
-    assert topics["a crop"].command.endswith("-p box-224")
+    assert topics["a crop"].command.count("-p box-224") == 2
 
 
 def test_what_was_measured_cites_its_rows_and_what_was_not_has_a_command(store, images):
@@ -133,7 +133,7 @@ def test_a_dataset_or_scheme_that_is_not_there_is_refused(store):
 def test_advice_is_shown_with_rows_and_commands(store):
     shown = to_text(Advised("toy", "kind", advise(store, "toy").advice))
     assert shown.startswith("toy (kind): differences are paired, in macro-F1, with 95 % intervals.")
-    assert "* whitening: Whitening" in shown
+    assert "* whitening: whitened instead of linear" in shown
     assert "\n    from toy (kind): net-" in shown
-    assert "\n    run skyprobe probe toy -b net-" in shown
+    assert "\n    run skyprobe probe toy -b net-" in shown and f"--store {store.path}\n" in shown
     assert '"topic": "whitening"' in to_json(advise(store, "toy"))

@@ -37,17 +37,22 @@ def test_what_was_not_measured_is_said_with_the_command(advise):
         "skyprobe probe 'my galaxies/' -b dinov2-s -p full-224 --head linear,whitened "
     )
     assert "--head linear,mlp" in commands["an MLP"]
-    assert commands["another input size"].endswith("-b dinov2-s -p full-480")
-    assert commands["a crop"].endswith("-p center-224")
-    assert commands["another stretch"].endswith("-p asinh-224")
-    assert commands["a bigger model"] == "skyprobe extract 'my galaxies/' -b dinov2-b -p full-224"
+    assert "extract 'my galaxies/' -b dinov2-s -p full-480 && skyprobe" in commands["another input size"]
+    assert "-p center-224 &&" in commands["a crop"]
+    assert "-p asinh-224 &&" in commands["another stretch"]
+    assert commands["a bigger model"] == (
+        "skyprobe extract 'my galaxies/' -b dinov2-b -p full-224 && skyprobe probe 'my galaxies/' -b dinov2-b -p "
+        "full-224 --head linear --protocol convex --pooling cls --labels kind"
+    )
     for topic, (found,) in advise().items():
         assert found.sentence == f"Whether {topic} pays on dinov2-s was not measured."
         assert found.rows == ()
 
 
 def test_objects_with_boxes_are_cropped_to_them(advise):
-    assert advise(boxed=True)["a crop"][0].command.endswith("-p box-224")
+    assert advise(boxed=True)["a crop"][0].command.startswith(
+        "skyprobe extract 'my galaxies/' -b dinov2-s -p box-224 &&"
+    )
 
 
 CHANGES = {
@@ -67,7 +72,9 @@ CHANGES = {
 def test_a_measured_difference_is_judged_by_its_interval(advise, make_runs, topic, wrong, verdict):
     advice = advise(make_runs(wrong=wrong, **CHANGES[topic]))
     (found,) = advice[topic]
-    assert found.sentence.startswith(f"{topic[0].upper()}{topic[1:]} {verdict} on dinov2-s: ")
+    (new,) = CHANGES[topic].values()
+    assert found.sentence.startswith(f"{new} instead of ")
+    assert f" {verdict}: macro-F1 changes by " in found.sentence
     assert found.command == ""
     assert found.rows[0].startswith("toy (kind): dinov2-s, full-224, cls, head linear")
     assert len(found.rows) == 2
@@ -103,7 +110,7 @@ def test_a_smaller_model_and_another_family_are_no_bigger_models(make_runs, make
         if one.topic == "a bigger model"
     ]
     assert [one.sentence for one in found] == ["Whether a bigger model pays on dinov2-b was not measured."]
-    assert found[0].command.split(" -b ")[1] == "dinov2-l -p full-224"
+    assert found[0].command.split(" -b ")[1].startswith("dinov2-l -p full-224 &&")
 
 
 def test_of_a_model_that_the_catalogue_has_no_larger_one_of_nothing_is_said(make_runs, make_evidence):
