@@ -94,6 +94,8 @@ _head = _together(
     click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
+    click.option("--validation", default="none", show_default=True,
+                 help="Labelled rows outside the fraction to choose by: none, split or rest."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
 )  # fmt: skip

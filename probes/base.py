@@ -107,9 +107,11 @@ def weigh_classes(class_weight: ClassWeight, classes: Labels, columns: NDArray[n
     """Weight of each class, float32 (n_classes,).
 
     Args:
-        class_weight: ``balanced`` for weights inversely proportional to the counts, None for ones, or label -> weight.
+        class_weight: ``balanced`` for weights inversely proportional to the counts, None (``none`` in a study file) for
+            ones, or label -> weight.
         classes: Labels.
         columns: (n,) Column of the label of each training row.
     """
-    weights = compute_class_weight(class_weight, classes=classes, y=classes[columns])
+    given = None if class_weight == "none" else class_weight
+    weights = compute_class_weight(given, classes=classes, y=classes[columns])
     return np.asarray(weights, dtype=np.float32)

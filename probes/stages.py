@@ -176,6 +176,7 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
             fractions=options.fractions,
             seeds=options.seeds,
             scheme=options.labels,
+            validation=options.validation,
             options=options.head_options,
             progress=lambda _: progress(next(done), total),
         )
@@ -194,6 +195,7 @@ def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore
             head,
             protocol=options.protocol,
             scheme=options.labels,
+            validation=options.validation,
             options=options.head_options,
         )
         for matrix in features

@@ -137,7 +137,8 @@ def test_balanced_weights_are_inverse_to_the_counts():
     columns = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
     weights = weigh_classes("balanced", np.array([3, 5, 8]), columns)
     np.testing.assert_allclose(weights * [6, 3, 1], 10 / 3, rtol=1e-6)
-    np.testing.assert_array_equal(weigh_classes(None, np.array([3, 5, 8]), columns), [1, 1, 1])
+    for equal in (None, "none"):
+        np.testing.assert_array_equal(weigh_classes(equal, np.array([3, 5, 8]), columns), [1, 1, 1])
     np.testing.assert_array_equal(weigh_classes({3: 2.0, 8: 7.0}, np.array([3, 5, 8]), columns), [2, 1, 7])
 
 
