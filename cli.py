@@ -365,7 +365,7 @@ def detect(output: Path, store: str | None, as_json: bool, **given: Any) -> None
     from finetune.detection.study import STORED, detect_study, make_detection_study
 
     study = make_detection_study(**given)
-    opened = _open(store, "r") if study.mode == STORED else None
+    opened = _open_existing(store) if study.mode == STORED else _open(store, "a")
     _finish(detect_study(study, opened, output, _terminal()), as_json)
 
 

@@ -19,9 +19,10 @@ from featurestore.planning import ExtractionOptions
 from featurestore.pooling import DENSE
 from featurestore.store import FeatureStore, open_store
 from finetune.detection.detector import Architecture, Detector
+from finetune.detection.material import prepare_material
 from finetune.detection.scoring import score_detections
 from finetune.detection.stored import StoredMaps
-from finetune.detection.study import DetectionStudy, make_detector, prepare_material
+from finetune.detection.study import DetectionStudy, make_detector
 from finetune.detection.targets import DetectionInputs
 from finetune.detection.training import TrainingOptions, detect, train_detector
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks.row import Row
 from finetune.detection.detector import Architecture
+from finetune.detection.material import Material, prepare_material
 from finetune.detection.results import DetectionRun, compare
 from finetune.detection.scoring import score_detections
-from finetune.detection.study import DetectionStudy, Material, make_detector, prepare_material
+from finetune.detection.study import DetectionStudy, make_detector
 from finetune.detection.training import TrainingOptions, detect, train_detector
 
 DATA = Path(os.environ.get("RGZ_FIRST_BOXES", Path(__file__).parents[2] / "shared" / "data" / "rgz_first_boxes"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from finetune.classifier import SCALING_ROWS, Classifier, plan_stages, trained_s
 from finetune.config import FinetuneOptions
 from finetune.consistency import ConsistencyLearner
 from finetune.images import Images
+from finetune.kept import library_versions
 from finetune.rows import TrainingRows, choose_rows
 from finetune.supervision import SupervisedLearner, pixel_batches, predict
 from finetune.trainer import Progress, Row, train
@@ -29,8 +29,6 @@ from probes.results import Run
 
 REVISION = 1
 """Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
-
-_LIBRARIES = ("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "peft", "numpy")
 
 
 @dataclass(frozen=True)
@@ -177,17 +175,6 @@ def run_fit(
 def head_name(options: FinetuneOptions) -> str:
     """What stands in the column ``head`` of the tables."""
     return f"finetune:{options.mode}"
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the installed libraries that can change a number."""
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _describe_method(images: Images, task: Task, backbone: Backbone) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from featurestore.backbones.base import Adapter, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS
 from featurestore.backbones.weights import WeightsSource, hash_weights, load_strictly, parse_weights, read_state_dict
 from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
-from finetune.classification import Tuned, library_versions
+from finetune.classification import Tuned
 from finetune.freezing import count_parameters
+from finetune.kept import library_versions
 from probes.json_values import json_ready
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,42 +14,42 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from featurestore.backbones.weights import seeded
-from featurestore.datasets import open_dataset
-from featurestore.datasets.base import ImageDataset
-from featurestore.errors import FinetuneError, UsageError
-from featurestore.preprocessing import Preprocessing, parse_variant
+from featurestore.atomic_file import write_atomically
+from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.weights import parse_weights, seeded, stamp
+from featurestore.errors import UsageError
+from featurestore.key import digest
 from featurestore.registry import unknown_name
 from finetune.detection.detector import Detector
 from finetune.detection.export import coco_dataset, coco_results, sky_catalogue, write_json, write_sky
 from finetune.detection.figures import iou_sweep
 from finetune.detection.illustration import illustrate
+from finetune.detection.kept import keep_run, kept_run
+from finetune.detection.material import Material, prepare_material
 from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, format_table, summarise, to_frame
 from finetune.detection.scoring import score_detections
-from finetune.detection.stored import DenseViews, StoredMaps, load_views
-from finetune.detection.targets import (
-    DetectionImages,
-    Scene,
-    Survey,
-    check_preprocessing,
-    stratified_table,
-    survey_scenes,
-)
+from finetune.detection.stored import DenseViews, StoredMaps
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
 from finetune.detection.trunk import MODES as TRUNK_MODES
 from finetune.detection.trunk import load_trunk, shapes_of
+from finetune.kept import library_versions
 from finetune.loggers import check_loggers, make_logger
 from finetune.processes import is_first
 from probes.figures.style import save_figure
+from probes.json_values import json_ready
 from probes.outcome import Outcome
 from probes.results import write_frame
-from probes.splits import Split, check_fractions, divide_rows, order_rows, parse_fractions
+from probes.splits import check_fractions, parse_fractions
 from probes.stages import Reporter
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
-CHECKPOINT = "last.pt"
+CHECKPOINT, CARD = "last.pt", "card.json"
+"""Files in the folder of a run: the detector, and what it is."""
+
+REVISION = 1
+"""Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
 
 STORED = "stored"
 MODES = (*TRUNK_MODES, STORED)
@@ -125,71 +126,38 @@ def make_detection_study(
 
 
 @dataclass(frozen=True)
-class Material:
-    """A dataset, divided and looked through.
+class Job:
+    """One training of a study.
 
     Attributes:
-        dataset: Where images are read.
-        variant: Name of the preprocessing.
-        preprocessing: How an image becomes a square.
-        split: Rows by their use.
-        train: Scenes that train.
-        valid: Scenes that validate; may be none.
-        test: Scenes that test.
+        backbone: Name of the backbone.
+        fraction: Percent of the training images.
+        seed: Seed of subset, initialisation and training.
     """
 
-    dataset: ImageDataset
-    variant: str
-    preprocessing: Preprocessing
-    split: Split
-    train: Survey
-    valid: Survey
-    test: Survey
+    backbone: str
+    fraction: int
+    seed: int
 
-    @property
-    def surveys(self) -> tuple[Survey, Survey, Survey]:
-        """Training, validation and test."""
-        return self.train, self.valid, self.test
-
-    @property
-    def watched(self) -> Survey:
-        """Images on which the score is followed by epoch: those of the validation split, else those of the test."""
-        return self.valid if self.valid.has_objects else self.test
-
-    def scenes(self, fraction: int, seed: int) -> tuple[Scene, ...]:
-        """Training scenes of a label fraction, by the rule of `probes.splits.order_rows`."""
-        table = stratified_table(self.dataset.table)
-        rows, _ = order_rows(table, self.split.train, seed=seed).divide(fraction)
-        wanted = set(rows.tolist())
-        return tuple(scene for scene in self.train.scenes if scene.row in wanted)
-
-    def images(self, scenes: Sequence[Scene]) -> DetectionImages:
-        """Scenes as preprocessed images."""
-        return DetectionImages(self.dataset, scenes, self.preprocessing)
-
-    def views(self, store: FeatureStore | None, backbone: str) -> DenseViews:
-        """The dense features of these images.
-
-        Raises:
-            UsageError: No store.
-            SkyprobeError: As of `finetune.detection.stored.load_views`.
-        """
-        if store is None:
-            raise UsageError("the mode stored needs a store", where="store", hint="Name it by --store.")
-        return load_views(store, self.dataset.table.name, self.variant, self.preprocessing, backbone)
+    def folder_name(self, mode: str) -> str:
+        """Name of the folder that its files stand in."""
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.backbone)}-{mode}-{self.fraction}-{self.seed}"
 
 
 def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path, reporter: Reporter) -> Outcome:
     """Train and test a detector for each backbone, fraction and seed, and write what came of it.
 
+    What was trained before, and still has its files in `output`, is read from the store.
+
     Written to `output`: results.csv and results.parquet (`finetune.detection.results.to_frame`), summary.csv, the
-    figure iou_sweep, and truth.json (COCO). To a folder for each run: last.pt, history.csv, detections.json (COCO
-    results with the ids of truth.json), catalogue.fits and catalogue.reg where images have celestial coordinates, and
-    for the first seed the figures of `finetune.detection.illustration.illustrate`.
+    figure iou_sweep, and truth.json (COCO). To a folder for each run: last.pt, card.json (what that is), history.csv,
+    detections.json (COCO results with the ids of truth.json), catalogue.fits and catalogue.reg where images have
+    celestial coordinates, and for the first seed the figures of `finetune.detection.illustration.illustrate`.
 
     Args:
         study: What to train and test.
-        store: Where dense features are, for the mode ``stored``; the others need none.
+        store: Opened for writing, it keeps the runs; dense features are in it, for the mode ``stored``. None: nothing
+            is kept.
         output: Folder to write to.
         reporter: Shows progress and notices.
 
@@ -201,12 +169,10 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         reporter.notice(text)
     files: dict[str, Path] = {}
     runs: list[DetectionRun] = []
-    for backbone, fraction, seed in product(study.backbones, study.fractions, range(study.seeds)):
-        folder = output / _folder_name(backbone, study.mode, fraction, seed)
-        run, history = _train(study, material, backbone, fraction, seed, folder, reporter, store)
+    for job in map(Job, *zip(*product(study.backbones, study.fractions, range(study.seeds)), strict=True)):
+        run, written = _run_once(study, material, job, output / job.folder_name(study.mode), reporter, store)
         runs.append(run)
-        if is_first():
-            files |= _write_run(run, history, material, folder)
+        files |= written
     if is_first():
         files |= _write_all(runs, output)
     return Outcome(
@@ -215,27 +181,6 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         seconds={"detect": sum(run.seconds for run in runs)},
         unreadable={name: reason for survey in material.surveys for name, reason in survey.unreadable.items()},
     )
-
-
-def prepare_material(data: str, variant: str, view: str) -> Material:
-    """Open a dataset with boxes, divide its rows by the rules of `probes.splits`, and look through its images.
-
-    Raises:
-        FinetuneError: No object in the training or in the test images.
-        SkyprobeError: As of `open_dataset`, `parse_variant` and `survey_scenes`.
-    """
-    dataset = open_dataset(data)
-    name, preprocessing = parse_variant(variant)
-    check_preprocessing(preprocessing)
-    split = divide_rows(stratified_table(dataset.table))
-    surveys = [survey_scenes(dataset, rows, preprocessing, view) for rows in (split.train, split.valid, split.test)]
-    if not surveys[0].has_objects or not surveys[2].has_objects:
-        raise FinetuneError(
-            "a detector needs objects in training and in test images",
-            where=data,
-            hint="Check which images the splits mark, and that their boxes are no crowd regions.",
-        )
-    return Material(dataset, name, preprocessing, split, *surveys)
 
 
 def make_detector(
@@ -260,26 +205,53 @@ def make_detector(
         return Detector(trunk, shapes, side, len(material.train.classes), study.training.architecture)
 
 
+def _run_once(
+    study: DetectionStudy, material: Material, job: Job, folder: Path, reporter: Reporter, store: FeatureStore | None
+) -> tuple[DetectionRun, dict[str, Path]]:
+    """The run of one training and its files: as kept, or trained now."""
+    views = material.views(store, job.backbone) if study.mode == STORED else None
+    identity = _identify(study, material, job, views)
+    known = kept_run(store, identity) if store else None
+    if known and _read_card(folder).get("identity") == identity:
+        return known, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
+    run, history = _train(study, material, job, folder, reporter, views)
+    files: dict[str, Path] = {}
+    if is_first():
+        files = _write_run(run, history, material, folder)
+        files |= {f"{folder.name}/{CARD}": _write_card(run, identity, folder)}
+        if store:
+            keep_run(store, identity, run, material.dataset.table)
+    return run, files
+
+
+def _identify(study: DetectionStudy, material: Material, job: Job, views: DenseViews | None) -> str:
+    """Digest of everything that decides the numbers of a run."""
+    spec = find_spec(job.backbone)
+    weights = f"random:{job.seed}" if study.mode == "scratch" else study.weights or spec.weights
+    return digest({
+        "revision": REVISION,
+        "job": asdict(job),
+        "model": f"{spec.adapter}:{spec.model_id}",
+        "weights": [views.key, *map(str, views.preprocessings)] if views else stamp(parse_weights(weights)),
+        "study": [study.mode, study.variant, study.view, study.threshold],
+        "training": json_ready(asdict(study.training)),
+        "material": material.digest,
+        "libraries": library_versions(),
+    })  # fmt: skip
+
+
 def _train(
-    study: DetectionStudy,
-    material: Material,
-    backbone: str,
-    fraction: int,
-    seed: int,
-    folder: Path,
-    reporter: Reporter,
-    store: FeatureStore | None,
+    study: DetectionStudy, material: Material, job: Job, folder: Path, reporter: Reporter, views: DenseViews | None
 ) -> tuple[DetectionRun, pd.DataFrame]:
     started = perf_counter()
     options = study.training
-    views = material.views(store, backbone) if study.mode == STORED else None
     if views:  # what is stored cannot be blurred any more; its views are the augmentation
         options = replace(options, augmentation=None)
     if material.watched is material.test:  # nothing may be chosen by a score on test images
         options = replace(options, trainer=replace(options.trainer, keep_best=False, patience=0))
-    detector = make_detector(study, material, backbone, seed, views)
+    detector = make_detector(study, material, job.backbone, job.seed, views)
     inputs = partial(StoredMaps, views) if views else material.images
-    scenes, watched = material.scenes(fraction, seed), inputs(material.watched.scenes)
+    scenes, watched = material.scenes(job.fraction, job.seed), inputs(material.watched.scenes)
 
     def score() -> float:
         return score_detections(watched.scenes, detect(detector, watched), material.train.classes).map50
@@ -288,7 +260,7 @@ def _train(
         detector,
         inputs(scenes),
         options,
-        seed,
+        job.seed,
         score=score,
         checkpoint=folder / CHECKPOINT,
         resume=study.resume,
@@ -298,21 +270,37 @@ def _train(
     run = DetectionRun(
         dataset=material.dataset.table.name,
         variant=material.variant,
-        backbone=backbone,
         mode=study.mode,
         view=study.view,
-        fraction=fraction,
-        seed=seed,
+        **asdict(job),
         n_train=len(scenes),
         classes=material.train.classes,
         scenes=material.test.scenes,
         detections=tuple(detect(detector, inputs(material.test.scenes))),
         threshold=study.threshold,
         key=views.key if views else "",
-        params=asdict(options) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {}),
+        params=json_ready(
+            asdict(options) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {})
+        ),
         seconds=perf_counter() - started,
     )
     return run, history
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """What the detector in a folder is; nothing where a card or the detector is missing."""
+    path = folder / CARD
+    if not path.exists() or not (folder / CHECKPOINT).exists():
+        return {}
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return card
+
+
+def _write_card(run: DetectionRun, identity: str, folder: Path) -> Path:
+    """Say beside the checkpoint what it is."""
+    card = {"identity": identity, **run.identity, "mode": run.mode, "classes": list(run.classes), "params": run.params}
+    text = json.dumps(card, indent=2)
+    return write_atomically(folder / CARD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _write_run(run: DetectionRun, history: pd.DataFrame, material: Material, folder: Path) -> dict[str, Path]:
@@ -343,7 +331,3 @@ def _by_detector(runs: Sequence[DetectionRun]) -> Iterator[tuple[str, list[Detec
     for backbone, fraction in dict.fromkeys((run.backbone, run.fraction) for run in runs):
         own = [run for run in runs if (run.backbone, run.fraction) == (backbone, fraction)]
         yield f"{backbone}, {own[0].mode}, {fraction} %", own
-
-
-def _folder_name(backbone: str, mode: str, fraction: int, seed: int) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', backbone)}-{mode}-{fraction}-{seed}"

@@ -20,8 +20,9 @@ from featurestore.planning import ExtractionOptions
 from featurestore.preprocessing import Preprocessing
 from featurestore.store import open_store
 from finetune.detection.detector import Architecture
+from finetune.detection.material import prepare_material
 from finetune.detection.stored import StoredMaps, load_views
-from finetune.detection.study import DetectionStudy, detect_study, make_detector, prepare_material
+from finetune.detection.study import DetectionStudy, detect_study, make_detector
 from finetune.detection.targets import DetectionImages, survey_scenes
 from finetune.detection.training import TrainingOptions, train_detector
 

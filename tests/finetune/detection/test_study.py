@@ -10,10 +10,12 @@ from astropy.io import fits
 from astropy.table import Table
 
 from featurestore.errors import FinetuneError, LabelMismatchError, ProbeError, UnknownNameError, UsageError
+from featurestore.store import open_store
 from finetune.config import TrainerOptions
 from finetune.detection.detector import Architecture
+from finetune.detection.material import prepare_material
 from finetune.detection.results import to_frame
-from finetune.detection.study import DetectionStudy, detect_study, make_detector, prepare_material
+from finetune.detection.study import DetectionStudy, detect_study, make_detector
 from finetune.detection.training import TrainingOptions
 
 SIDE = 64
@@ -108,6 +110,19 @@ def test_resuming_a_finished_study_changes_nothing(root, tmp_path):
     detections = first.files["timm-test_efficientnet-frozen-100-0/detections.json"].read_bytes()
     again = detect_study(study(root, resume=True), None, tmp_path / "a", Quiet())
     assert again.files["timm-test_efficientnet-frozen-100-0/detections.json"].read_bytes() == detections
+
+
+def test_what_was_trained_is_not_trained_again(root, tmp_path):
+    store, first, second = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet(), Quiet()
+    before = detect_study(study(root), store, tmp_path / "a", first)
+    after = detect_study(study(root), store, tmp_path / "a", second)
+    assert (len(first.labels), second.labels) == (1, [])
+    assert after.tables == before.tables
+    assert after.files.keys() == before.files.keys() | {"timm-test_efficientnet-frozen-100-0/last.pt"}
+    detect_study(study(root, threshold=0.3), store, tmp_path / "a", second)
+    (tmp_path / "a/timm-test_efficientnet-frozen-100-0/last.pt").unlink()
+    detect_study(study(root, threshold=0.3), store, tmp_path / "a", second)
+    assert len(second.labels) == 2, "other options, and a detector that is gone"
 
 
 def test_fractions_are_nested(root):
