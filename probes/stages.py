@@ -19,6 +19,7 @@ from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
 from featurestore.relabelling import choose_labels, describe_labels, scheme_name
+from featurestore.sky_groups import choose_groups, split_groups
 from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
@@ -91,18 +92,19 @@ def _select(study: Study, store: FeatureStore) -> Iterator[StoredFeatures]:
     """The features of a study; no values are read."""
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
     chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
-    for dataset in [dataset_name(text, store) for text in study.datasets]:
+    for text, dataset in [(text, dataset_name(text, store)) for text in study.datasets]:
         for backbone, variant in product(study.backbones, study.variants):
             name = parse_variant(variant)[0]
             found = store.select(dataset, name, backbone, pooling=study.probe.pooling, **chosen)
             opened = found.open(study.probe.pooling)
             check_vectors(opened)
-            yield replace(opened, table=choose_labels(opened.table, study.probe.labels))
+            yield replace(opened, table=choose_groups(choose_labels(opened.table, study.probe.labels), text))
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
     """Name in the store of a dataset as the user typed it: a stored name, or a path or shortcut, which is opened."""
-    return text if text in store.datasets() else open_dataset(text).table.name
+    plain = split_groups(text)[0]
+    return plain if plain in store.datasets() else open_dataset(plain).table.name
 
 
 def find_features(
