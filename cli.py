@@ -457,13 +457,27 @@ def list_backbones(as_json: bool) -> None:
     _print(list_specs(), as_json)
 
 
-@main.command("datasets")
+@main.group("datasets", invoke_without_command=True)
 @_json_option
-def list_datasets(as_json: bool) -> None:
-    """List the kinds of datasets."""
+@click.pass_context
+def list_datasets(context: click.Context, as_json: bool) -> None:
+    """List the kinds of datasets; its subcommands make datasets."""
     from featurestore.datasets import dataset_kinds
 
-    _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
+    if context.invoked_subcommand is None:
+        _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
+
+
+@list_datasets.command("fetch")
+@click.argument("name")
+@_output_option
+@_json_option
+def fetch_dataset(name: str, output: Path | None, as_json: bool) -> None:
+    """Download a public dataset: galaxy_mnist, galaxy_mnist_224, mirabest or rgz; again, only what is missing."""
+    from featurestore.datasets.fetching import fetch
+
+    terminal = _terminal()
+    _print(fetch(name, output, lambda file: terminal.progress(file, "B")), as_json)
 
 
 @main.command("variants")

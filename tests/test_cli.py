@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli import main
+from featurestore.datasets.remote import REMOTE, RemoteDataset, RemoteFile
 
 BACKBONE = "timm:test_efficientnet"
 MODEL = ["-b", BACKBONE, "-p", "resize=64"]
@@ -272,6 +276,28 @@ def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
     assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
     assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
+
+
+def test_fetch_says_where_the_dataset_is_and_whom_to_cite(tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "labels.npy").write_bytes(b"1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "site"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    files = tuple(
+        RemoteFile(f"http://127.0.0.1:{server.server_port}/{name}", name) for name in ("labels.npy", "images.npy")
+    )
+    monkeypatch.setitem(REMOTE, "toy", RemoteDataset("npy", files[:1], "Cite us."))
+    monkeypatch.setitem(REMOTE, "dead", RemoteDataset("npy", files, "Cite us."))
+    with server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        result = run("datasets", "fetch", "toy", "-o", tmp_path / "toy")
+        dead = run("datasets", "fetch", "dead", "-o", tmp_path / "dead")
+        server.shutdown()
+    assert result.exit_code == 0
+    assert f"dataset: npy:{tmp_path / 'toy'}\nterms: Cite us." in result.stdout
+    assert "labels.npy: 100%" in result.stderr
+    assert dead.exit_code == 1
+    assert "skyprobe: the link is dead: HTTP 404 File not found" in dead.stderr
 
 
 def test_help_of_every_verb_loads_no_torch():

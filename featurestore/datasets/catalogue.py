@@ -95,7 +95,8 @@ class Catalogue:
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """What a sample table needs, and the path of each row.
 
-        The columns ``split``, ``group``, ``id``, ``ra`` and ``dec`` (degrees) are used where they exist. Rows keep the order of the catalogue.
+        The columns ``split``, ``group``, ``id``, ``ra`` and ``dec`` (degrees) are used where they exist. Rows keep the
+        order of the catalogue.
 
         Args:
             found: Relative path -> stamp of the images that exist.
