@@ -468,6 +468,34 @@ def list_datasets(context: click.Context, as_json: bool) -> None:
         _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
 
 
+@list_datasets.command("crop")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--catalogue", required=True, type=click.Path(path_type=Path), help="Sources: CSV, ECSV, FITS, VOTable.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--size", default=256, show_default=True, help="Side of a crop, pixels.")
+@click.option("--stride", type=int, help="Pixels from one crop to the next; default: its size.")
+@click.option("--plane", default=0, show_default=True, help="Plane of a cube, from 0: Stokes I.")
+@click.option(
+    "--percentiles",
+    type=(float, float),
+    default=(2, 98),
+    show_default=True,
+    help="Percentiles of the whole image that become 0 and 1 in its crops.",
+)
+@click.option("--physical", is_flag=True, help="Keep the values of the image in place of percentiles.")
+@click.option("--min-sources", default=1, show_default=True, help="Leave out crops with fewer sources.")
+@click.option("--axis-unit", help="Unit of the axes where the catalogue states none; default: arcsec.")
+@_json_option
+def crop_dataset(
+    images: tuple[Path, ...], catalogue: Path, output: Path, physical: bool, as_json: bool, **given: Any
+) -> None:
+    """Cut FITS IMAGES and the ellipses of a catalogue into crops with boxes, a COCO dataset; again, only new images."""
+    from featurestore.datasets.cropping import CropOptions, crop_images
+
+    options = CropOptions(**(given | ({"percentiles": None} if physical else {})))
+    _print(crop_images(images, catalogue, output, options, _terminal().progress("crop")), as_json)
+
+
 @list_datasets.command("fetch")
 @click.argument("name")
 @_output_option

@@ -137,8 +137,7 @@ def _name_components(pairs: NDArray[np.int64], ids: Sequence[str]) -> NDArray[np
     names = np.array(ids, dtype=np.str_)
     order = np.argsort(names, kind="stable")
     first = np.unique(component[order], return_index=True)[1]
-    named: NDArray[np.str_] = names[order[first]][component]
-    return named
+    return np.asarray(names[order[first]])[component]
 
 
 def _describe(table: SampleTable, radius: float, groups: NDArray[np.str_], n_known: int) -> str:

@@ -12,6 +12,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
@@ -276,6 +277,25 @@ def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
     assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
     assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
+
+
+def test_crops_of_an_image_can_be_embedded(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(2, 80, 100)).astype(np.float32)
+    pixels[0, :10, :10] = np.nan
+    fits.writeto(tmp_path / "field.fits", pixels)
+    (tmp_path / "sources.csv").write_text("x,y,major,minor,theta\n50,20,8,4,30\n70,70,6,6,0\n5,5,6,6,0\n")
+    words = ("datasets", "crop", tmp_path / "field.fits", "--catalogue", tmp_path / "sources.csv", "--size", "32")
+    shown = run_json(*words, "-o", tmp_path / "crops")
+    assert (shown["crops"], shown["boxes"], shown["dropped_with_nan"], shown["sources_in_no_crop"]) == (1, 1, 1, 2)
+    again = run(*words, "-o", tmp_path / "crops")
+    assert "images_cut_now: 0" in again.stdout and f"dataset: coco:{tmp_path / 'crops'}" in again.stdout
+    stored = run(
+        "extract", shown["dataset"], "-b", BACKBONE, "-p", "resize=64,stretch=unit", "--weights", "random:0",
+        "--engine", "torch", "--store", tmp_path / "store.zarr",
+    )  # fmt: skip
+    assert stored.exit_code == 0 and "1 stored, 0 unreadable" in stored.stdout
+    refused = run(*words, "-o", tmp_path / "crops", "--physical")
+    assert refused.exit_code == 1 and "holds crops that differ in percentiles" in refused.stderr
 
 
 def test_fetch_says_where_the_dataset_is_and_whom_to_cite(tmp_path, monkeypatch):
