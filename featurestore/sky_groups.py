@@ -106,7 +106,7 @@ def _positions(table: SampleTable) -> NDArray[np.float64]:
     """Float64 (n, 2), degrees, NaN where unknown."""
     named = [position_of(name) or (np.nan, np.nan) for name in table.sample_ids]
     told = np.array(named, dtype=np.float64).reshape(-1, 2)
-    return told if table.sky is None else np.where(np.isfinite(table.sky).all(axis=1)[:, None], table.sky, told)
+    return told if table.sky is None else np.where(np.isfinite(table.sky).all(axis=1, keepdims=True), table.sky, told)
 
 
 def _neighbours(sky: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -137,7 +137,8 @@ def _name_components(pairs: NDArray[np.int64], ids: Sequence[str]) -> NDArray[np
     names = np.array(ids, dtype=np.str_)
     order = np.argsort(names, kind="stable")
     first = np.unique(component[order], return_index=True)[1]
-    return np.asarray(names[order[first]])[component]
+    named: NDArray[np.str_] = names[order[first]][component]
+    return named
 
 
 def _describe(table: SampleTable, radius: float, groups: NDArray[np.str_], n_known: int) -> str:

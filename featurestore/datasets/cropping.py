@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def crop_images(
         parent = {"request": request, "stamp": stamp_of(_status(path))}
         folder = output / "images" / stem
         if not parent.items() <= _read_record(folder / _RECORD).items():
-            _replace(folder, lambda part, path=path, parent=parent: _cut(path, sources, chosen, part, parent))
+            _replace(folder, partial(_cut, path, sources, chosen, parent))
             n_cut += 1
         progress(done, len(images))
     return _finish(output, len(sources), n_cut)
@@ -195,7 +196,7 @@ def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
         ) from error
 
 
-def _cut(path: Path, sources: Sources, options: CropOptions, folder: Path, parent: dict[str, Any]) -> None:
+def _cut(path: Path, sources: Sources, options: CropOptions, parent: dict[str, Any], folder: Path) -> None:
     """Write the crops of one image, and the record of them."""
     image = ParentImage.read(path, options.plane, options.extension)
     rows, boxes = _boxes_in(image, sources)
@@ -286,7 +287,7 @@ def _finish(output: Path, n_sources: int, n_cut: int) -> CropReport:
 
 def _coco(crops: Sequence[tuple[str, dict[str, Any]]], size: int) -> dict[str, Any]:
     classes = sorted({one["class"] for _, crop in crops for one in crop["objects"]}) or ["compact"]
-    images, annotations = [], []
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, (stem, crop) in enumerate(crops, 1):
         side = {"width": size, "height": size}
         images.append({"id": number, "file_name": f"{stem}/{crop['file']}", "group": stem, **side})

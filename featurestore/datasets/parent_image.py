@@ -47,12 +47,7 @@ class ParentImage:
         try:
             with ignored_warnings(), fits.open(path, memmap=True) as hdus:
                 hdu = _choose(hdus, extension, path)
-                n_planes = math.prod(hdu.shape[:-2])
-                if plane >= n_planes:
-                    raise _refusal(f"there is no plane {plane}, but {n_planes} planes, counted from 0", path)
-                index = np.unravel_index(plane, hdu.shape[:-2]) if hdu.shape[:-2] else ()
-                part = (*(int(number) for number in index), slice(None), slice(None))
-                values = np.asarray(hdu.section[part]).astype(np.float32)
+                values = _plane_of(hdu, plane, path)
                 wcs, unit = _celestial(hdu.header, values.shape), str(hdu.header.get("BUNIT", ""))
         except DatasetError:
             raise
@@ -96,13 +91,19 @@ class ParentImage:
 
 
 def _choose(hdus: Any, extension: str | int | None, path: Path) -> Any:
-    if extension is not None:
-        hdu = hdus[extension]
-    else:
-        hdu = next((one for one in hdus if one.is_image and one.shape), None)
+    images = (one for one in hdus if one.is_image and one.shape)
+    hdu = next(images, None) if extension is None else hdus[extension]
     if hdu is None or not hdu.is_image or len(hdu.shape) < 2:
         raise _refusal("the FITS file holds no image", path)
     return hdu
+
+
+def _plane_of(hdu: Any, plane: int, path: Path) -> NDArray[np.float32]:
+    shape = hdu.shape[:-2]
+    if plane >= math.prod(shape):
+        raise _refusal(f"there is no plane {plane}, but {math.prod(shape)} planes, counted from 0", path)
+    index = tuple(int(number) for number in np.unravel_index(plane, shape)) if shape else ()
+    return np.asarray(hdu.section[(*index, slice(None), slice(None))]).astype(np.float32)
 
 
 def _celestial(header: Any, shape: tuple[int, ...]) -> Any:

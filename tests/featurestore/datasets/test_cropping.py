@@ -108,6 +108,12 @@ def test_parents_never_straddle(write_field: Callable[..., Path], tmp_path: Path
     assert len(split.test) == 4 and not set(table.groups[split.train]) & set(table.groups[split.test])
 
 
+def test_of_two_parents_one_is_for_the_test(mgcls: Any, tmp_path: Path) -> None:
+    table = open_dataset(crop_images(*mgcls, tmp_path / "crops", CropOptions(size=16, stride=8)).dataset).table
+    split = divide_rows(table, "largest_object")
+    assert set(table.groups[split.train]) == {"A209"} and set(table.groups[split.test]) == {"A370"}
+
+
 def test_crops_keep_their_place_on_the_sky(mgcls: Any, tmp_path: Path) -> None:
     images, catalogue = mgcls
     crop_images(images, catalogue, tmp_path / "crops", SMALL)
