@@ -51,7 +51,8 @@ def main() -> None:
     """Extract the embeddings of frozen vision models once, then probe them many times.
 
     DATA is a path, whose kind is detected, or a shortcut: first, galaxy_mnist:PATH, rgz:PATH, or any KIND:PATH of
-    `skyprobe datasets`. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
+    `skyprobe datasets`; with ,groups=sky:RADIUS (arcsec) at its end, neighbours on the sky stay in one split. Exit
+    codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
     """
 
 

@@ -58,9 +58,9 @@ def split_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) 
     """Training, validation and test rows of one label scheme.
 
     A test split that the dataset brings is kept as it is. Without one, the training rows are divided 80 / 20,
-    stratified by class, and so that no group straddles; of a few large groups, at least one is for the test. Rows of no split serve for training only in a dataset that
-    marks no row ``train``. Unlabelled rows never enter. A class that has test rows but no training rows stays: nothing
-    can predict it, so it scores 0.
+    stratified by class, and so that no group straddles; of a few large groups, at least one is for the test. Rows of
+    no split serve for training only in a dataset that marks no row ``train``. Unlabelled rows never enter. A class that
+    has test rows but no training rows stays: nothing can predict it, so it scores 0.
 
     Args:
         table: The samples.

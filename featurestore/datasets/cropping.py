@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,15 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.atomic_file import write_atomically
+from featurestore.datasets.crop_folder import (
+    RECORD,
+    check_request,
+    folder_of,
+    read_record,
+    read_records,
+    write_annotations,
+    write_folder,
+)
 from featurestore.datasets.files import some_of, stamp_of, stem_of
 from featurestore.datasets.parent_image import ParentImage
 from featurestore.datasets.sources import Sources, place_sources, read_sources
-from featurestore.errors import DatasetError, StoreWriteError, UsageError
+from featurestore.errors import DatasetError, UsageError
 
 ANNOTATIONS = "annotations.json"
-_RECORD = "crops.json"
-"""File beside the crops of one image, written last: what they were cut from, and their boxes."""
 
 
 @dataclass(frozen=True)
@@ -122,16 +127,16 @@ def crop_images(
     stems = _check_names(images, sources)
     request = asdict(chosen) | {"catalogue": hashlib.sha256(catalogue.read_bytes()).hexdigest()}
     request = json.loads(json.dumps(request))
-    _check_output(output, request)
+    check_request(output, request)
     n_cut = 0
     for done, (path, stem) in enumerate(zip(images, stems, strict=True), 1):
         parent = {"request": request, "stamp": stamp_of(_status(path))}
-        folder = output / "images" / stem
-        if not parent.items() <= _read_record(folder / _RECORD).items():
-            _replace(folder, partial(_cut, path, sources, chosen, parent))
+        folder = folder_of(output, stem)
+        if not parent.items() <= read_record(folder / RECORD).items():
+            write_folder(folder, partial(_cut, path, sources, chosen, parent))
             n_cut += 1
         progress(done, len(images))
-    return _finish(output, len(sources), n_cut)
+    return _finish(output, chosen.size, len(sources), n_cut)
 
 
 def _check_names(images: Sequence[Path], sources: Sources) -> list[str]:
@@ -155,45 +160,6 @@ def _status(path: Path) -> Any:
         return path.stat()
     except OSError as error:
         raise DatasetError(f"the image cannot be read: {error.strerror}", where=path, hint="Check the path.") from error
-
-
-def _check_output(output: Path, request: dict[str, Any]) -> None:
-    for path in sorted((output / "images").glob(f"*/{_RECORD}")):
-        old = _read_record(path).get("request", {})
-        changed = [name for name in request if old.get(name) != request[name]]
-        if changed:
-            raise DatasetError(
-                f"the folder holds crops that differ in {', '.join(changed)}",
-                where=path.parent,
-                hint="Give another folder by --output, or remove this one.",
-            )
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the record cannot be read: {error}", where=path, hint="Remove its folder.") from error
-
-
-def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that is either whole or absent: filled under a hidden name, then put in its place."""
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        fill(part)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
-    except OSError as error:
-        raise StoreWriteError(
-            f"the crops cannot be written: {error.strerror or error}",
-            where=folder,
-            hint="Check permissions and free space, or give another folder.",
-        ) from error
 
 
 def _cut(path: Path, sources: Sources, options: CropOptions, parent: dict[str, Any], folder: Path) -> None:
@@ -221,7 +187,7 @@ def _cut(path: Path, sources: Sources, options: CropOptions, parent: dict[str, A
                 for i, box in zip(inside, clipped, strict=True)
             ]
             record["crops"].append({"file": name, "objects": objects})
-    (folder / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def _boxes_in(image: ParentImage, sources: Sources) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -256,11 +222,11 @@ def _grid(shape: tuple[int, ...], size: int, stride: int) -> Iterator[tuple[int,
             yield x, y
 
 
-def _finish(output: Path, n_sources: int, n_cut: int) -> CropReport:
-    """Join the records of all images in the folder into one COCO file."""
-    records = {path.parent.name: _read_record(path) for path in sorted((output / "images").glob(f"*/{_RECORD}"))}
-    crops = [(stem, crop) for stem, record in records.items() for crop in record["crops"]]
-    objects = [one for _, crop in crops for one in crop["objects"]]
+def _finish(output: Path, size: int, n_sources: int, n_cut: int) -> CropReport:
+    """Join the records of all images in the folder."""
+    records = read_records(output)
+    crops = [crop for record in records.values() for crop in record["crops"]]
+    objects = [one for crop in crops for one in crop["objects"]]
     report = CropReport(
         dataset=f"coco:{output.resolve()}",
         annotations=output / ANNOTATIONS,
@@ -280,25 +246,5 @@ def _finish(output: Path, n_sources: int, n_cut: int) -> CropReport:
             where=output,
             hint="Give smaller crops, or check that the catalogue belongs to the images.",
         )
-    size = next(iter(records.values()))["request"]["size"]
-    write_atomically(report.annotations, lambda path: path.write_text(json.dumps(_coco(crops, size)), encoding="utf-8"))
+    write_annotations(report.annotations, records, size)
     return report
-
-
-def _coco(crops: Sequence[tuple[str, dict[str, Any]]], size: int) -> dict[str, Any]:
-    classes = sorted({one["class"] for _, crop in crops for one in crop["objects"]}) or ["compact"]
-    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
-    for number, (stem, crop) in enumerate(crops, 1):
-        side = {"width": size, "height": size}
-        images.append({"id": number, "file_name": f"{stem}/{crop['file']}", "group": stem, **side})
-        for one in crop["objects"]:
-            x0, y0, x1, y1 = one["xyxy"]
-            box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
-            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": classes.index(one["class"]) + 1}
-            annotations.append(ids | box | {"source": one["source"]})
-    return {
-        "info": {"box_origin": "lower", "description": "Boxes count rows of the FITS array, from the bottom."},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
-    }

@@ -45,7 +45,7 @@ class ParentImage:
         from astropy.io import fits
 
         try:
-            with ignored_warnings(), fits.open(path, memmap=True) as hdus:
+            with ignored_warnings(), fits.open(path, memmap=False) as hdus:
                 hdu = _choose(hdus, extension, path)
                 values = _plane_of(hdu, plane, path)
                 wcs, unit = _celestial(hdu.header, values.shape), str(hdu.header.get("BUNIT", ""))

@@ -228,23 +228,6 @@ def test_no_crop_is_left(mgcls: Any, tmp_path: Path) -> None:
         crop_images(*mgcls, tmp_path / "crops", CropOptions(size=32, min_sources=50))
 
 
-@pytest.mark.parametrize(
-    ("values", "options", "reason"),
-    [
-        (np.full((64, 64), np.nan), SMALL, "the image has no finite pixel"),
-        (np.ones((64, 64)), SMALL, "leave nothing to stretch between 1 and 1"),
-        (np.ones((2, 64, 64)), CropOptions(plane=2), "there is no plane 2, but 2 planes"),
-        (np.ones(64), SMALL, "holds no image"),
-        (np.ones((64, 64)), CropOptions(extension="SCI"), "cannot be read: .*SCI"),
-    ],
-)
-def test_images_that_cannot_be_cut(tmp_path: Path, values: np.ndarray, options: CropOptions, reason: str) -> None:
-    fits.writeto(tmp_path / "a.fits", values.astype(np.float32))
-    (tmp_path / "c.csv").write_text("x,y,major\n5,9,4\n")
-    with pytest.raises(DatasetError, match=reason):
-        crop_images([tmp_path / "a.fits"], tmp_path / "c.csv", tmp_path / "crops", options)
-
-
 def test_missing_and_double_images(mgcls: Any, tmp_path: Path) -> None:
     images, catalogue = mgcls
     with pytest.raises(DatasetError, match="the image cannot be read: No such file"):
