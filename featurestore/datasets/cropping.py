@@ -77,6 +77,8 @@ class CropReport:
         images_cut_now: Those that this call cut.
         crops: Crops that are kept.
         boxes: Boxes in them.
+        median_box_side: Median of the boxes' widths and heights, pixels; far from the size of a source, it tells of
+            axes in another unit.
         dropped_with_nan: Crops left out because a pixel has no finite value.
         dropped_without_sources: Crops left out because they hold fewer sources than asked for.
         sources: Sources in the catalogue.
@@ -89,6 +91,7 @@ class CropReport:
     images_cut_now: int
     crops: int
     boxes: int
+    median_box_side: float
     dropped_with_nan: int
     dropped_without_sources: int
     sources: int
@@ -178,16 +181,13 @@ def _cut(path: Path, sources: Sources, options: CropOptions, parent: dict[str, A
             name = f"x{x:05d}_y{y:05d}.fits"
             stretched.write_crop(folder / name, x, y, options.size)
             clipped = np.clip(boxes[inside] - (x, y, x, y), 0, options.size)
-            objects = [
-                {
-                    "source": int(rows[i]),
-                    "class": str(sources.classes[rows[i]]),
-                    "xyxy": [round(float(v), 4) for v in box],
-                }
-                for i, box in zip(inside, clipped, strict=True)
-            ]
-            record["crops"].append({"file": name, "objects": objects})
+            record["crops"].append({"file": name, "objects": _objects(rows[inside], clipped, sources)})
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+
+
+def _objects(rows: NDArray[np.int64], boxes: NDArray[np.float64], sources: Sources) -> list[dict[str, Any]]:
+    pairs = zip(rows.tolist(), boxes.tolist(), strict=True)
+    return [{"source": row, "class": str(sources.classes[row]), "xyxy": box} for row, box in pairs]
 
 
 def _boxes_in(image: ParentImage, sources: Sources) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -227,6 +227,7 @@ def _finish(output: Path, size: int, n_sources: int, n_cut: int) -> CropReport:
     records = read_records(output)
     crops = [crop for record in records.values() for crop in record["crops"]]
     objects = [one for crop in crops for one in crop["objects"]]
+    xyxy = np.array([one["xyxy"] for one in objects]).reshape(-1, 4)
     report = CropReport(
         dataset=f"coco:{output.resolve()}",
         annotations=output / ANNOTATIONS,
@@ -234,6 +235,7 @@ def _finish(output: Path, size: int, n_sources: int, n_cut: int) -> CropReport:
         images_cut_now=n_cut,
         crops=len(crops),
         boxes=len(objects),
+        median_box_side=round(float(np.median(xyxy[:, 2:] - xyxy[:, :2])), 3) if objects else 0.0,
         dropped_with_nan=sum(record["with_nan"] for record in records.values()),
         dropped_without_sources=sum(record["without_sources"] for record in records.values()),
         sources=n_sources,

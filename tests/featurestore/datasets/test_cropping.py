@@ -78,6 +78,7 @@ def test_from_images_to_a_dataset(mgcls: Any, tmp_path: Path) -> None:
     assert (report.images, report.images_cut_now, report.crops, report.boxes) == (2, 2, 4, 4)
     assert (report.dropped_with_nan, report.dropped_without_sources) == (1, 7)
     assert (report.sources, report.sources_in_no_crop) == (6, 2)  # beside the NaN, and in the uncovered margin
+    assert report.median_box_side == pytest.approx(4.75, abs=2e-3)  # of 4 x 8 four times, once clipped to 4 x 5.5
     dataset = open_dataset(report.dataset)
     table = dataset.table
     assert list(table.sample_ids) == [
