@@ -51,7 +51,8 @@ def main() -> None:
     """Extract the embeddings of frozen vision models once, then probe them many times.
 
     DATA is a path, whose kind is detected, or a shortcut: first, galaxy_mnist:PATH, rgz:PATH, or any KIND:PATH of
-    `skyprobe datasets`. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
+    `skyprobe datasets`; with ,groups=sky:RADIUS (arcsec) at its end, neighbours on the sky stay in one split. Exit
+    codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
     """
 
 
@@ -473,13 +474,55 @@ def list_backbones(as_json: bool) -> None:
     _print(list_specs(), as_json)
 
 
-@main.command("datasets")
+@main.group("datasets", invoke_without_command=True)
 @_json_option
-def list_datasets(as_json: bool) -> None:
-    """List the kinds of datasets."""
+@click.pass_context
+def list_datasets(context: click.Context, as_json: bool) -> None:
+    """List the kinds of datasets; its subcommands make datasets."""
     from featurestore.datasets import dataset_kinds
 
-    _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
+    if context.invoked_subcommand is None:
+        _print([{"kind": kind, "reads": text} for kind, text in dataset_kinds().items()], as_json)
+
+
+@list_datasets.command("crop")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--catalogue", required=True, type=click.Path(path_type=Path), help="Sources: CSV, ECSV, FITS, VOTable.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--size", default=256, show_default=True, help="Side of a crop, pixels.")
+@click.option("--stride", type=int, help="Pixels from one crop to the next; default: its size.")
+@click.option("--plane", default=0, show_default=True, help="Plane of a cube, from 0: Stokes I.")
+@click.option(
+    "--percentiles",
+    type=(float, float),
+    default=(2, 98),
+    show_default=True,
+    help="Percentiles of the whole image that become 0 and 1 in its crops.",
+)
+@click.option("--physical", is_flag=True, help="Keep the values of the image in place of percentiles.")
+@click.option("--min-sources", default=1, show_default=True, help="Leave out crops with fewer sources.")
+@click.option("--axis-unit", help="Unit of the axes where the catalogue states none; default: arcsec.")
+@_json_option
+def crop_dataset(
+    images: tuple[Path, ...], catalogue: Path, output: Path, physical: bool, as_json: bool, **given: Any
+) -> None:
+    """Cut FITS IMAGES and the ellipses of a catalogue into crops with boxes, a COCO dataset; again, only new images."""
+    from featurestore.datasets.cropping import CropOptions, crop_images
+
+    options = CropOptions(**(given | ({"percentiles": None} if physical else {})))
+    _print(crop_images(images, catalogue, output, options, _terminal().progress("crop")), as_json)
+
+
+@list_datasets.command("fetch")
+@click.argument("name")
+@_output_option
+@_json_option
+def fetch_dataset(name: str, output: Path | None, as_json: bool) -> None:
+    """Download a public dataset: galaxy_mnist, galaxy_mnist_224, mirabest or rgz; again, only what is missing."""
+    from featurestore.datasets.fetching import fetch
+
+    terminal = _terminal()
+    _print(fetch(name, output, lambda file: terminal.progress(file, "B")), as_json)
 
 
 @main.command("variants")

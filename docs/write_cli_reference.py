@@ -23,11 +23,16 @@ def reference() -> str:
 
 def _sections() -> Iterator[str]:
     # With the command's own settings: click keeps the help option of whichever context asks first.
-    context = click.Context(main, info_name="skyprobe", terminal_width=100, **main.context_settings)
-    for name in main.list_commands(context):
-        command = main.commands[name]
-        help_text = command.get_help(click.Context(command, parent=context, info_name=name, terminal_width=100))
-        yield f"## skyprobe {name}\n\n```\n{help_text}\n```\n"
+    yield from _describe(main, click.Context(main, info_name="skyprobe", terminal_width=100, **main.context_settings))
+
+
+def _describe(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.commands[name]
+        own = click.Context(command, parent=context, info_name=name, terminal_width=100)
+        yield f"## {own.command_path}\n\n```\n{command.get_help(own)}\n```\n"
+        if isinstance(command, click.Group):
+            yield from _describe(command, own)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class SampleTable:
         stamps: uint64 (n,): a cheap mark that changes when the image behind the row changes (size and time of a
             file, checksum of a zip member); it is compared, never interpreted.
         groups: Strings (n,) or None: samples of one group never straddle train and test.
+        sky: float64 (n, 2) or None: right ascension and declination (ICRS), in degrees; NaN where unknown.
         boxes: Boxes or None.
         box_classes: Class names of the boxes.
         source: Where the samples come from.
@@ -77,6 +78,7 @@ class SampleTable:
     splits: NDArray[np.str_]
     stamps: NDArray[np.uint64]
     groups: NDArray[np.str_] | None = None
+    sky: NDArray[np.float64] | None = None
     boxes: Boxes | None = None
     box_classes: tuple[str, ...] = ()
     source: str = ""
@@ -124,6 +126,7 @@ class SampleTable:
             splits=self.splits[rows],
             stamps=self.stamps[rows],
             groups=None if self.groups is None else self.groups[rows],
+            sky=None if self.sky is None else self.sky[rows],
             boxes=None if self.boxes is None else self.boxes.take(rows),
         )
 
@@ -152,8 +155,7 @@ class SampleTable:
 
     def _check_columns(self) -> None:
         columns = {"splits": self.splits, "stamps": self.stamps, **self.labels}
-        if self.groups is not None:
-            columns["groups"] = self.groups
+        columns |= {name: getattr(self, name) for name in ("groups", "sky") if getattr(self, name) is not None}
         for name, column in columns.items():
             if len(column) != len(self):
                 raise LabelMismatchError(

@@ -21,6 +21,10 @@ def _minmax(values: Values) -> Range:
     return float(values.min()), float(values.max())
 
 
+def _unit(_: Values) -> Range:
+    return 0.0, 1.0
+
+
 def _zscale(values: Values, contrast: float) -> Range:
     from astropy.visualization import ZScaleInterval
 
@@ -55,6 +59,7 @@ def _astropy_stretch(name: str) -> Callable[..., Values]:
 
 _INTERVALS: dict[str, tuple[Callable[..., Range], tuple[float, ...]]] = {
     "minmax": (_minmax, ()),
+    "unit": (_unit, ()),
     "zscale": (_zscale, (0.25,)),
     "percentile": (_percentile, (1.0, 99.0)),
     "sigmaclip": (_sigmaclip, (3.0,)),
@@ -71,7 +76,8 @@ _CURVES: dict[str, tuple[Callable[..., Values], tuple[float, ...]]] = {
 class Stretch:
     """An interval of values that becomes [0, 1], and a curve over it.
 
-    Written ``INTERVAL+CURVE``, each optional: intervals ``minmax``, ``zscale:CONTRAST``, ``percentile:LOW:HIGH``,
+    Written ``INTERVAL+CURVE``, each optional: intervals ``minmax``, ``unit`` (pixels are in [0, 1]
+    already, as those of `featurestore.datasets.cropping`), ``zscale:CONTRAST``, ``percentile:LOW:HIGH``,
     ``sigmaclip:SIGMA``; curves ``linear``, ``asinh:A``, ``log:A``, ``sqrt``. Parameters are those of
     `astropy.visualization` and have defaults. Without an interval, integers are divided by the largest value of
     their type and floats are mapped by their range; ``none`` is neither interval nor curve.

@@ -58,9 +58,9 @@ def split_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0) 
     """Training, validation and test rows of one label scheme.
 
     A test split that the dataset brings is kept as it is. Without one, the training rows are divided 80 / 20,
-    stratified by class, and so that no group straddles. Rows of no split serve for training only in a dataset that
-    marks no row ``train``. Unlabelled rows never enter. A class that has test rows but no training rows stays: nothing
-    can predict it, so it scores 0.
+    stratified by class, and so that no group straddles; of a few large groups, at least one is for the test. Rows of
+    no split serve for training only in a dataset that marks no row ``train``. Unlabelled rows never enter. A class that
+    has test rows but no training rows stays: nothing can predict it, so it scores 0.
 
     Args:
         table: The samples.
@@ -89,7 +89,7 @@ def divide_rows(table: SampleTable, scheme: str | None = None, *, seed: int = 0)
         train = _labelled(table, scheme, "")
     if not len(test):
         order = order_rows(table, train, scheme, seed, purpose="test split")
-        train, test = (np.sort(rows) for rows in order.divide(round(100 * TRAIN_SHARE)))
+        train, test = (np.sort(rows) for rows in _hold_out(order))
     split = Split(train, valid, test)
     _check_groups(table, split)
     return split
@@ -125,6 +125,15 @@ def order_rows(
     position = _positions(unit, unit_hash, labels)[unit]
     order = np.lexsort((row_hash, unit_hash[unit], position))
     return LabelOrder(np.asarray(rows, dtype=np.int64)[order], position[order])
+
+
+def _hold_out(order: LabelOrder) -> tuple[Rows, Rows]:
+    """The training share and the rest; of a few large groups, of which none lies in the rest, the last one."""
+    train, test = order.divide(round(100 * TRAIN_SHARE))
+    if len(test) or not len(train):
+        return train, test
+    last = order.position == order.position[-1]
+    return (train, test) if last.all() else (train[~last], train[last])
 
 
 def parse_fractions(text: str) -> tuple[int, ...]:

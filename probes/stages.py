@@ -19,6 +19,7 @@ from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
 from featurestore.relabelling import choose_labels, describe_labels, scheme_name
+from featurestore.sky_groups import choose_groups, split_groups
 from probes.combination import combine, list_parts, read_key, split_names
 from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
@@ -104,7 +105,7 @@ def _select(study: Study, store: FeatureStore) -> Iterator[list[StoredFeatures]]
     """The features of a study, those of combined backbones together; no values are read."""
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
     chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
-    for dataset in [dataset_name(text, store) for text in study.datasets]:
+    for text, dataset in [(text, dataset_name(text, store)) for text in study.datasets]:
         for backbone, variant in product(study.backbones, study.variants):
             name = parse_variant(variant)[0]
             found = [
@@ -112,12 +113,18 @@ def _select(study: Study, store: FeatureStore) -> Iterator[list[StoredFeatures]]
                 for part in split_names(backbone)
             ]
             check_vectors(*found)
-            yield [replace(part, table=choose_labels(part.table, study.probe.labels)) for part in found]
+            yield [_choose(part, study, text) for part in found]
+
+
+def _choose(features: StoredFeatures, study: Study, text: str) -> StoredFeatures:
+    """The same features with the labels and the groups that the study asks for."""
+    return replace(features, table=choose_groups(choose_labels(features.table, study.probe.labels), text))
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
     """Name in the store of a dataset as the user typed it: a stored name, or a path or shortcut, which is opened."""
-    return text if text in store.datasets() else open_dataset(text).table.name
+    plain = split_groups(text)[0]
+    return plain if plain in store.datasets() else open_dataset(plain).table.name
 
 
 def find_features(

@@ -25,8 +25,8 @@ _MOST_LISTED = 10
 class Terminal:
     """Progress bars (done, rate, time left) and notices, on stderr."""
 
-    def progress(self, label: str) -> Callable[[int, int], None]:
-        """A bar that appears with its first step and stays when it is full."""
+    def progress(self, label: str, unit: str = "it") -> Callable[[int, int], None]:
+        """A bar that appears with its first step and stays when it is full; bytes (unit B) are shown as kB, MB ..."""
         from tqdm import tqdm
 
         bars: list[Any] = []
@@ -34,7 +34,9 @@ class Terminal:
         def show(done: int, total: int) -> None:
             if not bars:
                 seconds = 0.2 if sys.stderr.isatty() else 10  # a log file wants few lines
-                bars.append(tqdm(total=total, desc=label, file=sys.stderr, dynamic_ncols=True, mininterval=seconds))
+                scale = {"unit": unit, "unit_scale": unit == "B"}
+                style = {"file": sys.stderr, "dynamic_ncols": True, "mininterval": seconds}
+                bars.append(tqdm(total=total, desc=label, **scale, **style))
             bars[0].update(done - bars[0].n)
             if done >= total:
                 bars[0].close()

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
 from cli import main
+from featurestore.datasets.remote import REMOTE, RemoteDataset, RemoteFile
 
 BACKBONE = "timm:test_efficientnet"
 MODEL = ["-b", BACKBONE, "-p", "resize=64"]
@@ -272,6 +277,47 @@ def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
     assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
     assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
+
+
+def test_crops_of_an_image_can_be_embedded(tmp_path):
+    pixels = np.random.default_rng(0).normal(size=(2, 80, 100)).astype(np.float32)
+    pixels[0, :10, :10] = np.nan
+    fits.writeto(tmp_path / "field.fits", pixels)
+    (tmp_path / "sources.csv").write_text("x,y,major,minor,theta\n50,20,8,4,30\n70,70,6,6,0\n5,5,6,6,0\n")
+    words = ("datasets", "crop", tmp_path / "field.fits", "--catalogue", tmp_path / "sources.csv", "--size", "32")
+    shown = run_json(*words, "-o", tmp_path / "crops")
+    assert (shown["crops"], shown["boxes"], shown["dropped_with_nan"], shown["sources_in_no_crop"]) == (1, 1, 1, 2)
+    again = run(*words, "-o", tmp_path / "crops")
+    assert "images_cut_now: 0" in again.stdout and f"dataset: coco:{tmp_path / 'crops'}" in again.stdout
+    stored = run(
+        "extract", shown["dataset"], "-b", BACKBONE, "-p", "resize=64,stretch=unit", "--weights", "random:0",
+        "--engine", "torch", "--store", tmp_path / "store.zarr",
+    )  # fmt: skip
+    assert stored.exit_code == 0 and "1 stored, 0 unreadable" in stored.stdout
+    refused = run(*words, "-o", tmp_path / "crops", "--physical")
+    assert refused.exit_code == 1 and "holds crops that differ in percentiles" in refused.stderr
+
+
+def test_fetch_says_where_the_dataset_is_and_whom_to_cite(tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "labels.npy").write_bytes(b"1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path / "site"))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    files = tuple(
+        RemoteFile(f"http://127.0.0.1:{server.server_port}/{name}", name) for name in ("labels.npy", "images.npy")
+    )
+    monkeypatch.setitem(REMOTE, "toy", RemoteDataset("npy", files[:1], "Cite us."))
+    monkeypatch.setitem(REMOTE, "dead", RemoteDataset("npy", files, "Cite us."))
+    with server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        result = run("datasets", "fetch", "toy", "-o", tmp_path / "toy")
+        dead = run("datasets", "fetch", "dead", "-o", tmp_path / "dead")
+        server.shutdown()
+    assert result.exit_code == 0
+    assert f"dataset: npy:{tmp_path / 'toy'}\nterms: Cite us." in result.stdout
+    assert "labels.npy: 100%" in result.stderr
+    assert dead.exit_code == 1
+    assert "skyprobe: the link is dead: HTTP 404 File not found" in dead.stderr
 
 
 def test_help_of_every_verb_loads_no_torch():

@@ -47,6 +47,7 @@ class AnnotatedImage:
         height: Height in pixels, or None where the annotation does not say.
         objects: Its boxes, in the order of the annotation.
         box_origin: One of `BOX_ORIGINS`; None: lower for FITS and upper for pictures.
+        group: What it belongs to together with other images, such as the image that it was cut from; empty: nothing.
     """
 
     path: str
@@ -54,6 +55,7 @@ class AnnotatedImage:
     height: int | None
     objects: tuple[AnnotatedObject, ...]
     box_origin: str | None = None
+    group: str = ""
 
 
 class Annotations(NamedTuple):
@@ -108,6 +110,7 @@ class AnnotatedFolder(FileDataset):
             **_schemes(images, classes),
             sample_ids=paths,
             splits=np.array([image.split for image in images]),
+            groups=np.array([image.group for image in images]) if any(image.group for image in images) else None,
             stamps=stamps_of(paths, found),
             boxes=_boxes(images, classes, box_origin),
             box_classes=classes,

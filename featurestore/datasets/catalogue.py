@@ -21,6 +21,8 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 _FITS_NAMES = ("catalogue.fits", "catalog.fits")
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
+_RA_COLUMNS = ("ra", "ra_deg", "raj2000", "_raj2000")
+_DEC_COLUMNS = ("dec", "dec_deg", "dej2000", "decj2000", "_dej2000")
 _LABEL_COLUMNS = ("label", "class")
 
 
@@ -93,7 +95,8 @@ class Catalogue:
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """What a sample table needs, and the path of each row.
 
-        The columns ``split``, ``group`` and ``id`` are used where they exist. Rows keep the order of the catalogue.
+        The columns ``split``, ``group``, ``id``, ``ra`` and ``dec`` (degrees) are used where they exist. Rows keep the
+        order of the catalogue.
 
         Args:
             found: Relative path -> stamp of the images that exist.
@@ -112,6 +115,7 @@ class Catalogue:
             "classes": {name: classes for name, (_, classes) in schemes.items()},
             "splits": np.array([normalise_split(s) for s in self.column(split)] if split else [""] * len(paths)),
             "groups": self._groups(ids),
+            "sky": self._sky(),
             "stamps": stamps_of(paths, found),
         }, paths
 
@@ -131,6 +135,15 @@ class Catalogue:
         if column is None:
             return None
         return np.array([group or own for group, own in zip(self.column(column), ids, strict=True)])
+
+    def _sky(self) -> NDArray[np.float64] | None:
+        """Positions in degrees; NaN for a row whose values are no such angles, which grouping will count."""
+        columns = [self.find(*names) for names in (_RA_COLUMNS, _DEC_COLUMNS)]
+        if None in columns:
+            return None
+        sky = np.array([[_as_number(value) for value in self.column(name)] for name in columns if name]).T
+        sky[(abs(sky) > (360, 90)).any(axis=1)] = np.nan
+        return sky
 
     def _sample_ids(self) -> tuple[str, ...]:
         column = self.find("id")
@@ -152,6 +165,13 @@ class Catalogue:
         missing = [path for path in paths if path not in found]
         check_match(missing, sorted(found.keys() - set(paths)), self.path)
         return tuple(paths)
+
+
+def _as_number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return np.nan
 
 
 @contextmanager

@@ -16,8 +16,9 @@ class Coco(AnnotatedFolder):
     """Images below a folder, in the order of its COCO annotation files; see `find_annotation_files`.
 
     File names count from the folder, from its folder ``images``, from the folder of the annotation file, or from one
-    called like the file's split. A field ``split`` of an image wins over the split of the file; the field
-    ``info.box_origin`` of a file says how its boxes count. Regions marked ``iscrowd`` or ``ignore`` are no objects.
+    called like the file's split. A field ``split`` of an image wins over the split of the file, and images with the
+    same field ``group`` never straddle splits. The field ``info.box_origin`` of a file says how its boxes count.
+    Regions marked ``iscrowd`` or ``ignore`` are no objects.
     Label schemes, arguments and errors are those of `AnnotatedFolder`.
     """
 

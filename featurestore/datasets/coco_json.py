@@ -116,6 +116,7 @@ def _image(
         height=None if height is None else int(height),
         objects=tuple(objects.get(entry["id"], ())),
         box_origin=origin,
+        group=str(entry.get("group") or ""),
     )
 
 

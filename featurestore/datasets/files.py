@@ -39,6 +39,12 @@ def is_image(name: str) -> bool:
     return is_picture(name) or is_fits(name)
 
 
+def stem_of(path: str) -> str:
+    """The path without the suffix of its image format, however many parts that has."""
+    ending = max((suffix for suffix in FITS_SUFFIXES if path.lower().endswith(suffix)), key=len, default="")
+    return path[: -len(ending)] if ending else PurePosixPath(path).with_suffix("").as_posix()
+
+
 def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every file below `folder` by its relative POSIX path, in no order; hidden files and folders are left out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from featurestore.datasets.base import ImageDataset
 from featurestore.datasets.naming import source_at
 from featurestore.errors import DatasetError, UsageError
 from featurestore.registry import Registry, unknown_name
+from featurestore.sky_groups import group_by_sky, split_groups
 
 READERS: Registry[Any] = Registry("skyprobe.datasets", "dataset reader")
 
@@ -26,7 +28,8 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
             ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, Pascal-VOC ones, MiraBest batches, .npy
             arrays, FITS images (without pictures beside them), a catalogue, pictures (without FITS images). A path
             that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
-            well.
+            well. Any of them may end in ``,groups=sky:RADIUS``: samples within RADIUS arcsec of each other then
+            become groups; see `featurestore.sky_groups.group_by_sky`.
         **options: Passed to the reader: ``name`` for all, others as its class documents.
 
     Raises:
@@ -34,7 +37,8 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
         UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, nothing is recognised there, or the reader refuses what it finds.
     """
-    kind, path = _locate(text)
+    plain, radius = split_groups(text)
+    kind, path = _locate(plain)
     reader = READERS.get(kind)
     known = [name for name in signature(reader).parameters if name != "path"]
     for option in options:
@@ -42,7 +46,20 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
             raise unknown_name(f"option of {kind}", option, known)
     places = () if path is None else (str(path),)
     dataset: ImageDataset = reader(*places, **options)
-    return dataset
+    return dataset if radius is None else _SkyGrouped(dataset, radius)
+
+
+class _SkyGrouped:
+    """A dataset with groups by place on the sky; all else is left to its reader."""
+
+    def __init__(self, dataset: ImageDataset, radius: float) -> None:
+        grouped = group_by_sky(dataset.table, radius)
+        self._dataset = dataset
+        self.table = replace(grouped, source=f"{grouped.source},groups=sky:{radius:g}")
+        self.decoder, self.read = dataset.decoder, dataset.read
+
+    def __len__(self) -> int:
+        return len(self._dataset)
 
 
 def dataset_kinds() -> dict[str, str]:
@@ -58,8 +75,9 @@ def source_of(text: str) -> str:
         UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, or nothing is recognised there.
     """
-    kind, path = _locate(text)
-    return kind if path is None else source_at(kind, path)
+    plain = split_groups(text)[0]
+    kind, path = _locate(plain)
+    return (kind if path is None else source_at(kind, path)) + text.removeprefix(plain)
 
 
 def _locate(text: str) -> tuple[str, Path | None]:

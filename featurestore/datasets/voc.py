@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from featurestore.datasets.annotation import AnnotatedFolder, AnnotatedImage, Annotations
-from featurestore.datasets.files import FITS_SUFFIXES, check_match, some_of, walk
+from featurestore.datasets.files import check_match, some_of, stem_of, walk
 from featurestore.datasets.labels import SPLIT_NAMES, normalise_split
 from featurestore.datasets.voc_xml import ROOT, read_annotation
 from featurestore.errors import DatasetError, LabelMismatchError
@@ -93,18 +93,13 @@ def _by_name(paths: Iterable[str], root: Path, *, strip: bool) -> dict[str, str]
     """Paths by what they have in common with their partner: no suffix and, if need be, no first folder."""
     names: dict[str, str] = {}
     for path in paths:
-        name = _stem(path.partition("/")[2] if strip and "/" in path else path)
+        name = stem_of(path.partition("/")[2] if strip and "/" in path else path)
         if name in names:
             raise DatasetError(
                 f"{names[name]} and {path} have the same name", where=root, hint="Keep one image of each name."
             )
         names[name] = path
     return names
-
-
-def _stem(path: str) -> str:
-    ending = max((suffix for suffix in FITS_SUFFIXES if path.lower().endswith(suffix)), key=len, default="")
-    return path[: -len(ending)] if ending else PurePosixPath(path).with_suffix("").as_posix()
 
 
 def read_splits(root: Path, names: Iterable[str]) -> tuple[dict[str, str], str]:

@@ -120,7 +120,7 @@ def _spread(new: SampleTable, rows: NDArray[np.int64], ids: Sequence[str]) -> Sa
     """The table over all store rows; `rows` are those of the new table."""
 
     def column(values: NDArray[Any], blank: object) -> NDArray[Any]:
-        out = np.full(len(ids), blank, dtype=values.dtype)
+        out = np.full((len(ids), *values.shape[1:]), blank, dtype=values.dtype)
         out[rows] = values
         return out
 
@@ -132,6 +132,7 @@ def _spread(new: SampleTable, rows: NDArray[np.int64], ids: Sequence[str]) -> Sa
         splits=column(new.splits, ""),
         stamps=column(new.stamps, 0),
         groups=None if new.groups is None else column(new.groups, ""),
+        sky=None if new.sky is None else column(new.sky, np.nan),
         boxes=None if boxes is None else replace(boxes, row=rows[boxes.row]),
     )
 
@@ -148,6 +149,8 @@ def _to_arrays(stored: StoredTable) -> dict[str, NDArray[Any]]:
         arrays[f"label/{escape(scheme)}"] = labels.astype("<i8")
     if table.groups is not None:
         arrays["group"] = encode_text(table.groups.tolist())
+    if table.sky is not None:
+        arrays["sky"] = table.sky.astype("<f8")
     if table.boxes is not None:
         arrays["box/row"] = table.boxes.row.astype("<i8")
         arrays["box/xyxy"] = table.boxes.xyxy.astype("<f4")
@@ -159,6 +162,7 @@ def _to_arrays(stored: StoredTable) -> dict[str, NDArray[Any]]:
 def _to_attributes(stored: StoredTable) -> dict[str, Any]:
     table = stored.table
     return {
+        **({"sky": True} if table.sky is not None else {}),  # tables are older than this attribute
         "name": table.name,
         "schemes": list(table.schemes),
         "classes": {scheme: list(table.classes[scheme]) for scheme in table.schemes},
@@ -175,10 +179,13 @@ def _names(attributes: Mapping[str, Any]) -> list[str]:
     names = ["sample_id", "split", "stamp", "present"]
     names += [f"label/{escape(scheme)}" for scheme in attributes["schemes"]]
     names += ["group"] if attributes["groups"] else []
+    names += ["sky"] if attributes.get("sky") else []
     return names + (list(_DIMENSIONS) if attributes["boxes"] else [])
 
 
 def _dimensions(name: str) -> tuple[str, ...]:
+    if name == "sky":
+        return ("sample", "angle")
     return ("sample", f"{name}_byte") if name in _TEXT else _DIMENSIONS.get(name, ("sample",))
 
 
@@ -192,6 +199,7 @@ def _from_arrays(arrays: Arrays, attributes: Mapping[str, Any]) -> StoredTable:
         splits=np.array(decode_text(arrays["split"]), dtype=np.str_),
         stamps=arrays["stamp"],
         groups=np.array(decode_text(arrays["group"]), dtype=np.str_) if attributes["groups"] else None,
+        sky=arrays["sky"] if attributes.get("sky") else None,
         boxes=None if boxes is None else Boxes(*boxes),
         box_classes=tuple(attributes["box_classes"]),
         source=attributes["source"],

@@ -20,7 +20,7 @@ def _stretches() -> st.SearchStrategy[str]:
     number = st.floats(1e-6, 1e6)
     ends = st.tuples(st.integers(0, 49), st.floats(50, 100))
     intervals = st.one_of(
-        st.sampled_from(["minmax", "zscale", "percentile", "sigmaclip"]),
+        st.sampled_from(["minmax", "unit", "zscale", "percentile", "sigmaclip"]),
         st.builds("zscale:{}".format, number),
         st.builds("sigmaclip:{}".format, number),
         ends.map(lambda pair: f"percentile:{pair[0]}:{pair[1]}"),

@@ -213,12 +213,17 @@ def test_parameters_that_do_not_fit_are_refused(text: str, message: str) -> None
         Stretch.parse(text)
 
 
+def test_pixels_that_are_stretched_already_are_only_clipped() -> None:
+    plane = np.array([[0.25, 0.5, 0.75], [-1, 2, np.nan]], dtype=np.float32)
+    assert stretch("unit", plane).tolist() == [[0.25, 0.5, 0.75], [0, 1, 0]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("asinn:0.1", "unknown stretch 'asinn' [stretch]. Did you mean asinh"),
         ("zscale+none", "unknown stretch 'none'"),
-        ("", "Known: asinh, linear, log, minmax, none, percentile, sigmaclip, sqrt, zscale."),
+        ("", "Known: asinh, linear, log, minmax, none, percentile, sigmaclip, sqrt, unit, zscale."),
     ],
 )
 def test_an_unknown_stretch_offers_what_there_is(text: str, message: str) -> None:

@@ -185,6 +185,16 @@ def test_an_unknown_scheme_offers_the_known_one(make_table):
         split_rows(make_table([0, 1]), "kinds")
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sizes", [(40, 20), (20, 40), (30, 30), (90, 2, 8)])
+def test_of_a_few_large_groups_one_is_for_the_test(make_table, sizes, seed):
+    groups = np.repeat([f"g{number}" for number in range(len(sizes))], sizes)
+    table = make_table([0, 0, 0, 1] * (sum(sizes) // 4), groups=groups)
+    split = split_rows(table, seed=seed)
+    assert len(split.train) + len(split.test) == len(table) and len(split.test)
+    assert not set(table.groups[split.train]) & set(table.groups[split.test])
+
+
 def test_given_splits_that_divide_a_group_are_refused(make_table):
     table = make_table([0, 1, 0, 1], splits=["train", "train", "test", "test"], groups=["a", "b", "a", "c"])
     with pytest.raises(LabelMismatchError, match="1 groups have samples in more than one split: a"):

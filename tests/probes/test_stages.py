@@ -343,3 +343,12 @@ def test_reports_and_projections_take_a_mapping_file(study, store, reporter, map
     assert "unlabelled are the samples of kind c_2 (29)" in page
     assert asked == [(["toy"], "bright")]
     assert stages.project_study(study, store, tmp_path / "umap", reporter).files
+
+
+def test_sky_groups_are_chosen_when_probing(study, store):
+    with pytest.raises(DatasetError, match="no sample has a position on the sky"):
+        stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store)
+    place = np.stack([np.arange(90) // 2, np.zeros(90)], axis=1)
+    store.put_dataset(replace(store.dataset("toy"), sky=place))
+    (grouped,) = stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store)
+    assert len(set(grouped.table.groups.tolist())) == 45

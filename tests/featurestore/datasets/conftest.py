@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,70 @@ def shared() -> Callable[[str], Path]:
 def expected_pixels() -> Callable[..., np.ndarray]:
     """The pixels that `write_images` wrote, by number."""
     return pixels_of
+
+
+class Site(ThreadingHTTPServer):
+    """A web server whose manners a test chooses, and which remembers what it was asked."""
+
+    daemon_threads = True
+    ranges = True
+    tag: str | None = '"v1"'
+    cut: int | None = None
+    status = 200
+    kind = "application/gzip"
+    length = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.asked: list[str | None] = []
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        site, span = self.server, self.headers.get("Range")
+        site.asked.append(span)
+        fresh = self.headers.get("If-Range") == site.tag
+        start = int(span[6:-1]) if span and site.ranges and fresh else 0
+        content = site.files.get(self.path)
+        if content is None or site.status != 200:
+            self.send_error(404 if content is None else site.status)
+            return
+        if start and start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Type", site.kind)
+        if site.length:
+            self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if site.tag:
+            self.send_header("ETag", site.tag)
+        self.end_headers()
+        self.wfile.write(body if site.cut is None else body[: site.cut])
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.table import MaskedColumn, Table
@@ -157,3 +158,10 @@ def test_catalogues_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "catalogue.fits").touch()
     with pytest.raises(DatasetError, match=r"several catalogues: catalogue\.fits, sky\.csv"):
         find_catalogue(tmp_path)
+
+
+def test_positions_on_the_sky(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.csv"
+    path.write_text("file,RA_deg,Dec_deg\na.png,1.5,-2\nb.png,,3\nc.png,12:30:00,4\nd.png,10,-99\n")
+    fields, _ = Catalogue(path).fields({f"{name}.png": 0 for name in "abcd"}, None, ())
+    np.testing.assert_array_equal(fields["sky"], [[1.5, -2], [np.nan, 3], [np.nan, 4], [np.nan, np.nan]])

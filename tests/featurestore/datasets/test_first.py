@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -13,8 +14,16 @@ import pytest
 
 from featurestore.datasets import first
 from featurestore.datasets.first import CLASSES, First
-from featurestore.errors import DatasetError, EmptyDatasetError, MissingDependencyError, UnreadableImageError
+from featurestore.errors import (
+    DatasetError,
+    EmptyDatasetError,
+    LabelMismatchError,
+    MissingDependencyError,
+    UnreadableImageError,
+)
+from featurestore.sky_groups import group_by_sky
 from featurestore.testing import DatasetConformance
+from probes.splits import split_rows
 
 installed = pytest.mark.skipif(find_spec("firstgalaxydata") is None, reason="firstgalaxydata is not installed")
 Archive = Callable[..., Path]
@@ -127,3 +136,15 @@ def test_the_package_is_not_imported() -> None:
     code = f"import sys; {load}; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@installed
+@pytest.mark.parametrize(("radius", "n_groups", "n_parted"), [(10, 2158, 0), (60, 2156, 1), (300, 2120, 13)])
+def test_the_published_split_parts_neighbours_on_the_sky(radius: int, n_groups: int, n_parted: int) -> None:
+    table = group_by_sky(First().table, radius)
+    assert len(set(table.groups.tolist())) == n_groups
+    expected = (
+        pytest.raises(LabelMismatchError, match=f"^{n_parted} groups have samples in") if n_parted else nullcontext()
+    )
+    with expected:
+        assert len(split_rows(table).test) == 200

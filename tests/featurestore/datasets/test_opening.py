@@ -210,3 +210,14 @@ def test_listing_the_kinds_loads_no_heavy_library() -> None:
     code = f"import sys, featurestore.datasets as d; d.dataset_kinds(); print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sky_groups_are_asked_for_by_an_ending(write_images: Callable[..., Path]) -> None:
+    root = write_images("1.000_2.000.png", "1.001_2.000.png", "7.000_2.000.png")
+    plain, grouped = open_dataset(str(root)), open_dataset(f"{root},groups=sky:10")
+    assert plain.table.groups is None
+    assert grouped.table.groups.tolist() == ["1.000_2.000.png", "1.000_2.000.png", "7.000_2.000.png"]
+    assert grouped.table.name == plain.table.name
+    assert grouped.table.source == source_of(f"{root},groups=sky:10") == plain.table.source + ",groups=sky:10"
+    assert isinstance(grouped, ImageDataset) and len(grouped) == 3 and grouped.decoder == "pillow"
+    np.testing.assert_array_equal(grouped.read(1).image, plain.read(1).image)
