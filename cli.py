@@ -88,14 +88,17 @@ _engine = _together(
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
 )
 _head = _together(
-    click.option("--head", "heads", default="linear", show_default=True, help="A list of linear, whitened, mlp, knn."),
+    click.option("--head", "heads", default="linear", show_default=True,
+                 help="A list of linear, whitened, mlp, whitened-mlp, centroid, knn."),
     click.option("--protocol", default="convex", show_default=True, help="convex, or paper: the study's optimiser."),
     click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
+    click.option("--validation", default="none", show_default=True,
+                 help="Labelled rows outside the fraction to choose by: none, split or rest."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first."),
-)
+)  # fmt: skip
 
 _training = _together(
     click.option("--fractions", default="100", show_default=True, help="Percent of the training labels."),
@@ -284,6 +287,19 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
 
     folder = output or Path("skyprobe-umap")
     _finish(project_study(make_study(**given), _open_existing(store), folder, _terminal()), as_json)
+
+
+@main.command()
+@click.argument("data")
+@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@_store_option
+@_json_option
+def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> None:
+    """Say what to do next on DATA, from the runs in the store: each sentence with its rows, or what is not measured."""
+    from finetune.kept import kept_runs
+    from probes.advice.advisor import advise as advise_on
+
+    _print(advise_on(_open(store, "r"), data, labels, kept_runs), as_json)
 
 
 @main.command()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_X_y, validate_data
 
 Floats = NDArray[np.float32]
 Labels = NDArray[Any]
@@ -28,7 +28,7 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
 
     Attributes:
         protocols: Protocols that the head can follow.
-        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid``.
+        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to choose by.
         fitted: Names of the attributes that hold the fitted head.
         classes_: Sorted labels that were fitted on; the columns of `predict_proba`.
         chosen_: What was chosen while fitting.
@@ -88,6 +88,16 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
             )
         return X, columns
 
+    def _check_validation(self, X_valid: Any, y_valid: Any) -> tuple[Floats, NDArray[np.intp]]:
+        """Features of validation rows as float32, and the column of each label; after `_check_training`."""
+        X_valid, y_valid = check_X_y(X_valid, y_valid, dtype=np.float32)
+        if X_valid.shape[1] != self.n_features_in_:
+            raise ValueError(f"X_valid has {X_valid.shape[1]} features, and X has {self.n_features_in_}")
+        unknown = np.setdiff1d(y_valid, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y_valid has labels that y has not: {', '.join(map(str, unknown))}")
+        return X_valid, np.searchsorted(self.classes_, y_valid)
+
     def _check_protocol(self, protocol: str) -> None:
         if protocol not in self.protocols:
             raise ValueError(f"protocol must be one of {', '.join(self.protocols)}, not {protocol!r}")
@@ -97,9 +107,11 @@ def weigh_classes(class_weight: ClassWeight, classes: Labels, columns: NDArray[n
     """Weight of each class, float32 (n_classes,).
 
     Args:
-        class_weight: ``balanced`` for weights inversely proportional to the counts, None for ones, or label -> weight.
+        class_weight: ``balanced`` for weights inversely proportional to the counts, None (``none`` in a study file) for
+            ones, or label -> weight.
         classes: Labels.
         columns: (n,) Column of the label of each training row.
     """
-    weights = compute_class_weight(class_weight, classes=classes, y=classes[columns])
+    given = None if class_weight == "none" else class_weight
+    weights = compute_class_weight(given, classes=classes, y=classes[columns])
     return np.asarray(weights, dtype=np.float32)

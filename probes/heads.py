@@ -17,7 +17,7 @@ class Head(Protocol):
 
     Attributes:
         protocols: Protocols it can follow: ``convex``, ``paper``.
-        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to stop early on.
+        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to choose by: a strength, an epoch.
         classes_: int64, sorted labels it was fitted on; the columns of `predict_proba`.
         chosen_: What it chose while fitting: strength, epochs.
     """

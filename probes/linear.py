@@ -33,6 +33,9 @@ Wanted = Literal["similar", "exact", "standardised"]
 
 Shared = Factorisation | StandardisedRows | None
 
+Choice = tuple[float, int, Floats | None]
+"""A strength, the number of folds behind it, and coefficients to start from."""
+
 
 class LinearProbe(Probe):
     """One linear layer on features that are standardised on the training rows.
@@ -41,7 +44,7 @@ class LinearProbe(Probe):
     the best mean score over stratified folds of the training rows (the smallest of equals); then all rows are fitted.
     The folds share the standardisation of all training rows, which looks at no label. With fewer members of a class
     than folds there are fewer folds, and with a single member there is no cross-validation and `default_strength` is
-    used.
+    used. Where validation rows are given, the strength is the one with the best score on them, without folds.
 
     Protocol ``paper``: softmax cross-entropy by SGD without momentum, as in Lastufka et al. (2025); the last epoch is
     kept.
@@ -67,6 +70,7 @@ class LinearProbe(Probe):
         chosen_: ``strength``, ``folds`` and ``solver``, the array library (``convex``), or ``epochs`` (``paper``).
     """
 
+    uses_validation: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("mean_", "coef_", "intercept_")
 
     mean_: Floats
@@ -102,12 +106,14 @@ class LinearProbe(Probe):
         """What `fit` computes if it is not given it, and other heads may have computed."""
         return "similar" if self.protocol == "convex" else "standardised"
 
-    def fit(self, X: Any, y: Any, shared: Shared = None) -> Self:
+    def fit(self, X: Any, y: Any, X_valid: Any = None, y_valid: Any = None, shared: Shared = None) -> Self:
         """Fit on features (n, d) and labels (n,).
 
         Args:
-            X: Features.
-            y: Labels.
+            X: Features of the training rows.
+            y: Labels of the training rows.
+            X_valid: Features of rows to choose the strength by (``convex``); ``paper`` does not look at them.
+            y_valid: Labels of these rows, each of which occurs in `y`.
             shared: What the head `wants`, if it is known. ``similar``: the factorisation of these rows, or one whose
                 directions are a basis of all columns, as that of more rows: they are the axes of the solver, and
                 decide how many steps it takes, not where it ends. ``standardised``: these rows.
@@ -118,8 +124,11 @@ class LinearProbe(Probe):
         self._check_protocol(self.protocol)
         X, columns = self._check_training(X, y)
         transform, Z = self._transform(X, shared)
-        fit = self._fit_convex if self.protocol == "convex" else self._fit_paper
-        coef, intercept = fit(Z, columns)
+        if self.protocol == "paper":
+            coef, intercept = self._fit_paper(Z, columns)
+        else:
+            valid = None if X_valid is None else self._check_validation(X_valid, y_valid)
+            coef, intercept = self._fit_convex(Z, columns, valid and (transform.project(valid[0]), valid[1]))
         self.mean_ = transform.mean.astype(np.float32)
         self.coef_ = transform.pull_back(coef).astype(np.float32)
         self.intercept_ = intercept.astype(np.float32)
@@ -136,15 +145,23 @@ class LinearProbe(Probe):
     def _probabilities(self, X: Floats) -> Floats:
         return np.asarray(softmax((X - self.mean_) @ self.coef_.T + self.intercept_, axis=1))
 
-    def _fit_convex(self, Z: Floats, columns: Columns) -> Layer:
+    def _fit_convex(self, Z: Floats, columns: Columns, valid: tuple[Floats, Columns] | None) -> Layer:
         rows = MemoryRows(Z)
-        strength, n_folds, start = self._choose_strength(rows, columns)
+        choice = self._cross_validate(rows, columns) if valid is None else self._validate(rows, columns, *valid)
+        strength, n_folds, start = choice
         everything = np.ones((1, len(columns)), dtype=bool)
         found = solve(rows, self._make_problems(columns, everything, [strength]), tol=FINAL_TOL, start=start)
         self.chosen_ = {"strength": float(strength), "folds": n_folds, "solver": array_library().__name__}
         return found[0, 0, :, :-1], found[0, 0, :, -1]
 
-    def _choose_strength(self, rows: MemoryRows, columns: Columns) -> tuple[float, int, Floats | None]:
+    def _validate(self, rows: MemoryRows, columns: Columns, Z_valid: Floats, truth: Columns) -> Choice:
+        """As `_cross_validate`, but all rows are fitted at every strength, and other ones are predicted."""
+        strengths, everything = sorted(self.strengths), np.ones((1, len(columns)), dtype=bool)
+        found = solve(rows, self._make_problems(columns, everything, strengths), tol=SEARCH_TOL)
+        best = int(self._score(truth, classify(MemoryRows(Z_valid), found)[0]).argmax())
+        return strengths[best], 0, found[:, best].mean(axis=0)
+
+    def _cross_validate(self, rows: MemoryRows, columns: Columns) -> Choice:
         """Strength, the number of folds it was cross-validated on, 0 for none, and the mean of their coefficients."""
         strengths = sorted(self.strengths)
         n_folds = min(self.cv, int(np.bincount(columns).min()))

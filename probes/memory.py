@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,10 +17,10 @@ _CONTROL_GROUPS, _LIMITS = Path("/sys/fs/cgroup"), {"": "memory.max", "memory": 
 """Where Linux keeps the limits of a job or a container, by the name that version 2 and version 1 list them under."""
 
 
-def fits_memory(features: StoredFeatures, available: int) -> bool:
-    """Whether the values, as float32, are a small enough share of so many bytes."""
-    n, d = features.shape
-    return n * d * np.dtype(np.float32).itemsize <= SHARE * available
+def fits_memory(features: Sequence[StoredFeatures], available: int) -> bool:
+    """Whether the values of all of them, as float32, are a small enough share of so many bytes."""
+    size = sum(n * d for n, d in (one.shape for one in features))
+    return size * np.dtype(np.float32).itemsize <= SHARE * available
 
 
 def available_memory() -> int:

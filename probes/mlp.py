@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.utils.validation import check_X_y
 
 from probes.base import Floats, Probe, weigh_classes
+from probes.factorisation import Axes
 from probes.network import Columns, compute_logits, initialise
 from probes.optimisers import LabelledRows, Schedule, descend, descend_early
-from probes.scaling import standardise
+from probes.scaling import Scaling, standardise
 
 Sample = tuple[Floats, Columns]
 
@@ -120,33 +120,27 @@ class MLPProbe(Probe):
         held_out = _hold_out(columns, rng)
         return (X[~held_out], columns[~held_out]), (X[held_out], columns[held_out])
 
-    def _check_validation(self, X_valid: Any, y_valid: Any) -> Sample:
-        X_valid, y_valid = check_X_y(X_valid, y_valid, dtype=np.float32)
-        if X_valid.shape[1] != self.n_features_in_:
-            raise ValueError(f"X_valid has {X_valid.shape[1]} features, and X has {self.n_features_in_}")
-        unknown = np.setdiff1d(y_valid, self.classes_)
-        if len(unknown):
-            raise ValueError(f"y_valid has labels that y has not: {', '.join(map(str, unknown))}")
-        return X_valid, np.searchsorted(self.classes_, y_valid)
-
     def _learn(self, train: Sample, valid: Sample, rng: np.random.Generator) -> None:
-        standardised = standardise(train[0])
-        scaling = standardised.scaling
+        transform, Z = self._transform(train[0])
         weights = weigh_classes("balanced" if self.balanced else None, self.classes_, train[1])
-        rows = LabelledRows(standardised.values, train[1], weights)
-        stop_rows = LabelledRows(scaling.project(valid[0]), valid[1], weights)
-        width = self.n_features_in_
-        hidden = self.hidden or (width if self.protocol == "paper" else HIDDEN)
-        layers, epochs = initialise([width, hidden, len(self.classes_)], rng), self.epochs
+        rows = LabelledRows(Z, train[1], weights)
+        stop_rows = LabelledRows(transform.project(valid[0]), valid[1], weights)
+        hidden = self.hidden or (self.n_features_in_ if self.protocol == "paper" else HIDDEN)
+        layers, epochs = initialise([Z.shape[1], hidden, len(self.classes_)], rng), self.epochs
         schedule = Schedule(self.learning_rate, self.batch_size, epochs, self.patience, self.weight_decay)
         if self.protocol == "paper":
             layers = descend(layers, rows, schedule, rng)
         else:
             layers, epochs = descend_early(layers, rows, stop_rows, schedule, rng)
         self.chosen_ = {"epochs": epochs, "hidden": hidden}
-        self.mean_ = scaling.mean.astype(np.float32)
+        self.mean_ = transform.mean.astype(np.float32)
         (hidden_coef, self.hidden_intercept_), (self.coef_, self.intercept_) = layers
-        self.hidden_coef_ = scaling.pull_back(hidden_coef).astype(np.float32)
+        self.hidden_coef_ = transform.pull_back(hidden_coef).astype(np.float32)
+
+    def _transform(self, X: Floats) -> tuple[Axes | Scaling, Floats]:
+        """The affine map in front of the first layer, fitted on the rows to learn from, and what it makes of them."""
+        rows = standardise(X)
+        return rows.scaling, rows.values
 
 
 def _hold_out(columns: Columns, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -39,12 +39,12 @@ class Run:
         pooling: Name of the pooling.
         key: KEY12 of the features.
         scheme: Label scheme.
-        head: ``linear``, ``whitened``, ``mlp`` or ``knn``.
-        protocol: ``convex`` or ``paper``.
+        head: Name of a head of `probes.heads.HEADS`, or of a training: ``finetune:lora``.
+        protocol: ``convex`` or ``paper``; of a training ``supervised`` or ``fixmatch``.
         fraction: Share of the training labels, in percent.
         seed: Seed of the subset and of the initialisation.
         n_train: Rows the head was fitted on.
-        n_valid: Labelled rows it could stop early on; 0 if it did not look at any.
+        n_valid: Labelled rows that it could choose by, a strength or an epoch; 0 if it did not look at any.
         n_features: Width of the features.
         classes: Class names.
         sample_ids: Ids of the test rows.

@@ -17,6 +17,7 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
+from probes.combination import combine, list_parts, read_key, split_names
 from probes.memory import available_memory, fits_memory
 from probes.outcome import Outcome
 from probes.projection import Projection, cached_projection
@@ -57,7 +58,9 @@ def extract(study: Study, store: FeatureStore, reporter: Reporter) -> list[Extra
         dataset = open_dataset(text)
         reporter.notice(dataset.table.notice)
         progress = reporter.progress(f"extract {dataset.table.name}")
-        reports.append(extract_features(dataset, study.backbones, study.variants, store, study.extract, progress))
+        reports.append(
+            extract_features(dataset, list_parts(study.backbones), study.variants, store, study.extract, progress)
+        )
     return reports
 
 
@@ -68,7 +71,7 @@ def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
         MissingFeaturesError: Something was not extracted; the message gives the command.
         AmbiguousFeaturesError: Several keys match; the message lists them.
     """
-    return [stored.read() for stored in _select(study, store)]
+    return [combine([stored.read() for stored in parts]) for parts in _select(study, store)]
 
 
 def open_features(study: Study, store: FeatureStore, available: Callable[[], int] = available_memory) -> list[Features]:
@@ -82,20 +85,32 @@ def open_features(study: Study, store: FeatureStore, available: Callable[[], int
     Raises:
         MissingFeaturesError, AmbiguousFeaturesError: As of `load_features`.
     """
-    return [stored.read() if fits_memory(stored, available()) else stored for stored in _select(study, store)]
+    return [
+        combine([stored.read() for stored in parts]) if fits_memory(parts, available()) else _leave(parts)
+        for parts in _select(study, store)
+    ]
 
 
-def _select(study: Study, store: FeatureStore) -> Iterator[StoredFeatures]:
-    """The features of a study; no values are read."""
+def _leave(parts: Sequence[StoredFeatures]) -> StoredFeatures:
+    """Features that stay in the store; combined ones cannot."""
+    if len(parts) > 1:
+        in_memory(parts, "a combination of backbones needs")
+    return parts[0]
+
+
+def _select(study: Study, store: FeatureStore) -> Iterator[list[StoredFeatures]]:
+    """The features of a study, those of combined backbones together; no values are read."""
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
     chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
     for dataset in [dataset_name(text, store) for text in study.datasets]:
         for backbone, variant in product(study.backbones, study.variants):
             name = parse_variant(variant)[0]
-            found = store.select(dataset, name, backbone, pooling=study.probe.pooling, **chosen)
-            opened = found.open(study.probe.pooling)
-            check_vectors(opened)
-            yield opened
+            found = [
+                store.select(dataset, name, part, pooling=study.probe.pooling, **chosen).open(study.probe.pooling)
+                for part in split_names(backbone)
+            ]
+            check_vectors(*found)
+            yield found
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
@@ -135,7 +150,7 @@ def predict_rows(text: str, head: str, store: FeatureStore) -> pd.DataFrame:
     from probes.prediction import load_head, predict
 
     saved = load_head(store, head)
-    return predict(saved, store.select(dataset_name(text, store), key=saved.key.sha256).read(saved.pooling))
+    return predict(saved, read_key(store, dataset_name(text, store), saved.key, saved.pooling))
 
 
 def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
@@ -161,6 +176,7 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
             fractions=options.fractions,
             seeds=options.seeds,
             scheme=options.labels,
+            validation=options.validation,
             options=options.head_options,
             progress=lambda _: progress(next(done), total),
         )
@@ -179,6 +195,7 @@ def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore
             head,
             protocol=options.protocol,
             scheme=options.labels,
+            validation=options.validation,
             options=options.head_options,
         )
         for matrix in features

@@ -56,18 +56,19 @@ def check_heads(features: Features, heads: Sequence[str]) -> None:
         in_memory([features], f"the head {whole[0]!r} needs")
 
 
-def check_vectors(features: Features) -> None:
+def check_vectors(*features: Features) -> None:
     """Refuse dense features: a probe, a projection and a figure want one vector a sample.
 
     Raises:
         ProbeError: These are the patches of each image.
     """
-    if features.pooling == DENSE:
-        raise ProbeError(
-            "dense features are no vectors",
-            where=f"{features.table.name}, {features.variant}, {features.backbone}",
-            hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
-        )
+    for one in features:
+        if one.pooling == DENSE:
+            raise ProbeError(
+                "dense features are no vectors",
+                where=f"{one.table.name}, {one.variant}, {one.backbone}",
+                hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
+            )
 
 
 def in_memory(features: Sequence[Features], who_needs: str) -> list[FeatureSet]:

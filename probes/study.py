@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from featurestore.errors import UnknownNameError, UsageError
 from featurestore.planning import ExtractionOptions
@@ -15,6 +15,7 @@ from featurestore.registry import unknown_name
 from probes.base import PROTOCOLS
 from probes.heads import HEADS
 from probes.splits import check_fractions, parse_fractions
+from probes.sweep import Validation
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class ProbeOptions:
         labels: Label scheme; None: the dataset's default.
         epochs: Epochs of heads that have them: all of them under ``paper`` (100 in the study, 200 for RGZ), the most
             of them under ``convex``; None: the head's default.
+        validation: Labelled rows outside the fraction to choose by: ``none``, ``split`` or ``rest``; see
+            `probes.sweep.plan`.
+        options: Other parameters by head: ``{"linear": {"class_weight": "none"}}``.
     """
 
     heads: tuple[str, ...] = ("linear",)
@@ -39,6 +43,8 @@ class ProbeOptions:
     pooling: str | None = None
     labels: str | None = None
     epochs: int | None = None
+    validation: Validation = "none"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # All that can be known now is checked now: an extraction may take hours before the first head is fitted.
@@ -49,17 +55,27 @@ class ProbeOptions:
         check_fractions(self.fractions)
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        if self.validation not in get_args(Validation):
+            raise unknown_name("validation rows", self.validation, get_args(Validation))
+        if strange := sorted(set(self.options) - set(self.heads)):
+            raise UsageError(
+                f"options for heads that are not named: {', '.join(strange)}",
+                where="options",
+                hint=f"Heads: {', '.join(self.heads)}.",
+            )
         if self.seeds < 1:
             raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
         if self.epochs is not None and self.epochs < 1:
             raise UsageError("epochs must be positive", where=f"epochs={self.epochs}", hint="Leave it to the head.")
 
     @property
-    def head_options(self) -> dict[str, dict[str, int]]:
+    def head_options(self) -> dict[str, dict[str, Any]]:
         """Parameters by head, for `probes.sweep.plan`."""
-        if self.epochs is None:
-            return {}
-        return {head: {"epochs": self.epochs} for head in self.heads if "epochs" in HEADS.get(head)().get_params()}
+        given = {head: dict(options) for head, options in self.options.items()}
+        for head in self.heads if self.epochs is not None else ():
+            if "epochs" in HEADS.get(head)().get_params():
+                given[head] = {"epochs": self.epochs} | given.get(head, {})
+        return given
 
 
 @dataclass(frozen=True)
@@ -180,11 +196,15 @@ def _convert(value: Any, wanted: str, where: str) -> Any:
     checks = {
         "tuple[str, ...]": lambda: isinstance(value, list) and all(isinstance(item, str) for item in value),
         "tuple[int, ...]": lambda: isinstance(value, list) and all(type(item) is int for item in value),
+        "Validation": lambda: isinstance(value, str),
         "str": lambda: isinstance(value, str),
         "str | None": lambda: isinstance(value, str),
         "int": lambda: type(value) is int,
         "int | None": lambda: type(value) is int,
         "bool": lambda: isinstance(value, bool),
+        "Mapping[str, Mapping[str, Any]]": lambda: (
+            isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+        ),
     }
     if wanted in checks and not checks[wanted]():
         raise UsageError(f"{value!r} is not of type {wanted}", where=where, hint="Correct the value.")

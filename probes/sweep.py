@@ -23,6 +23,7 @@ from probes.factorisation import SharedRows
 from probes.heads import HEADS, REVISION, Head, head_params, spread
 from probes.json_values import json_ready
 from probes.results import Run
+from probes.run_storage import keep_run, kept_run
 from probes.splits import Rows, Split, check_fractions, order_rows, split_rows
 from probes.streaming import Features, check_heads, check_vectors, describe_streaming, fit_heads, predict_heads
 
@@ -50,7 +51,7 @@ class Task:
         seed: Seed of subset and initialisation.
         train: int64, rows to fit on.
         pool: int64, all training rows, of which `train` is a fraction.
-        valid: int64, rows to stop early on; empty for a head that does not look at any.
+        valid: int64, labelled rows to choose by; empty for a head that does not look at any.
         test: int64, rows to predict.
         notes: What the result row has to state beyond what the head chose.
     """
@@ -124,20 +125,22 @@ def cached_sweep(
 
     Every run is an entry of its own: more seeds or fractions cost only the new ones. An entry is named by all that
     decides its numbers: the features' key and content, labels and splits, rows, head, parameters, library versions.
+    A store that does not know the dataset gets to know these samples of it.
     """
     tasks = plan(features, heads, **grid)
     digests = task_digests(features, tasks)
+    if features.table.name not in store.datasets():
+        store.put_dataset(features.table)
     runs: dict[str, Run] = {}
-    for task, name in zip(tasks, digests, strict=True):
-        if (entry := store.get_derived(RUNS, name)) is not None:
-            runs[name] = _make_run(features, task, entry.arrays["probabilities"], **entry.attributes)
-            _tell(runs[name], progress)
+    for name in digests:
+        if (known := kept_run(store, RUNS, name)) is not None:
+            runs[name] = known
+            _tell(known, progress)
     fresh = [number for number, name in enumerate(digests) if name not in runs]
 
     def keep(number: int, run: Run) -> None:
         name = digests[fresh[number]]
-        attributes = {"params": dict(run.params), "seconds": run.seconds}
-        store.put_derived(RUNS, name, {"probabilities": run.probabilities}, attributes)
+        keep_run(store, RUNS, name, run)
         runs[name] = run
         _tell(run, progress)
 
@@ -153,7 +156,7 @@ def plan(
     fractions: Sequence[int] = (10, 30, 50, 100),
     seeds: int | Sequence[int] = 3,
     scheme: str | None = None,
-    validation: Validation = "split",
+    validation: Validation = "none",
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Task]:
     """Decide rows and parameters of every fit; nothing is fitted yet.
@@ -165,8 +168,9 @@ def plan(
         fractions: Whole percents of the training labels.
         seeds: Their number (0, 1, ...) or the seeds themselves.
         scheme: Label scheme; the dataset's default for None.
-        validation: Labelled rows that a head may stop early on under ``convex``: the valid ``split`` of the dataset,
-            the ``rest`` of the training rows outside the fraction, or ``none``.
+        validation: Labelled rows outside the fraction that a head may choose a strength or an epoch by under
+            ``convex``: ``none``, so that it chooses inside the fraction; the valid ``split`` of the dataset; or the
+            ``rest`` of the training rows. Heads look at none where features stay in their store.
         options: Name of a head -> its parameters, for example ``{"linear": {"epochs": 200}}``.
 
     Raises:
@@ -188,11 +192,13 @@ def plan(
 
     def task(head: str, fraction: int, seed: int) -> Task:
         train, rest = orders[seed].divide(fraction)
-        stops = HEADS.get(head).uses_validation and protocol == "convex"
-        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if stops else rest[:0]
+        chooses = HEADS.get(head).uses_validation and protocol == "convex" and isinstance(features, FeatureSet)
+        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
         seen = {"validation": validation} if len(valid) else {}
-        params = head_params(head, protocol, seed, (options or {}).get(head, {}))
-        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, notes | seen)
+        given = (options or {}).get(head, {})
+        stated = notes | seen | ({"options": dict(given)} if given else {})
+        params = head_params(head, protocol, seed, given)
+        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, stated)
 
     return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
 
@@ -280,7 +286,7 @@ def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> 
 def _conclude(features: Features, task: Task, head: Head, probabilities: NDArray[np.floating], seconds: float) -> Run:
     params = json_ready({**head.get_params(), **head.chosen_, **task.notes})
     columns = spread(probabilities, head.classes_, len(features.table.classes[task.scheme]))
-    return _make_run(features, task, columns, params=params, seconds=seconds)
+    return _make_run(features, task, columns, params, seconds)
 
 
 def fit_head(features: FeatureSet, task: Task, shared: SharedRows) -> Head:
@@ -312,8 +318,9 @@ def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.flo
 
 
 def task_digests(features: Features, tasks: Sequence[Task]) -> list[str]:
-    """SHA-256 of each task, over everything that decides its numbers."""
+    """SHA-256 of each task, over everything that decides its numbers, and the names that its run goes by."""
     shared = {
+        "names": [features.table.name, features.variant, features.backbone],
         "key": features.key.sha256,
         "pooling": features.pooling,
         "content": _content_digest(features),
@@ -347,12 +354,7 @@ def _task_identity(task: Task) -> dict[str, Any]:
 
 
 def _make_run(
-    features: Features,
-    task: Task,
-    probabilities: NDArray[np.float32],
-    *,
-    params: Mapping[str, Any],
-    seconds: float,
+    features: Features, task: Task, probabilities: NDArray[np.float32], params: Mapping[str, Any], seconds: float
 ) -> Run:
     table = features.table
     return Run(

@@ -14,6 +14,7 @@ from featurestore.estimation import Estimate
 from featurestore.extraction import ExtractionReport
 from featurestore.feature_arrays import FeatureArrays
 from featurestore.inventory import summarise
+from probes.advice.outcome import Advised
 from probes.json_values import json_ready
 from probes.outcome import Outcome
 
@@ -119,6 +120,15 @@ def _(value: Outcome) -> str:
     files = "\n".join(f"  {path}" for path in value.files.values())
     parts += [f"Written:\n{files}"] if files else []
     return "\n\n".join([*parts, f"Took: {spent}"])
+
+
+@to_text.register
+def _(value: Advised) -> str:
+    parts = [f"{value.dataset} ({value.scheme}): differences are paired, in macro-F1, with 95 % intervals."]
+    for one in value.advice:
+        lines = [f"* {one.topic}: {one.sentence}", *(f"    from {row}" for row in one.rows)]
+        parts.append("\n".join([*lines, *([f"    run {one.command}"] if one.command else [])]))
+    return "\n\n".join(parts)
 
 
 def _list_unreadable(reasons: Mapping[str, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whitening of features, and the linear probe on whitened features."""
+"""Whitening of features, and the linear and the MLP probe on whitened features."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from probes.base import ClassWeight, Floats
 from probes.factorisation import Axes, Factorisation, factorise
 from probes.linear import STRENGTHS, LinearProbe, Shared, Wanted
 from probes.metrics import Metric
+from probes.mlp import MLPProbe
 
 Shrinkage = float | Literal["ledoit_wolf"]
 Kind = Literal["pca", "zca"]
@@ -88,6 +89,11 @@ class Whitening(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "components_")
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return np.asarray((X - self.mean_.astype(X.dtype)) @ self.components_.T.astype(X.dtype))
+
+    @property
+    def axes(self) -> Axes:
+        """The whitening as coordinates of centred rows."""
+        return Axes(self.mean_, self.components_)
 
     def _check_parameters(self) -> None:
         if self.kind not in ("pca", "zca"):
@@ -166,18 +172,20 @@ class WhitenedProbe(LinearProbe):
         """Both protocols whiten the training rows themselves."""
         return "exact"
 
-    def fit(self, X: Any, y: Any, shared: Shared = None) -> Self:
+    def fit(self, X: Any, y: Any, X_valid: Any = None, y_valid: Any = None, shared: Shared = None) -> Self:
         """Fit on features (n, d) and labels (n,).
 
         Args:
             X: Features.
             y: Labels.
+            X_valid: As of `LinearProbe.fit`.
+            y_valid: As of `LinearProbe.fit`.
             shared: The factorisation of exactly these rows, if it is known.
 
         Raises:
             ValueError: As of `LinearProbe` and `Whitening`.
         """
-        super().fit(X, y, shared)
+        super().fit(X, y, X_valid, y_valid, shared)
         self.chosen_ |= {"shrinkage": self.whitening_.shrinkage_, "rank": self.whitening_.rank_}
         return self
 
@@ -186,5 +194,78 @@ class WhitenedProbe(LinearProbe):
         kind: Kind = "pca" if self.protocol == "convex" else self.kind
         found = shared if isinstance(shared, Factorisation) else None
         self.whitening_ = Whitening(kind, self.shrinkage, self.rank).fit(X, factorisation=found)
-        axes = Axes(self.whitening_.mean_, self.whitening_.components_)
+        axes = self.whitening_.axes
+        return axes, axes.project(X)
+
+
+class WhitenedMLPProbe(MLPProbe):
+    """The MLP probe on whitened features; both protocols, and all parameters, are those of `MLPProbe`.
+
+    The whitening is fitted on the rows to learn from: never on those that are held out or given to stop on.
+
+    Args:
+        protocol: ``convex`` or ``paper``.
+        random_state: As of `MLPProbe`.
+        kind: As of `Whitening`.
+        shrinkage: As of `Whitening`.
+        rank: As of `Whitening`.
+        hidden: As of `MLPProbe`.
+        balanced: As of `MLPProbe`.
+        epochs: As of `MLPProbe`.
+        learning_rate: As of `MLPProbe`.
+        batch_size: As of `MLPProbe`.
+        patience: As of `MLPProbe`.
+        weight_decay: As of `MLPProbe`.
+
+    Attributes:
+        hidden_coef_: float32 (hidden, d), for centred features: the whitening is folded into it.
+        whitening_: The whitening; prediction does not need it.
+        chosen_: As of `MLPProbe`, with ``shrinkage`` and ``rank``.
+    """
+
+    whitening_: Whitening
+
+    def __init__(
+        self,
+        protocol: str = "convex",
+        random_state: int | None = 0,
+        kind: Kind = "pca",
+        shrinkage: Shrinkage = "ledoit_wolf",
+        rank: int | None = None,
+        hidden: int | None = None,
+        balanced: bool = True,
+        epochs: int = 100,
+        learning_rate: float = 5e-4,
+        batch_size: int = 64,
+        patience: int = 10,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(
+            protocol=protocol,
+            random_state=random_state,
+            hidden=hidden,
+            balanced=balanced,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            patience=patience,
+            weight_decay=weight_decay,
+        )
+        self.kind = kind
+        self.shrinkage = shrinkage
+        self.rank = rank
+
+    def fit(self, X: Any, y: Any, X_valid: Any = None, y_valid: Any = None) -> Self:
+        """Fit on features (n, d) and labels (n,); arguments as of `MLPProbe.fit`.
+
+        Raises:
+            ValueError: As of `MLPProbe` and `Whitening`.
+        """
+        super().fit(X, y, X_valid, y_valid)
+        self.chosen_ |= {"shrinkage": self.whitening_.shrinkage_, "rank": self.whitening_.rank_}
+        return self
+
+    def _transform(self, X: Floats) -> tuple[Axes, Floats]:
+        self.whitening_ = Whitening(self.kind, self.shrinkage, self.rank).fit(X)
+        axes = self.whitening_.axes
         return axes, axes.project(X)

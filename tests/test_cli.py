@@ -284,3 +284,14 @@ def test_extracting_into_a_complete_store_imports_no_heavy_library(images, store
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_advice_cites_runs_or_gives_commands(images, store):
+    run("probe", images, *MODEL, "--store", store, "--head", "linear,centroid", "--fractions", "50,100", "--seeds", "2")
+    advice = {one["topic"]: one for one in run_json("advise", images, "--store", store)["advice"]}
+    assert "skyprobe extract" in advice["backbone"]["command"]
+    assert len(advice["labels"]["rows"]) == 2
+    assert "not measured" in advice["whitening"]["sentence"]
+    result = run("advise", images, "--store", store)
+    assert result.exit_code == 0
+    assert "* labels: " in result.stdout

@@ -69,11 +69,24 @@ class PlainOnly(Centroids):
 
 
 class DictStore:
-    """Derived data in a dictionary, and how often it was written."""
+    """Datasets and derived data in dictionaries, and how often the latter were written."""
 
     def __init__(self):
         self.entries = {}
+        self.tables = {}
         self.puts = 0
+
+    def datasets(self):
+        return list(self.tables)
+
+    def put_dataset(self, table):
+        self.tables[table.name] = table
+
+    def dataset(self, name):
+        return self.tables[name]
+
+    def sample_ids(self, name):
+        return self.tables[name].sample_ids
 
     def get_derived(self, kind, digest):
         return self.entries.get((kind, digest))

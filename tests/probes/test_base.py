@@ -11,11 +11,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probes.base import weigh_classes
+from probes.centroid import CentroidProbe
 from probes.heads import HEADS, head_params
 from probes.knn import KNNProbe
 from probes.linear import LinearProbe
 from probes.mlp import MLPProbe
-from probes.whitening import WhitenedProbe, Whitening
+from probes.whitening import WhitenedMLPProbe, WhitenedProbe, Whitening
 
 QUICK = {"strengths": (1e-2, 1.0), "cv": 2}
 FAST = {"protocol": "paper", "learning_rate": 0.1}  # the study's step is made for 100 epochs of thousands of rows
@@ -27,6 +28,10 @@ CASES = [
     WhitenedProbe(**FAST),
     MLPProbe(),
     MLPProbe(**FAST),
+    WhitenedMLPProbe(),
+    WhitenedMLPProbe(kind="zca", **FAST),
+    CentroidProbe(),
+    CentroidProbe(3.0),
     KNNProbe(),
     KNNProbe("euclidean", n_neighbors=3),
 ]
@@ -48,7 +53,7 @@ def test_scikit_learns_own_checks_pass(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", ["knn", "linear", "mlp", "whitened"])
+@pytest.mark.parametrize("name", ["centroid", "knn", "linear", "mlp", "whitened", "whitened-mlp"])
 @pytest.mark.parametrize("protocol", ["convex", "paper"])
 def test_the_registered_heads_take_both_protocols(name, protocol, blobs):
     head = HEADS.get(name)(**head_params(name, protocol, 1, {}))
@@ -132,12 +137,14 @@ def test_balanced_weights_are_inverse_to_the_counts():
     columns = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
     weights = weigh_classes("balanced", np.array([3, 5, 8]), columns)
     np.testing.assert_allclose(weights * [6, 3, 1], 10 / 3, rtol=1e-6)
-    np.testing.assert_array_equal(weigh_classes(None, np.array([3, 5, 8]), columns), [1, 1, 1])
+    for equal in (None, "none"):
+        np.testing.assert_array_equal(weigh_classes(equal, np.array([3, 5, 8]), columns), [1, 1, 1])
     np.testing.assert_array_equal(weigh_classes({3: 2.0, 8: 7.0}, np.array([3, 5, 8]), columns), [2, 1, 7])
 
 
 def test_heads_load_no_torch():
-    code = "import sys, probes.linear, probes.mlp, probes.whitening, probes.knn, probes.calibration as c; "
+    heads = "probes.linear, probes.mlp, probes.whitening, probes.knn, probes.centroid"
+    code = f"import sys, {heads}, probes.calibration; "
     done = subprocess.run(
         [sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True, check=True
     )

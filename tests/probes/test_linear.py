@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -65,6 +66,38 @@ def test_the_strength_is_the_choice_of_a_grid_search_on_the_same_folds(shape, se
     assert probe.chosen_["strength"] == search[-1].best_params_["C"]
     assert probe.chosen_["folds"] == 4
     assert (probe.predict(X) == search.predict(X)).mean() > 0.99
+
+
+def test_with_validation_rows_the_strength_is_the_best_one_on_them(monkeypatch):
+    X, y = make_data(400, 30, seed=3)
+    monkeypatch.setattr(probes.linear, "SEARCH_TOL", 1e-5)
+    train, valid = (X[:150], y[:150]), (X[150:], y[150:])
+    probe = LinearProbe().fit(*train, *valid)
+    scores = [f1_score(valid[1], LinearProbe(strengths=(c,)).fit(*train).predict(valid[0]), average="macro")
+              for c in STRENGTHS]  # fmt: skip
+    assert probe.chosen_ == {"strength": STRENGTHS[int(np.argmax(scores))], "folds": 0, "solver": "numpy"}
+    alone = LinearProbe(strengths=(probe.chosen_["strength"],)).fit(*train)
+    np.testing.assert_allclose(probe.predict_proba(X), alone.predict_proba(X), atol=5e-3)
+
+
+def test_the_labels_of_validation_rows_decide_the_strength(data):
+    X, y = data
+    shuffled = np.random.default_rng(1).permutation(y[100:])
+    chosen = [
+        LinearProbe().fit(X[:100], y[:100], X[100:], labels).chosen_["strength"] for labels in (y[100:], shuffled)
+    ]
+    assert chosen[0] != chosen[1]
+
+
+def test_paper_does_not_look_at_validation_rows(data):
+    X, y = data
+    first, second = (LinearProbe("paper", epochs=2).fit(X, y, *valid) for valid in ((), (X[:9], y[:9])))
+    np.testing.assert_array_equal(first.coef_, second.coef_)
+
+
+def test_validation_rows_that_do_not_fit_are_refused(data):
+    with pytest.raises(ValueError, match="y_valid has labels that y has not: 7"):
+        LinearProbe().fit(*data, data[0][:2], [0, 7])
 
 
 def test_the_looser_search_costs_less_than_the_draw_of_the_folds():

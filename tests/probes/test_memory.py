@@ -56,5 +56,7 @@ def test_without_a_limit_the_machine_counts(groups):
 
 def test_a_matrix_may_take_an_eighth():
     features = SimpleNamespace(shape=(1000, 100))
-    assert fits_memory(features, 8 * 400_000)
-    assert not fits_memory(features, 8 * 400_000 - 1)
+    assert fits_memory([features], 8 * 400_000)
+    assert not fits_memory([features], 8 * 400_000 - 1)
+    assert fits_memory([features, features], 16 * 400_000)
+    assert not fits_memory([features, features], 16 * 400_000 - 1)

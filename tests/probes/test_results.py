@@ -236,3 +236,14 @@ def test_compare_is_paired_over_test_rows():
 def test_runs_on_different_rows_are_not_compared(change):
     with pytest.raises(ProbeError, match="the runs were tested on different rows"):
         compare(make_run(), make_run(**change))
+
+
+def test_all_metrics_of_a_run_are_in_the_tidy_rows():
+    rows = to_frame([make_run()])
+    found = {name: set(part["class"]) for name, part in rows.groupby("metric")}
+    names = set(make_run().classes)
+    for metric in ("precision", "recall", "f1", "auroc"):
+        assert found.pop(metric) == names | {"macro"}
+    for metric in ("accuracy", "balanced_accuracy", "log_loss", "ece"):
+        assert found.pop(metric) == {"all"}
+    assert found == {"support": names | {"all"}}

@@ -49,14 +49,21 @@ def reporter():
 def put(make_table, make_key):
     """``put(store, variant=..., **key)``: 90 separable rows of 3 classes, one of them unreadable."""
 
-    def write(store, variant="full-224", provenance=None, **key):
+    def write(store, variant="full-224", provenance=None, backbone="net_b", **key):
         labels = np.arange(90) % 3
         table = make_table(labels, splits=["train"] * 60 + ["test"] * 30)
         store.put_dataset(table)
         values = np.eye(3, 4)[labels] * 3 + np.random.default_rng(1).normal(size=(90, 4))
         state = np.full(90, DONE, np.uint8)
         state[BROKEN] = UNREADABLE
-        arrays = store.create("toy", variant, "net_b", make_key(**key), {"cls": (4,)}, provenance or {"weights": "hub"})
+        arrays = store.create(
+            "toy",
+            variant,
+            backbone,
+            make_key(backbone=backbone, **key),
+            {"cls": (4,)},
+            provenance or {"weights": "hub"},
+        )
         block = Block(
             {"cls": values.astype(np.float32)}, state, np.zeros((90, 16), np.uint8), table.stamps, {BROKEN: "cut off"}
         )
@@ -150,6 +157,35 @@ def test_heads_that_need_all_rows_or_are_saved_are_refused_where_there_is_no_roo
         stages.probe_study(study, store, None, reporter, available=lambda: 0)
     with pytest.raises(ProbeError, match="saving heads needs all 89 x 4 features in memory"):
         stages.probe_study(study, store, None, reporter, available=lambda: 0, save=True)
+
+
+@pytest.fixture
+def joint(study, store, put):
+    """A study of two backbones side by side."""
+    put(store, backbone="net_c", weights_hash="1" * 64)
+    return replace(study, backbones=("net_b", "net_b+net_c"))
+
+
+def test_backbones_side_by_side_are_probed_saved_and_predicted_with(joint, store, reporter):
+    outcome = stages.probe_study(joint, store, None, reporter, save=True)
+    assert "net_b+net_c" in outcome.tables[0]
+    heads = {row["backbone"]: row["short"] for row in stages.list_head_rows(store)}
+    assert len(stages.predict_rows("toy", heads["net_b+net_c"], store)) == 90
+
+
+def test_backbones_side_by_side_are_extracted_each_once(joint, store, reporter, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(stages, "open_dataset", lambda _: FakeDataset(store.dataset("toy")))
+    monkeypatch.setattr(stages, "extract_features", lambda _, backbones, *rest: wanted.append(backbones))
+    stages.extract(joint, store, reporter)
+    assert wanted == [("net_b", "net_c")]
+
+
+def test_backbones_side_by_side_need_room_for_both(joint, store, reporter):
+    room = 8 * 2 * 89 * 4 * np.dtype(np.float32).itemsize
+    assert [features.shape[1] for features in stages.open_features(joint, store, lambda: room)] == [4, 8]
+    with pytest.raises(ProbeError, match="a combination of backbones needs all 89 x 4 features in memory"):
+        stages.open_features(joint, store, lambda: room - 1)
 
 
 def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected):

@@ -35,6 +35,8 @@ FULL = Study(
         pooling="avgpool",
         labels="bent",
         epochs=9,
+        validation="rest",
+        options={"knn": {"metric": "euclidean"}},
     ),
     figures=FigureOptions(projection=False),
 )
@@ -47,6 +49,8 @@ def toml(value):
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {toml(item)}' for name, item in value.items())}}}"
     return repr(value) if isinstance(value, int) else f'"{value}"'
 
 
@@ -155,3 +159,16 @@ def test_a_command_line_makes_a_study():
 def test_fractions_that_are_no_whole_percents_are_refused(fractions):
     with pytest.raises(UsageError, match="no whole percents"):
         make_study("first", ("resnet-18",), ("full-224",), fractions=fractions)
+
+
+def test_parameters_of_heads_come_from_the_table_of_options_and_epochs_from_their_own_key():
+    text = f"{MINIMAL}[probe]\nheads = ['linear', 'knn']\nepochs = 200\noptions.linear.class_weight = 'none'\n"
+    options = parse_study(text, where="x").probe.head_options
+    assert options == {"linear": {"epochs": 200, "class_weight": "none"}}
+
+
+def test_validation_rows_and_options_that_cannot_be_are_refused_at_once():
+    with pytest.raises(UnknownNameError, match="unknown validation rows 'tests'"):
+        ProbeOptions(validation="tests")
+    with pytest.raises(UsageError, match="options for heads that are not named: knn"):
+        ProbeOptions(options={"knn": {"metric": "cosine"}})

@@ -9,8 +9,8 @@ import probes.factorisation
 import probes.sweep
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.store import open_store
-from probes.factorisation import factorise
-from probes.sweep import cached_sweep, fit_many, plan, sweep
+from probes.factorisation import SharedRows, factorise
+from probes.sweep import cached_sweep, fit_head, fit_many, plan, sweep
 
 GRID = {"fractions": (10, 50, 100), "seeds": 2}
 
@@ -47,7 +47,7 @@ def test_probabilities_are_those_of_the_head_fitted_by_hand(fake_heads, toy_feat
 
 
 def test_heads_see_training_rows_alone(fake_heads, toy_features):
-    sweep(toy_features, ["centroids", "stopping"], **GRID)
+    sweep(toy_features, ["centroids", "stopping"], validation="split", **GRID)
     seen = np.concatenate([X[:, 0] for X in fake_heads["centroids"].seen_])
     assert set(seen) <= set(range(12, 160))
     stopped_on = fake_heads["stopping"].stopped_on_
@@ -64,11 +64,35 @@ def test_the_rest_of_the_training_rows_can_validate(fake_heads, toy_features):
     assert "validation" not in runs[1].params
 
 
-@pytest.mark.parametrize("grid", [{"validation": "none"}, {"protocol": "paper"}])
+@pytest.mark.parametrize("grid", [{}, {"validation": "none"}, {"protocol": "paper", "validation": "rest"}])
 def test_no_validation_rows_when_none_are_wanted(fake_heads, toy_features, grid):
     runs = sweep(toy_features, ["stopping"], fractions=[50], seeds=1, **grid)
     assert fake_heads["stopping"].stopped_on_ == [None]
     assert runs[0].n_valid == 0
+
+
+def test_linear_and_mlp_choose_inside_the_subset_unless_other_rows_are_asked_for(toy_features):
+    heads = ["linear", "whitened", "mlp", "whitened-mlp"]
+    inside, outside = (sweep(toy_features, heads, fractions=[10], seeds=1, validation=v) for v in ("none", "rest"))
+    assert [(run.n_train, run.n_valid, run.params.get("validation")) for run in inside] == [(15, 0, None)] * 4
+    assert [(run.n_train, run.n_valid, run.params["validation"]) for run in outside] == [(15, 133, "rest")] * 4
+    assert [run.params["folds"] for run in inside[:2]] == [3, 3]
+    assert [run.params["folds"] for run in outside[:2]] == [0, 0]
+
+
+@pytest.mark.parametrize("protocol", ["convex", "paper"])
+def test_the_numbers_of_the_test_rows_steer_nothing(toy_features, protocol):
+    values = toy_features.values.copy()
+    values[200:] = 1e3 * np.random.default_rng(0).normal(size=values[200:].shape)
+    labels = toy_features.table.labels["kind"].copy()
+    labels[200:] = np.roll(labels[200:], 1)
+    other = replace(toy_features, values=values, table=replace(toy_features.table, labels={"kind": labels}))
+    heads = ["linear", "whitened", "mlp", "whitened-mlp", "centroid", "knn"]
+    for task, twin in zip(*(plan(f, heads, fractions=[50], seeds=1, protocol=protocol, validation="rest")
+                            for f in (toy_features, other)), strict=True):  # fmt: skip
+        fitted = [fit_head(f, t, SharedRows(f.values)) for f, t in ((toy_features, task), (other, twin))]
+        mine, theirs = (head.to_arrays() for head in fitted)
+        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_subsets_are_nested_and_shared_by_variants_and_backbones(fake_heads, toy_features):
@@ -110,7 +134,7 @@ def test_a_class_absent_from_train_keeps_its_column_and_is_stated(fake_heads, ma
 def test_validation_rows_of_unlearnable_classes_stay_out(fake_heads, make_features):
     splits = ["train"] * 40 + ["valid"] * 3 + ["test"] * 2
     features = make_features([0, 1] * 20 + [2, 0, 1] + [0, 1], splits=splits)
-    assert sweep(features, ["stopping"], fractions=[100], seeds=1)[0].n_valid == 2
+    assert sweep(features, ["stopping"], fractions=[100], seeds=1, validation="split")[0].n_valid == 2
 
 
 def test_a_head_without_protocol_and_seed_runs_everywhere(fake_heads, toy_features):
@@ -215,6 +239,8 @@ def changed_splits(features):
         (changed_values, {}),
         (changed_splits, {}),
         (lambda features: replace(features, pooling="avg_patch"), {}),
+        (lambda features: replace(features, variant="resize=224"), {}),
+        (lambda features: replace(features, backbone="net_b_by_another_name"), {}),
         (lambda features: replace(features, key=replace(features.key, precision="bf16")), {}),
         (lambda features: features, {"protocol": "paper"}),
         (lambda features: features, {"options": {"stopping": {"scale": 2.0}}}),

@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from probes.factorisation import factorise
 from probes.linear import LinearProbe
-from probes.whitening import WhitenedProbe, Whitening
+from probes.mlp import MLPProbe
+from probes.whitening import WhitenedMLPProbe, WhitenedProbe, Whitening
 
 
 def make_rows(n, d, seed=0):
@@ -141,3 +142,26 @@ def test_a_factorisation_that_is_handed_over_is_not_computed_again(labelled, mon
     monkeypatch.delattr("probes.linear.factorise")
     given = WhitenedProbe(**settings).fit(X, y, shared=found)
     np.testing.assert_array_equal(given.predict_proba(X), alone.predict_proba(X))
+
+
+@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("kind", ["pca", "zca"])
+def test_the_mlp_on_whitened_rows_is_the_mlp_on_rows_whitened_beforehand(labelled, protocol, kind):
+    X, y = labelled
+    settings = {"protocol": protocol, "epochs": 8, "learning_rate": 0.01}
+    whitening = Whitening(kind, shrinkage=0.0).fit(X[:90])
+    probe = WhitenedMLPProbe(kind=kind, shrinkage=0.0, **settings).fit(X[:90], y[:90], X[90:], y[90:])
+    # Rows whitened without shrinkage are standardised: the plain MLP changes nothing more about them.
+    plain = MLPProbe(**settings).fit(whitening.transform(X[:90]), y[:90], whitening.transform(X[90:]), y[90:])
+    np.testing.assert_allclose(probe.predict_proba(X), plain.predict_proba(whitening.transform(X)), atol=2e-3)
+    assert probe.chosen_ == plain.chosen_ | {"shrinkage": 0.0, "rank": 10}
+
+
+def test_the_mlp_whitens_by_the_rows_it_learns_from_alone(labelled):
+    X, y = labelled
+    first = WhitenedMLPProbe(epochs=2).fit(X[:90], y[:90], X[90:], y[90:])
+    second = WhitenedMLPProbe(epochs=2).fit(X[:90], y[:90], 5 * X[90:] + 1, y[90:])
+    np.testing.assert_array_equal(first.whitening_.components_, second.whitening_.components_)
+    held_out = WhitenedMLPProbe(epochs=2).fit(X, y)
+    assert held_out.chosen_["held_out"] > 0
+    assert not np.array_equal(held_out.whitening_.mean_, Whitening().fit(X).mean_)
