@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from probes.advice.evidence import TRAINING, Comparison, Evidence, Line, compare_lines
+from probes.advice.evidence import Evidence
 from probes.advice.outcome import Advice
 from probes.advice.techniques import VERDICTS, lines_like
+from probes.lines import TRAINING, Line
+from probes.significance import Comparison, compare_lines
 
 MODES = {"lora": "LoRA", "full": "Full tuning", "scratch": "Training from scratch"}
 """Mode of a training -> how it is called; others by their own name."""
