@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from featurestore.errors import ProbeError
-from probes.bootstrap import bootstrap_difference
+from probes.bootstrap import average_seeds, bootstrap_difference, find_interval, p_value, resample_scores
 
 
 def two_runs(n=400, gain=0.1):
@@ -76,3 +76,67 @@ def test_runs_of_different_length_cannot_be_paired():
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ProbeError, match="no paired interval for 'kappa'"):
         bootstrap_difference(*two_runs(), metric="kappa")
+
+
+def test_whole_groups_are_drawn():
+    """Every row three times, as a group: the scores are those of resampling the rows once."""
+    truth, first, second = two_runs()
+    thrice = [np.repeat(column, 3) for column in (truth, first, second)]
+    groups = [f"source {row // 3}" for row in range(3 * len(truth))]
+    once = resample_scores(truth, np.stack([first, second]), n_resamples=50)
+    grouped = resample_scores(thrice[0], np.stack(thrice[1:]), groups=groups, n_resamples=50)
+    assert np.array_equal(once, grouped)
+    alone = resample_scores(thrice[0], np.stack(thrice[1:]), n_resamples=50)
+    assert (alone[1:].std(axis=0) < 0.75 * grouped[1:].std(axis=0)).all()
+
+
+def test_an_empty_group_is_none():
+    truth, first, second = two_runs()
+    runs = np.stack([first, second])
+    ungrouped = resample_scores(truth, runs, groups=[""] * len(truth), n_resamples=20)
+    assert np.array_equal(ungrouped, resample_scores(truth, runs, n_resamples=20))
+
+
+def test_blocks_of_resamples_do_not_change_them(monkeypatch):
+    truth, first, second = two_runs()
+    whole = resample_scores(truth, np.stack([first, second]), n_resamples=40)
+    monkeypatch.setattr("probes.bootstrap._BLOCK", 100)
+    assert np.array_equal(whole, resample_scores(truth, np.stack([first, second]), n_resamples=40))
+
+
+def test_means_over_seeds_vary_as_the_bootstrap_of_the_mean_does():
+    scores = np.tile([0.1, 0.5, 0.9], (20_001, 1))
+    draws = average_seeds(scores)
+    assert draws[0] == pytest.approx(0.5)
+    assert draws[1:].mean() == pytest.approx(0.5, abs=0.005)
+    assert draws[1:].var() == pytest.approx(scores[0].var() / 3, rel=0.05)
+    assert np.array_equal(average_seeds(scores[:, :1]), scores[:, 0])
+
+
+def test_p_values_by_hand():
+    draws = np.array([0.3, *[0.1] * 96, *[-0.1] * 3])
+    assert p_value(draws) == pytest.approx(2 * (1 + 3) / 100)
+    assert p_value(-draws) == p_value(draws)
+    assert p_value(np.zeros(100)) == 1.0
+    assert p_value(np.full(100, 0.2)) == pytest.approx(0.02)
+    assert p_value(np.array([0.3, np.nan, 0.1, 0.1, 0.1])) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=40, max_size=200))
+def test_a_small_p_value_is_an_interval_without_zero(drawn):
+    draws = np.array([0.0, *drawn])
+    interval = find_interval(draws)
+    if p_value(draws) < 0.05 - 2 / len(drawn):
+        assert interval.low > 0 or interval.high < 0
+    if p_value(draws) > 0.05 + 4 / len(drawn):
+        assert interval.low <= 0 <= interval.high
+
+
+def test_p_values_of_no_difference_are_spread_evenly():
+    rng, n_small = np.random.default_rng(0), 0
+    for trial in range(120):
+        truth = rng.integers(0, 2, 200)
+        runs = np.where(rng.random((2, 200)) < 0.7, truth, 1 - truth)
+        scores = resample_scores(truth, runs, "accuracy", n_resamples=300, seed=trial)
+        n_small += p_value(scores[:, 1] - scores[:, 0]) < 0.2
+    assert 12 <= n_small <= 38  # of 120 a fifth is expected, and four standard deviations are 18
