@@ -25,6 +25,9 @@ FEWEST = 4
 """Label fractions that a curve of three parameters needs, so that it does not merely join the points."""
 
 
+HORIZON = 1_000
+"""Times the measured labels, beyond which a number of labels is no longer told."""
+
 N_RESAMPLES = 1_999
 """Resamples that a curve is fitted to; an interval needs fewer than a small p-value does."""
 
@@ -161,17 +164,21 @@ def fit_power_law(labels: Floats, scores: Floats) -> Floats:
 def tell_need(curve: LearningCurve, target: float) -> str:
     """How many labels a score needs, as a sentence that says how far beyond the measured it goes."""
     name, most, need = METRICS[curve.metric], curve.labels[-1], curve.labels_for(target)
+    low, value, high = (_count(number, most) for number in (need.low, need.value, need.high))
     ceiling = "asymptote {:.3f} [{:.3f}, {:.3f}]".format(*curve.asymptote)
     unsure = "" if curve.identified else " The measured points do not fix the asymptote: take it as a guess."
     if not np.isfinite(need.low):
         return f"{name} {target:g} is not reached: {ceiling} < {target:g}.{unsure}"
-    interval = f"[{_count(need.low)}, {_count(need.high)}]"
-    if not np.isfinite(need.value):
-        return f"{name} {target:g} is not reached by the best fit: {ceiling}; labels needed {interval}.{unsure}"
-    told = f"{name} {target:g} needs about {_count(need.value)} labels {interval}"
+    if need.value > HORIZON * most:
+        return (
+            f"{name} {target:g} is not reached by the best fit, with labels up to {HORIZON:,} times the {most:,.0f} "
+            f"measured: {ceiling}; interval of the labels needed [{low}, {high}].{unsure}"
+        )
+    told = f"{name} {target:g} needs about {value} labels [{low}, {high}]"
     if need.value <= most:
         return f"{told}; {most:,.0f} were measured.{unsure if need.high > most else ''}"
-    return f"{told}, {_count(need.value - most)} more than the {most:,.0f} measured: extrapolated; {ceiling}.{unsure}"
+    more = _count(need.value - most, most)
+    return f"{told}, {more} more than the {most:,.0f} measured: extrapolated; {ceiling}.{unsure}"
 
 
 def curve_frame(curves: Sequence[LearningCurve], target: float | None = None) -> pd.DataFrame:
@@ -195,8 +202,10 @@ def curve_table(curves: Sequence[LearningCurve], target: float | None = None) ->
         cells[title] = ["{:.3f} [{:.3f}, {:.3f}]".format(*row) for row in frame[_ends(name)].to_numpy().tolist()]
     cells["identified"] = ["yes" if found else "no" for found in frame["identified"]]
     if target is not None:
-        needed = [[_count(n) for n in row] for row in frame[_ends("needed")].to_numpy().tolist()]
-        cells[f"labels for {target:g}"] = ["{} [{}, {}]".format(*row) for row in needed]
+        needed = zip(frame["labels"], frame[_ends("needed")].to_numpy().tolist(), strict=True)
+        cells[f"labels for {target:g}"] = [
+            "{} [{}, {}]".format(*(_count(number, most) for number in row)) for most, row in needed
+        ]
     caption = (
         f"Learning curves {METRICS[one.metric]} = a - b n^-c of {one.lines[0].first.dataset} "
         f"({one.lines[0].first.scheme}), fitted to {len(one.lines)} label fractions; {one.confidence:.0%} intervals of "
@@ -234,8 +243,8 @@ def _fit_line(x: Floats, scores: Floats) -> tuple[Floats, Floats]:
     return np.minimum(a, 1), b
 
 
-def _count(number: float) -> str:
-    """A number of labels, to two digits; a very large one is none that can be told."""
-    if not np.isfinite(number):
-        return "infinity"
-    return f"{float(f'{number:.2g}'):,.0f}" if number < 1e9 else "more than 1,000,000,000"
+def _count(number: float, most: float) -> str:
+    """A number of labels to two digits, if it is not too far beyond the measured ones."""
+    far = number > HORIZON * most
+    rounded = float(f"{HORIZON * most if far else number:.2g}")
+    return f"more than {rounded:,.0f}" if far else f"{rounded:,.0f}"

@@ -118,7 +118,9 @@ def test_runs_of_a_store_are_compared(store, measured, tmp_path):
     assert (found.dataset, found.scheme) == ("toy", "kind")
     assert [row["head"] for row in found.rows["ranking"]] == ["mlp", "linear", "finetune:lora", "whitened"]
     assert found.rows["ranking"][0]["p"] is None
-    assert not any(isinstance(value, float) and math.isnan(value) for row in found.rows["ranking"] for value in row)
+    assert not any(
+        isinstance(value, float) and math.isnan(value) for row in found.rows["ranking"] for value in row.values()
+    )
     assert found.files["ranking.csv"].exists()
     assert "finetune:lora" in found.tables[0]
 

@@ -101,7 +101,13 @@ def test_a_curve_that_rarely_reaches_it_says_so(rising):
     rows = [[0.79, 2.0, 0.5]] * 91 + [[0.9, 3.0, 0.5]] * 10
     told = tell_need(make_curve(rising, rows), 0.8)
     assert "is not reached by the best fit" in told
-    assert "infinity]" in told
+    assert told.endswith("more than 800,000].")
+
+
+def test_a_number_that_is_too_far_away_is_not_told(rising):
+    told = tell_need(make_curve(rising, [0.9, 3.0, 0.2]), 0.899)
+    assert "is not reached by the best fit, with labels up to 1,000 times the 800 measured" in told
+    assert "[more than 800,000, more than 800,000]" in told
 
 
 @pytest.mark.parametrize(
