@@ -17,7 +17,7 @@ from featurestore.layout.names import escape
 from featurestore.registry import unknown_name
 from probes import tables
 from probes.advice.evidence import gather_evidence
-from probes.learning_curve import curve_frame, curve_table, fit_curve, gather_curves, tell_need
+from probes.learning_curve import LearningCurve, curve_frame, curve_table, fit_curve, gather_curves, tell_need
 from probes.lines import Line, gather_lines
 from probes.metrics import Metric
 from probes.outcome import Compared
@@ -40,11 +40,13 @@ class Findings:
     Attributes:
         tables: ``ranking``, ``techniques``, ``learning-curves`` -> what is shown; only those that have rows.
         frames: The same names -> all columns.
+        curves: The fitted learning curves.
         remarks: How many labels each configuration needs for a score, where one was asked for.
     """
 
     tables: dict[str, Table] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    curves: list[LearningCurve] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -80,7 +82,8 @@ def find_differences(
     if effects := measure_effects(chosen, sources, metric):
         frame = effect_frame(effects)
         found.frames["techniques"], found.tables["techniques"] = frame, effect_table(frame)
-    if curves := [fit_curve(curve, metric) for curve in gather_curves(lines)]:
+    found.curves = curves = [fit_curve(curve, metric) for curve in gather_curves(lines)]
+    if curves:
         found.frames["learning-curves"] = curve_frame(curves, target)
         found.tables["learning-curves"] = curve_table(curves, target)
         if target is not None:
@@ -155,7 +158,9 @@ def compare_stored(
 def significance_tables(
     runs: Sequence[Run], samples: Iterable[SampleTable] = (), sources: Sequence[Source] = (), metric: Metric = "f1"
 ) -> Findings:
-    """The same for all datasets and label schemes of a report; names begin with both where there are several.
+    """`find_differences` for all datasets and label schemes of a report; names begin with both if there are several.
+
+    A dataset with a single line has no differences, and no tables.
 
     Args:
         runs: Runs on any datasets.
@@ -169,10 +174,13 @@ def significance_tables(
     for dataset, scheme in pairs:
         own = [run for run in runs if (run.dataset, run.scheme) == (dataset, scheme)]
         lines, _ = gather_lines(own, known.get(dataset))
+        if len(lines) < 2:
+            continue
         found = find_differences(lines, sources, metric)
         prefix = f"{dataset}-{scheme}-" if len(pairs) > 1 else ""
         merged.tables |= {f"{prefix}{name}": table for name, table in found.tables.items()}
         merged.frames |= {f"{prefix}{name}": frame for name, frame in found.frames.items()}
+        merged.curves += found.curves
     return merged
 
 

@@ -31,7 +31,7 @@ BEYOND = 4
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(curves: Sequence[LearningCurve]) -> Figure:
+def fitted_curves(curves: Sequence[LearningCurve]) -> Figure:
     """A panel for each head: marks are measured means, lines the fit, dashed where extrapolated; bands its interval.
 
     Args:

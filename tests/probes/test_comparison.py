@@ -14,6 +14,7 @@ from probes.lines import gather_lines
 from probes.run_storage import keep_run
 from probes.sources import Source
 from probes.sweep import RUNS
+from probes.terminal import to_text
 
 SOURCES = [Source("dinov2-s/full-224", "dinov2-s", "full-224", {"resize": 224}, 14, 22.1)]
 
@@ -39,6 +40,7 @@ def test_all_tables_of_one_test_set(measured):
     assert found.frames["ranking"]["tied"].tolist() == ["-", "no", "no"]
     assert found.frames["techniques"]["technique"].tolist() == ["whitening", "MLP"]
     assert found.frames["learning-curves"]["head"].tolist() == ["linear", "mlp"]
+    assert [curve.lines[0].first.head for curve in found.curves] == ["linear", "mlp"]
     assert found.remarks == []
 
 
@@ -88,8 +90,9 @@ def test_rows_of_one_group_are_drawn_together_in_reports(make_runs, make_table):
 def test_datasets_stand_in_tables_of_their_own(make_runs):
     runs = [*make_runs(), *make_runs(head="mlp"), *make_runs(dataset="other")]
     found = significance_tables(runs, sources=SOURCES)
-    assert list(found.tables) == ["other-kind-ranking", "toy-kind-ranking", "toy-kind-techniques"]
-    assert len(found.frames["other-kind-ranking"]) == 1
+    assert list(found.tables) == ["toy-kind-ranking", "toy-kind-techniques"]
+    other = significance_tables([*runs, *make_runs(dataset="other", head="knn")], sources=SOURCES)
+    assert list(other.tables) == ["other-kind-ranking", *found.tables]
 
 
 def test_tables_are_written_in_full_and_as_shown(measured, tmp_path):
@@ -118,11 +121,14 @@ def test_runs_of_a_store_are_compared(store, measured, tmp_path):
     assert (found.dataset, found.scheme) == ("toy", "kind")
     assert [row["head"] for row in found.rows["ranking"]] == ["mlp", "linear", "finetune:lora", "whitened"]
     assert found.rows["ranking"][0]["p"] is None
-    assert not any(
-        isinstance(value, float) and math.isnan(value) for row in found.rows["ranking"] for value in row.values()
-    )
+    values = [value for row in found.rows["ranking"] for value in row.values() if isinstance(value, float)]
+    assert values
+    assert all(map(math.isfinite, values))
     assert found.files["ranking.csv"].exists()
     assert "finetune:lora" in found.tables[0]
+    shown = to_text(found)
+    assert shown.startswith("toy (kind)\n\nmacro-F1, mean over 3 runs")
+    assert shown.endswith("learning-curves.tex")
 
 
 def test_runs_on_other_rows_are_told(store, measured):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes.figures.curves import BEYOND, learning_curves
+from probes.figures.curves import BEYOND, fitted_curves
 from probes.learning_curve import fit_curve, gather_curves
 from probes.lines import gather_lines
 
@@ -24,7 +24,7 @@ def curves(make_runs):
 
 
 def test_marks_are_measured_and_lines_are_fitted(curves):
-    figure = learning_curves(curves)
+    figure = fitted_curves(curves)
     assert [axes.get_title() for axes in figure.axes] == ["linear", "mlp"]
     solid, dashed, marks = figure.axes[0].get_lines()[:3]
     assert marks.get_xdata().tolist() == [80, 240, 400, 800]
@@ -36,7 +36,7 @@ def test_marks_are_measured_and_lines_are_fitted(curves):
 
 
 def test_one_look_for_each_backbone_and_no_text_is_lost(curves, find_collisions):
-    figure = learning_curves(curves)
+    figure = fitted_curves(curves)
     colours = [[line.get_color() for line in axes.get_lines()] for axes in figure.axes]
     assert colours[0] == colours[1]
     assert len(set(colours[0])) == 2
@@ -44,5 +44,5 @@ def test_one_look_for_each_backbone_and_no_text_is_lost(curves, find_collisions)
 
 
 def test_a_single_curve_has_the_name_of_its_backbone(curves):
-    (axes,) = learning_curves(curves[:1]).axes
+    (axes,) = fitted_curves(curves[:1]).axes
     assert axes.get_legend_handles_labels()[1] == ["dinov2-s"]
