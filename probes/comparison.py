@@ -17,7 +17,7 @@ from featurestore.layout.names import escape
 from featurestore.registry import unknown_name
 from probes import tables
 from probes.advice.evidence import gather_evidence
-from probes.learning_curve import LearningCurve, curve_frame, curve_table, fit_curve, gather_curves, tell_need
+from probes.learning_curve import LearningCurve, curve_frame, curve_table, fit_curves, gather_curves, tell_need
 from probes.lines import Line, gather_lines
 from probes.metrics import Metric
 from probes.outcome import Compared
@@ -82,7 +82,7 @@ def find_differences(
     if effects := measure_effects(chosen, sources, metric):
         frame = effect_frame(effects)
         found.frames["techniques"], found.tables["techniques"] = frame, effect_table(frame)
-    found.curves = curves = [fit_curve(curve, metric) for curve in gather_curves(lines)]
+    found.curves = curves = fit_curves(gather_curves(lines), metric)
     if curves:
         found.frames["learning-curves"] = curve_frame(curves, target)
         found.tables["learning-curves"] = curve_table(curves, target)

@@ -18,7 +18,7 @@ from probes.results import COMPARED, tell_apart
 from probes.significance import METRICS, Resamples, describe_line
 from probes.tables import Table
 
-EXPONENTS = np.geomspace(0.02, 4, 300)
+EXPONENTS = np.geomspace(0.02, 4, 150)
 """Exponents that are tried: below, a power law is no longer told from a logarithm; above, from a step."""
 
 FEWEST = 4
@@ -109,18 +109,18 @@ def gather_curves(lines: Sequence[Line]) -> list[tuple[Line, ...]]:
     return [curve for curve in curves if len(curve) >= FEWEST]
 
 
-def fit_curve(
-    lines: Sequence[Line], metric: Metric = "f1", *, n_resamples: int = N_RESAMPLES, **options: Any
-) -> LearningCurve:
-    """Fit the curve to the measured scores, and again to each resample of test rows and seeds.
+def fit_curve(lines: Sequence[Line], metric: Metric = "f1", **options: Any) -> LearningCurve:
+    """The curve of one configuration; see `fit_curves`."""
+    return fit_curves([lines], metric, **options)[0]
 
-    For a given c the law is linear in a and b, and least squares has a closed form within its bounds; so c is searched
-    on a fine grid, which finds the best of all where descent may end in a valley.
 
-    Source of the law: Cortes et al. 1994, Learning Curves: Asymptotic Values and Rate of Convergence, NIPS 6.
+def fit_curves(
+    curves: Sequence[Sequence[Line]], metric: Metric = "f1", *, n_resamples: int = N_RESAMPLES, **options: Any
+) -> list[LearningCurve]:
+    """Fit curves to the measured scores, and again to each resample of test rows and seeds, which they share.
 
     Args:
-        lines: The configuration at `FEWEST` or more label fractions.
+        curves: Configurations, each at `FEWEST` or more label fractions; all of one test set.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
         n_resamples: Number of resamples.
         **options: Others of `probes.significance.Resamples`.
@@ -128,20 +128,27 @@ def fit_curve(
     Raises:
         ProbeError: Too few fractions, or as of `probes.significance.Resamples`.
     """
-    labels = np.array([np.mean([run.n_train for run in line.runs]) for line in lines], dtype=np.float64)
-    if len(set(labels.tolist())) < FEWEST:
-        raise ProbeError(
-            f"a learning curve needs {FEWEST} different numbers of labels, and there are {len(set(labels.tolist()))}",
-            where=str(lines[0]) if lines else "no lines",
-            hint="Probe more label fractions: --fractions 10,30,50,100.",
-        )
-    sampled = Resamples(lines, metric, n_resamples=n_resamples, **options)
-    scores = np.stack([sampled.draw(index) for index in range(len(lines))], axis=1)
-    return LearningCurve(tuple(lines), metric, labels, scores[0], fit_power_law(labels, scores), sampled.confidence)
+    labels = [_count_labels(lines) for lines in curves]
+    every = [line for lines in curves for line in lines]
+    if not every:
+        return []
+    sampled = Resamples(every, metric, n_resamples=n_resamples, **options)
+    draws = iter([sampled.draw(index) for index in range(len(every))])
+    fitted = []
+    for lines, numbers in zip(curves, labels, strict=True):
+        scores = np.stack([next(draws) for _ in lines], axis=1)
+        parameters = fit_power_law(numbers, scores)
+        fitted.append(LearningCurve(tuple(lines), metric, numbers, scores[0], parameters, sampled.confidence))
+    return fitted
 
 
 def fit_power_law(labels: Floats, scores: Floats) -> Floats:
     """Least squares of ``a - b labels^-c`` with 0 <= a <= 1, b >= 0 and c of `EXPONENTS`.
+
+    For a given c the law is linear in a and b, and least squares has a closed form within its bounds; so c is searched
+    on a fine grid, which finds the best of all where descent may end in a valley.
+
+    Source of the law: Cortes et al. 1994, Learning Curves: Asymptotic Values and Rate of Convergence, NIPS 6.
 
     Args:
         labels: float64 (f,), positive.
@@ -231,6 +238,17 @@ def _describe(curve: LearningCurve, target: float | None) -> dict[str, Any]:
 
 def _ends(name: str) -> list[str]:
     return [name, f"{name}_low", f"{name}_high"]
+
+
+def _count_labels(lines: Sequence[Line]) -> Floats:
+    labels = np.array([np.mean([run.n_train for run in line.runs]) for line in lines], dtype=np.float64)
+    if len(set(labels.tolist())) < FEWEST:
+        raise ProbeError(
+            f"a learning curve needs {FEWEST} different numbers of labels, and there are {len(set(labels.tolist()))}",
+            where=str(lines[0]) if lines else "no lines",
+            hint="Probe more label fractions: --fractions 10,30,50,100.",
+        )
+    return labels
 
 
 def _fit_line(x: Floats, scores: Floats) -> tuple[Floats, Floats]:

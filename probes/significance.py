@@ -205,7 +205,7 @@ def rank(lines: Sequence[Line], metric: Metric = "f1", against: Line | None = No
     Args:
         lines: At least one; of one test set.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
-        against: The reference, one of the lines; None: the best.
+        against: The reference, one of the lines itself; None: the best.
         **options: As of `Resamples`.
 
     Raises:
@@ -214,7 +214,7 @@ def rank(lines: Sequence[Line], metric: Metric = "f1", against: Line | None = No
     sampled = Resamples(lines, metric, **options)
     means = [sampled.measure(index) for index in range(len(lines))]
     order = sorted(range(len(lines)), key=lambda index: (-means[index].value, str(lines[index])))
-    reference = order[0] if against is None else lines.index(against)
+    reference = next((index for index in order if lines[index] is against), order[0])
     found = [sampled.compare(reference, index) if index != reference else None for index in order]
     adjusted = iter(adjust_holm([one.difference.p_value for one in found if one]))
     rows = [

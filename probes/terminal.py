@@ -129,9 +129,8 @@ def _(value: Compared) -> str:
 
 @to_text.register
 def _(value: Advised) -> str:
-    parts = [
-        f"{value.dataset} ({value.scheme}): differences are paired, in macro-F1, with 95 % intervals over test rows and seeds."
-    ]
+    how = "differences are paired, in macro-F1, with 95 % intervals over test rows and seeds."
+    parts = [f"{value.dataset} ({value.scheme}): {how}"]
     for one in value.advice:
         lines = [f"* {one.topic}: {one.sentence}", *(f"    from {row}" for row in one.rows)]
         parts.append("\n".join([*lines, *([f"    run {one.command}"] if one.command else [])]))

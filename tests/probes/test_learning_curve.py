@@ -48,7 +48,7 @@ def test_the_law_is_found_again(a, drop, c):
     b = drop * LABELS[0] ** c
     scores = law(LABELS, a, b, c)
     ((fitted_a, fitted_b, fitted_c),) = fit_power_law(LABELS, scores[None])
-    assert law(LABELS, fitted_a, fitted_b, fitted_c) == pytest.approx(scores, abs=5e-4)
+    assert law(LABELS, fitted_a, fitted_b, fitted_c) == pytest.approx(scores, abs=2e-3)
     assert fitted_a == pytest.approx(a, abs=0.02)
 
 

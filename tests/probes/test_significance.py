@@ -180,6 +180,14 @@ def test_a_ranking_against_another_reference(ranked):
     assert "difference from linear" in ranking_table(table).caption
 
 
+def test_a_reference_that_only_its_settings_tell_apart(make_runs):
+    runs = [*make_runs(), *make_runs(wrong=40, params={"validation": "rest"})]
+    lines = gather_lines([replace(run, truth=run.truth.copy()) for run in runs])[0]
+    assert rank(lines, against=lines[0]).set_index("settings")["tied"].to_dict() == {
+        '{"validation": "rest"}': "no", "": "-",
+    }  # fmt: skip
+
+
 def test_many_comparisons_make_ties(make_runs):
     """The same difference stands out alone, and no longer among many."""
     one = [*make_runs(wrong=40), *make_runs(wrong=46, head="mlp")]
