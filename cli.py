@@ -305,6 +305,24 @@ def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> N
 
 @main.command()
 @click.argument("data")
+@click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@click.option("--fraction", type=int, help="Percent of the training labels; default: the largest.")
+@click.option("--metric", default="f1", show_default=True, help="f1, precision, recall or accuracy.")
+@click.option("--against", metavar="CONFIG", help="Reference, such as dinov2-s,linear; default: the best.")
+@click.option("--target", type=float, help="Also say how many labels this score needs.")
+@_store_option
+@_output_option
+@_json_option
+def compare(data: str, labels: str | None, store: str | None, as_json: bool, **options: Any) -> None:
+    """Rank what the runs in the store measured on DATA, with ties, effects of techniques and learning curves."""
+    from finetune.kept import kept_runs
+    from probes.comparison import compare_stored
+
+    _print(compare_stored(_open(store, "r"), data, labels, kept_runs, **options), as_json)
+
+
+@main.command()
+@click.argument("data")
 @click.option("--head", help="Start of the id of a saved head; without it, the saved heads are listed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV or Parquet file. Default: CSV to stdout.")
 @_store_option

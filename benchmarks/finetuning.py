@@ -12,7 +12,7 @@ from finetune.classification import Task, plan_fit, run_fit
 from finetune.config import FinetuneOptions, TrainerOptions
 from finetune.images import load_images
 from finetune.rows import usable_rows
-from probes.metrics import bootstrap_difference
+from probes.bootstrap import bootstrap_difference
 from probes.results import Run
 
 BACKBONE, SIDE = "efficientnet-lite0", 128

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from probes.prediction import predict as predict
     from probes.prediction import save_head as save_head
     from probes.results import Run as Run
-    from probes.results import compare as compare
     from probes.results import format_table as format_table
     from probes.results import summarise as summarise
     from probes.results import to_frame as to_frame
     from probes.results import write_results as write_results
+    from probes.significance import compare as compare
     from probes.sweep import cached_sweep as cached_sweep
 
 if find_spec("cuml"):  # it has to come before scikit-learn is loaded, and is part of the extra gpu alone
@@ -32,7 +32,7 @@ _MODULE_OF = {
     "Run": "results",
     "SavedHead": "prediction",
     "cached_sweep": "sweep",
-    "compare": "results",
+    "compare": "significance",
     "format_table": "results",
     "list_heads": "prediction",
     "load_head": "prediction",

@@ -1,4 +1,4 @@
-"""Scores of predicted probabilities, and the interval of a difference between two runs.
+"""Scores of predicted probabilities.
 
 A class without test rows has no recall: its scores are NaN and stand in no mean. A class that has test rows but was
 never predicted scores 0. Macro means are unweighted.
@@ -7,13 +7,11 @@ never predicted scores 0. Macro means are unweighted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support, roc_auc_score
-
-from featurestore.errors import ProbeError
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -36,27 +34,6 @@ class Scores:
     per_class: dict[str, Floats]
     macro: dict[str, float]
     overall: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two scores on the same test rows, with its bootstrap interval.
-
-    Attributes:
-        metric: What was compared; precision, recall and F1 are macro means.
-        value: Second minus first.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        confidence: Level of the interval, in (0, 1).
-        n_resamples: Bootstrap resamples of the test rows.
-    """
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    confidence: float
-    n_resamples: int
 
 
 def score(truth: Labels, probabilities: NDArray[np.floating]) -> Scores:
@@ -101,48 +78,6 @@ def expected_calibration_error(truth: Labels, probabilities: NDArray[np.floating
     return float(np.abs(gaps).sum() / len(truth))
 
 
-def bootstrap_difference(
-    truth: Labels,
-    first: Labels,
-    second: Labels,
-    metric: Metric = "f1",
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """Paired bootstrap over test rows: percentile interval of ``metric(second) - metric(first)``.
-
-    Both predictions are read off the same resample. The scores depend on a resample only through its counts of
-    (truth, first, second), and drawing n rows with replacement draws these counts from a multinomial law: so the
-    counts are drawn at once, at a cost that does not grow with n. A class that a resample misses stands in no mean.
-
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile interval).
-
-    Args:
-        truth: int64 (n,), true classes.
-        first: int64 (n,), classes predicted by the first run.
-        second: int64 (n,), classes predicted by the second run.
-        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
-        confidence: Level of the interval.
-        n_resamples: Number of resamples.
-        seed: Seed of the resamples.
-
-    Raises:
-        ProbeError: Lengths differ, no rows, or an unknown metric.
-    """
-    _check_paired(truth, first, second, metric)
-    n_classes = int(max(truth.max(), first.max(), second.max())) + 1
-    cells, counts = np.unique(np.stack([truth, first, second]), axis=1, return_counts=True)
-    n = len(truth)
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples)
-    weights = np.concatenate([counts[None], draws]).astype(np.float64)
-    confusions = [_confusions(weights, cells[0], cells[which], n_classes) for which in (1, 2)]
-    differences = macro_scores(confusions[1], metric) - macro_scores(confusions[0], metric)
-    low, high = np.quantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Difference(metric, float(differences[0]), float(low), float(high), confidence, n_resamples)
-
-
 def macro_scores(confusions: Floats, metric: Metric = "f1") -> Floats:
     """The metric of confusion matrices, float64 (k,); a class without true rows stands in no mean.
 
@@ -151,13 +86,24 @@ def macro_scores(confusions: Floats, metric: Metric = "f1") -> Floats:
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
     """
     hits = np.diagonal(confusions, axis1=1, axis2=2)
-    true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    return score_counts(hits, confusions.sum(axis=2), confusions.sum(axis=1), metric)
+
+
+def score_counts(hits: Floats, true: Floats, predicted: Floats, metric: Metric = "f1") -> Floats:
+    """The metric from counts by class, float64 (...); a class without true rows stands in no mean.
+
+    Args:
+        hits: float64 (..., n_classes), rows that were predicted right.
+        true: float64 (..., n_classes), rows of the class; its shape may be one that spreads to that of `hits`.
+        predicted: float64 (..., n_classes), rows that were predicted to be of the class.
+        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+    """
     if metric == "accuracy":
-        return np.asarray(hits.sum(axis=1) / true.sum(axis=1))
+        return np.asarray(hits.sum(axis=-1) / true.sum(axis=-1))
     base = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[metric]
     ratio = np.divide(hits, base, out=np.zeros_like(hits), where=base > 0)
     tested = true > 0
-    return np.asarray((ratio * tested).sum(axis=1) / tested.sum(axis=1))
+    return np.asarray((ratio * tested).sum(axis=-1) / tested.sum(axis=-1))
 
 
 def _class_scores(truth: Labels, probabilities: Floats) -> dict[str, Floats]:
@@ -187,23 +133,3 @@ def _normalised(probabilities: NDArray[np.floating]) -> Floats:
 def _mean(values: Floats) -> float:
     """Mean that is NaN when any value is: an undefined AUROC of one class leaves none for all."""
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _check_paired(truth: Labels, first: Labels, second: Labels, metric: str) -> None:
-    if not len(truth) == len(first) == len(second) > 0:
-        raise ProbeError(
-            f"{len(truth)}, {len(first)} and {len(second)} rows cannot be paired",
-            where="bootstrap_difference",
-            hint="Compare runs on the same test rows.",
-        )
-    if metric not in get_args(Metric):
-        raise ProbeError(
-            f"no paired interval for {metric!r}", where="metric", hint=f"Use one of {', '.join(get_args(Metric))}."
-        )
-
-
-def _confusions(weights: Floats, truth: Labels, predicted: Labels, n_classes: int) -> Floats:
-    """Confusion matrices (n_resamples, truth, predicted) from the weights of cells."""
-    onehot = np.zeros((len(truth), n_classes * n_classes))
-    onehot[np.arange(len(truth)), truth * n_classes + predicted] = 1.0
-    return (weights @ onehot).reshape(len(weights), n_classes, n_classes)

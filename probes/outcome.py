@@ -1,10 +1,11 @@
-"""Outcome: what a study came to, as it is shown at its end."""
+"""Outcomes: what a study or a comparison came to, as it is shown at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from featurestore.extraction import ExtractionReport
 
@@ -28,3 +29,24 @@ class Outcome:
     extractions: tuple[ExtractionReport, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison of runs came to.
+
+    Attributes:
+        dataset: Name of the dataset.
+        scheme: Label scheme.
+        tables: Captions and tables as plain text.
+        remarks: Sentences: labels that a score needs, runs that were left out.
+        rows: Rows in full, by name of the table; None for what is not known, or infinite.
+        files: What was written: name -> path.
+    """
+
+    dataset: str
+    scheme: str
+    tables: tuple[str, ...]
+    remarks: tuple[str, ...]
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    files: Mapping[str, Path] = field(default_factory=dict)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from featurestore.atomic_file import write_atomically
 from featurestore.errors import ProbeError, UsageError
+from probes import tables
 from probes.json_values import json_ready
-from probes.metrics import Difference, Metric, Scores, bootstrap_difference, score
+from probes.metrics import Scores, score
+from probes.tables import Table
 
 IDENTITY = ("dataset", "variant", "backbone", "pooling", "key", "scheme", "head", "protocol", "fraction", "seed")
 """Columns that tell one run from another."""
@@ -117,22 +119,6 @@ def prediction_frame(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat([_prediction_rows(run) for run in runs], ignore_index=True) if runs else pd.DataFrame()
 
 
-def compare(first: Run, second: Run, metric: Metric = "f1", **options: Any) -> Difference:
-    """Paired bootstrap of ``metric(second) - metric(first)``; options as of `probes.metrics.bootstrap_difference`.
-
-    Raises:
-        ProbeError: The runs were tested on different rows or labels.
-    """
-    same_rows = first.sample_ids == second.sample_ids and first.classes == second.classes
-    if not same_rows or not np.array_equal(first.truth, second.truth):
-        raise ProbeError(
-            "the runs were tested on different rows",
-            where=f"{first.dataset} and {second.dataset}",
-            hint="Compare runs of one dataset, one label scheme and one test split.",
-        )
-    return bootstrap_difference(first.truth, first.predicted, second.predicted, metric, **options)
-
-
 def write_results(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
     """Write all tables; a file is either whole or absent.
 
@@ -163,19 +149,12 @@ def write_results(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
 
 def to_latex(summary: pd.DataFrame) -> str:
     """The summary as a LaTeX table (booktabs), with a caption that states metric, runs and interval."""
-    styler = (
-        wide_table(summary).style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    )
-    return str(styler.to_latex(hrules=True, caption=_escape_latex(" ".join(describe(summary))), position="htbp"))
+    return tables.to_latex(Table(" ".join(describe(summary)), wide_table(summary)))
 
 
 def format_table(summary: pd.DataFrame) -> str:
     """The summary as plain text: a caption that states metric, runs and interval, then label fractions as columns."""
-    cells = wide_table(summary)
-    lines = [list(cells.columns), *cells.to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*describe(summary), "", text[0], "-" * max(map(len, text)), *text[1:]])
+    return "\n".join([*describe(summary), "", tables.to_columns(wide_table(summary))])
 
 
 def _provenance(run: Run) -> dict[str, Any]:
@@ -205,12 +184,23 @@ def _prediction_rows(run: Run) -> pd.DataFrame:
 def wide_table(summary: pd.DataFrame) -> pd.DataFrame:
     """Text cells ``mean [min-max]``: one column a label fraction, rows named by what varies in this summary."""
     text = [f"{line.mean:.3f} [{line.min:.3f}-{line.max:.3f}]" for line in summary.itertuples()]
-    rows = [name for name in COMPARED if name == "head" or (name in _SHOWN and _varies(summary[name]))]
-    if summary.duplicated([*rows, "fraction"]).any():
-        rows.insert(-1, "key")
+    rows = [name for name in tell_apart(summary) if name != "fraction"]
     cells = summary.assign(cell=text).pivot_table(index=rows, columns="fraction", values="cell", aggfunc="first")
     cells.columns = pd.Index([f"{percent} %" for percent in cells.columns])
     return cells.fillna("-").reset_index()
+
+
+def tell_apart(lines: pd.DataFrame) -> list[str]:
+    """Columns that name the lines of a table: the head, and what varies; key and settings only where they have to.
+
+    Args:
+        lines: Has the columns of `COMPARED`, and ``settings`` if lines may differ in them.
+    """
+    names = [name for name in COMPARED if name == "head" or (name in (*_SHOWN, "fraction") and _varies(lines[name]))]
+    for name, place in (("key", names.index("head")), ("settings", len(names) + 1)):
+        if name in lines and lines.duplicated(names).any() and _varies(lines[name]):
+            names.insert(place, name)
+    return names
 
 
 def describe(summary: pd.DataFrame) -> tuple[str, str]:
@@ -226,10 +216,6 @@ def describe(summary: pd.DataFrame) -> tuple[str, str]:
 
 def _varies(column: pd.Series[Any]) -> bool:
     return bool((column != column.iloc[0]).any())
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> Path:

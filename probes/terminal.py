@@ -16,7 +16,7 @@ from featurestore.feature_arrays import FeatureArrays
 from featurestore.inventory import summarise
 from probes.advice.outcome import Advised
 from probes.json_values import json_ready
-from probes.outcome import Outcome
+from probes.outcome import Compared, Outcome
 
 _MOST_LISTED = 10
 """Unreadable images that are listed one by one; `skyprobe info` lists them all."""
@@ -119,18 +119,29 @@ def _(value: Outcome) -> str:
     parts += ["\n".join(_list_unreadable(value.unreadable))] if value.unreadable and not value.extractions else []
     parts += [f"Saved head {name}: {what}" for name, what in value.heads.items()]
     spent = ", ".join(f"{stage} {seconds:,.1f} s" for stage, seconds in value.seconds.items())
-    files = "\n".join(f"  {path}" for path in value.files.values())
-    parts += [f"Written:\n{files}"] if files else []
+    parts += _list_files(value.files)
     return "\n\n".join([*parts, f"Took: {spent}"])
 
 
 @to_text.register
+def _(value: Compared) -> str:
+    head = f"{value.dataset} ({value.scheme})"
+    return "\n\n".join([head, *value.tables, *value.remarks, *_list_files(value.files)])
+
+
+@to_text.register
 def _(value: Advised) -> str:
-    parts = [f"{value.dataset} ({value.scheme}): differences are paired, in macro-F1, with 95 % intervals."]
+    how = "differences are paired, in macro-F1, with 95 % intervals over test rows and seeds."
+    parts = [f"{value.dataset} ({value.scheme}): {how}"]
     for one in value.advice:
         lines = [f"* {one.topic}: {one.sentence}", *(f"    from {row}" for row in one.rows)]
         parts.append("\n".join([*lines, *([f"    run {one.command}"] if one.command else [])]))
     return "\n\n".join(parts)
+
+
+def _list_files(files: Mapping[str, Path]) -> Iterator[str]:
+    if files:
+        yield "\n".join(["Written:", *(f"  {path}" for path in files.values())])
 
 
 def _list_unreadable(reasons: Mapping[str, str]) -> Iterator[str]:

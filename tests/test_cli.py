@@ -351,3 +351,23 @@ def test_advice_cites_runs_or_gives_commands(images, store):
     result = run("advise", images, "--store", store)
     assert result.exit_code == 0
     assert "* labels: " in result.stdout
+
+
+def test_runs_are_ranked_with_their_ties(images, store, tmp_path):
+    heads = ["--head", "linear,centroid,whitened", "--fractions", "30,50,70,100", "--seeds", "2"]
+    run("probe", images, *MODEL, "--store", store, *heads)
+    shown = run_json("compare", images, "--store", store, "--target", "0.9", "-o", tmp_path / "compared")
+    ranking = shown["rows"]["ranking"]
+    assert {row["head"] for row in ranking} == {"linear", "centroid", "whitened"}
+    assert [row["tied"] for row in ranking].count("-") == 1
+    assert {row["technique"] for row in shown["rows"]["techniques"]} == {"whitening"}
+    assert len(shown["remarks"]) == len(shown["rows"]["learning-curves"]) == 3
+    assert {path.name for path in (tmp_path / "compared").iterdir()} == {
+        f"{name}.{kind}" for name in ("ranking", "techniques", "learning-curves") for kind in ("csv", "tex")
+    }
+
+    result = run("compare", images, "--store", store, "--against", "linear", "--metric", "accuracy", "--fraction", "30")
+    assert result.exit_code == 0, result.output
+    assert "difference from linear" in result.stdout
+    assert run("compare", images, "--store", store, "--metric", "f2").exit_code == 2
+    assert run("compare", images, "--store", store, "--fraction", "31").exit_code == 2

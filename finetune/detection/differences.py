@@ -10,7 +10,7 @@ from featurestore.errors import FinetuneError
 from finetune.detection.figures import iou_differences
 from finetune.detection.results import DetectionRun, check_comparable
 from finetune.detection.scoring import SWEEP, bootstrap_map50, match_detections
-from probes.metrics import Difference
+from probes.bootstrap import Difference
 from probes.report.html import Plate
 
 SCRATCH = "scratch"

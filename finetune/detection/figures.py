@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from featurestore.errors import FinetuneError
 from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
 from finetune.detection.targets import Detections, Scene
+from probes.bootstrap import Difference
 from probes.figures.style import (
     BASELINE,
     COLUMN,
@@ -29,7 +30,6 @@ from probes.figures.style import (
     share_legend,
     title_figure,
 )
-from probes.metrics import Difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,8 +21,8 @@ from finetune.detection.scoring import (
     score_detections,
 )
 from finetune.detection.targets import Detections, Scene
+from probes.bootstrap import Difference
 from probes.json_values import json_ready
-from probes.metrics import Difference
 from probes.results import COMPARED, IDENTITY
 
 SCORE_THRESHOLD = 0.5

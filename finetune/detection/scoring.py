@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.errors import FinetuneError, MissingDependencyError
 from finetune.detection.export import coco_dataset, coco_results
 from finetune.detection.targets import Detections, Scene
-from probes.metrics import Difference
+from probes.bootstrap import CONFIDENCE, Difference, describe_difference
 
 try:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -174,7 +174,7 @@ def bootstrap_map50(
     second: Sequence[Matches],
     n_images: int,
     *,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
@@ -182,8 +182,6 @@ def bootstrap_map50(
 
     All runs are read off the same resample of the images, so the interval tells of the images that were drawn, not of
     further seeds. A class that a resample misses stands in no mean.
-
-    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile interval).
 
     Args:
         first: Runs (seeds) of the first detector, matched at IoU 0.5.
@@ -196,9 +194,7 @@ def bootstrap_map50(
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_resamples)
     weights = np.concatenate([np.ones((1, n_images), dtype=np.int64), draws])
     means = [np.mean([weighted_map(run, weights) for run in runs], axis=0) for runs in (first, second)]
-    differences = means[1] - means[0]
-    low, high = np.nanquantile(differences[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Difference("map50", float(differences[0]), float(low), float(high), confidence, n_resamples)
+    return describe_difference("map50", means[1] - means[0], confidence)
 
 
 def weighted_map(matches: Matches, weights: Indices) -> Floats:

@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 
 from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
-from featurestore.store import default_store_path
 from probes.advice.choice import advise_on_backbone, backbone_lines
-from probes.advice.evidence import Evidence, Source, gather_lines
+from probes.advice.evidence import Evidence, gather_evidence
 from probes.advice.objects import ObjectSizes, advise_on_size, measure_objects
 from probes.advice.outcome import Advice, Advised
 from probes.advice.techniques import advise_on_techniques
 from probes.advice.training import advise_on_labels, advise_on_training, last_rise
 from probes.combination import split_names
-from probes.run_storage import kept_runs
 from probes.stages import OtherRuns, dataset_name
-from probes.sweep import RUNS
 
 if TYPE_CHECKING:
-    from featurestore.feature_arrays import FeatureArrays
     from featurestore.store import FeatureStore
 
 
@@ -45,11 +41,7 @@ def advise(
     name = dataset_name(data, store)
     table = store.dataset(name)
     scheme = table.scheme(scheme)
-    runs = [*kept_runs(store, RUNS, [name], scheme), *others(store, [name], scheme)]
-    lines, elsewhere = gather_lines(runs)
-    sources = tuple(map(_describe, store.find(name)))
-    place = () if store.path == default_store_path() else ("--store", store.path)
-    evidence = Evidence(data, scheme, lines, sources, elsewhere, place)
+    evidence = gather_evidence(store, data, table, scheme, others)
     objects = _measure(data, table.source) if table.boxes is not None else None
     return Advised(name, scheme, tuple(draw(evidence, objects)))
 
@@ -79,18 +71,6 @@ def draw(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[Advice]:
     rise = last_rise(evidence, base)
     yield from advise_on_labels(evidence, base, rise)
     yield from advise_on_training(evidence, base, rise)
-
-
-def _describe(arrays: FeatureArrays) -> Source:
-    spec = arrays.provenance.get("spec", {})
-    return Source(
-        key=arrays.key.short,
-        backbone=arrays.backbone,
-        variant=arrays.variant,
-        preprocessing=arrays.key.preprocessing,
-        patch=spec.get("patch_size"),
-        params=spec.get("params", 0.0),
-    )
 
 
 def _measure(*places: str) -> ObjectSizes | None:

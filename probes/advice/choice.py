@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from probes.advice.evidence import Comparison, Evidence, Line, compare_lines
+from probes.advice.evidence import Evidence
 from probes.advice.outcome import Advice
 from probes.base import PROTOCOLS
+from probes.lines import Line
+from probes.significance import Comparison, compare_lines
 
 HEAD = "linear"
 """The head that backbones and preprocessing are compared by."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import ImageDataset
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import SampleTable
-from probes.advice.evidence import Evidence, Source
+from probes.advice.evidence import Evidence
 from probes.advice.outcome import Advice
+from probes.sources import Source
 
 LEAST_PATCHES = 1.0
 """Patches that the 25th percentile of the objects should span. The study's detections rose by more than 10 % when its

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from featurestore.backbones.catalogue import find_spec, list_names
 from probes.advice.choice import HEAD
-from probes.advice.evidence import Comparison, Evidence, Line, compare_lines, same_family
+from probes.advice.evidence import Evidence
 from probes.advice.outcome import Advice
+from probes.lines import Line
+from probes.significance import Comparison, compare_lines
+from probes.sources import same_family
+from probes.techniques import BIGGER, FIELDS, HEADS, name_technique
 
-HEADS = {"whitening": "whitened", "an MLP": "mlp"}
-"""Technique -> the head that has it."""
+WORDS = {
+    "MLP": "an MLP",
+    "input size": "another input size",
+    "crop": "a crop",
+    "stretch": "another stretch",
+    BIGGER: "a bigger model",
+}
+"""Technique -> how a sentence calls it; others by their own name."""
 
-FIELDS = {"another input size": "resize", "a crop": "crop", "another stretch": "stretch"}
-"""Technique -> the field of the preprocessing that it changes."""
+ADVISED = ("whitened", "mlp")
+"""Heads that are techniques by themselves."""
 
-TRIALS = {"another input size": "full-480", "a crop": "center-224", "another stretch": "asinh-224"}
+TRIALS = {"input size": "full-480", "crop": "center-224", "stretch": "asinh-224"}
 """Technique -> the variant to try first."""
 
 BOX_CROP = "box-224"
@@ -32,16 +41,18 @@ def advise_on_techniques(evidence: Evidence, base: Line, boxed: bool) -> Iterato
         base: The linear head on the best backbone.
         boxed: Whether there are boxes to crop to.
     """
-    for technique, head in HEADS.items():
-        lines = [line for line in lines_like(evidence, base, "head") if line.first.head == head]
-        yield from _judge(technique, base, lines, evidence.probe_command(base, f"{HEAD},{head}"))
-    for technique, field in FIELDS.items():
-        trial = BOX_CROP if field == "crop" and boxed else TRIALS[technique]
-        command = evidence.measure_command(base, base.first.backbone, trial)
-        yield from _judge(technique, base, _changed(evidence, base, field), command)
-    bigger, command = _bigger(evidence, base), _bigger_command(evidence, base)
-    if bigger or command:
-        yield from _judge("a bigger model", base, bigger, command)
+    measured: dict[str | None, list[Line]] = {}
+    for line in evidence.lines:
+        measured.setdefault(name_technique(base, line, evidence.sources), []).append(line)
+    commands = {HEADS[head]: evidence.probe_command(base, f"{HEAD},{head}") for head in ADVISED}
+    for technique in FIELDS.values():
+        trial = BOX_CROP if technique == "crop" and boxed else TRIALS[technique]
+        commands[technique] = evidence.measure_command(base, base.first.backbone, trial)
+    commands[BIGGER] = _bigger_command(evidence, base)
+    for technique, command in commands.items():
+        lines = measured.get(technique, [])
+        if lines or command:
+            yield from _judge(WORDS.get(technique, technique), base, lines, command)
 
 
 def tell(technique: str, found: Comparison) -> Advice:
@@ -67,31 +78,6 @@ def lines_like(evidence: Evidence, base: Line, *but: str) -> list[Line]:
     names = {"backbone", "variant", "pooling", "key", "head", "protocol", "fraction"} - set(but)
     fields = {name: getattr(base.first, name) for name in names}
     return [line for line in evidence.find(**fields) if line is not base and line.settings == base.settings]
-
-
-def _changed(evidence: Evidence, base: Line, field: str) -> list[Line]:
-    """Lines of the same backbone and head on images that were prepared otherwise in this field alone."""
-    prepared = {source.key: source.preprocessing for source in evidence.sources}
-    mine = prepared.get(base.first.key)
-    lines = lines_like(evidence, base, "variant", "key")
-    return [line for line in lines if mine and _differ_in(mine, prepared.get(line.first.key, {}), field)]
-
-
-def _differ_in(first: Mapping[str, Any], second: Mapping[str, Any], field: str) -> bool:
-    """Whether two preprocessings differ in one field; a resize may go with another interpolation."""
-    free = {field, "interpolation"} if field == "resize" else {field}
-    alike = {name for name in first.keys() | second.keys() if first.get(name) == second.get(name)}
-    return first.get(field) != second.get(field) and first.keys() | second.keys() <= alike | free
-
-
-def _bigger(evidence: Evidence, base: Line) -> list[Line]:
-    size = evidence.params(base.first.backbone)
-    lines = lines_like(evidence, base, "backbone", "key")
-    return [
-        line
-        for line in lines
-        if same_family(base.first.backbone, line.first.backbone) and evidence.params(line.first.backbone) > size > 0
-    ]
 
 
 def _bigger_command(evidence: Evidence, base: Line) -> str:

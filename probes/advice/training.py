@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from probes.advice.evidence import TRAINING, Comparison, Evidence, Line, compare_lines
+from probes.advice.evidence import Evidence
 from probes.advice.outcome import Advice
 from probes.advice.techniques import VERDICTS, lines_like
+from probes.learning_curve import fit_curve, gather_curves
+from probes.lines import TRAINING, Line
+from probes.significance import Comparison, compare_lines
 
 MODES = {"lora": "LoRA", "full": "Full tuning", "scratch": "Training from scratch"}
 """Mode of a training -> how it is called; others by their own name."""
@@ -38,7 +41,19 @@ def advise_on_labels(evidence: Evidence, base: Line, rise: Comparison | None) ->
     else:
         steps = f"from {rise.first.first.fraction} % to {top} % of the labels macro-F1 changes by {rise}"
         told = "still rises: more labels would help" if rise.verdict > 0 else "no longer rises measurably"
-        yield Advice(topic, f"The learning curve of {base.first.backbone} {told}; {steps}.", rise.rows)
+        text = f"The learning curve of {base.first.backbone} {told}; {steps}."
+        expected, rows = _expect_of_more(evidence, base)
+        yield Advice(topic, text + expected, rows or rise.rows)
+
+
+def _expect_of_more(evidence: Evidence, base: Line) -> tuple[str, tuple[str, ...]]:
+    """What a fitted learning curve expects of twice the labels, and its rows; nothing where too few were measured."""
+    for lines in gather_curves([base, *lines_like(evidence, base, "fraction")]):
+        curve = fit_curve(lines)
+        value, low, high = (float(ends[0]) for ends in curve.predict(2 * curve.labels[-1:]))
+        text = f" Of twice the labels the fitted curve expects {value:.3f} [{low:.3f}, {high:.3f}], extrapolated."
+        return text, tuple(map(str, lines))
+    return "", ()
 
 
 def advise_on_training(evidence: Evidence, base: Line, rise: Comparison | None) -> Iterator[Advice]:

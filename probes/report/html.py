@@ -9,28 +9,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from featurestore.atomic_file import write_atomically
 from probes.figures.style import write_figure
+from probes.tables import Table as Table  # noqa: PLC0414 (a part of reports, as Plate is)
 
 Facts = Mapping[str, Any]
 """Names and values; a value may be facts again."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        caption: What it shows: metric, runs, interval.
-        frame: Columns and rows, in order of display; the index is not shown.
-    """
-
-    caption: str
-    frame: pd.DataFrame
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featurestore.featureset import FeatureSet
+from featurestore.layout.names import escape
 from probes.figures.comparisons import by_subject, class_scores, learning_curves, scheme_scores
+from probes.figures.curves import fitted_curves
 from probes.figures.latent import LatentSpace, Points, umap_grid
 from probes.figures.samples import describe_range, sample_grid
 from probes.figures.scores import at_fraction
 from probes.figures.series import Metric, count_images, is_baseline, macro_series
 from probes.gallery import Gallery
+from probes.learning_curve import LearningCurve
 from probes.projection import Projection
 from probes.report.html import Plate
 from probes.results import Run
+from probes.significance import METRICS
 
 
 def study_plates(
@@ -113,6 +117,25 @@ def curve_plate(runs: Sequence[Run]) -> Plate:
         f"Macro-F1 against the share of the training labels, {_comparison(runs)}.{_baselines(runs)}",
         f"Line charts of macro-F1. With the most labels: {_best(runs, 'f1')}.",
     )
+
+
+def fitted_plates(curves: Sequence[LearningCurve]) -> list[Plate]:
+    """Fitted learning curves, a figure for each dataset and label scheme."""
+    subjects: dict[tuple[str, str], list[LearningCurve]] = {}
+    for curve in curves:
+        first = curve.lines[0].first
+        subjects.setdefault((first.dataset, first.scheme), []).append(curve)
+    return [
+        Plate(
+            escape(f"{dataset}-{scheme}-learning-curves"),
+            fitted_curves(own),
+            f"{METRICS[own[0].metric]} of {dataset} ({scheme}) against the number of training labels: marks are means "
+            "over seeds, lines the power law a - b n^-c fitted to them, dashed where it is extrapolated, and bands its "
+            f"{own[0].confidence:.0%} intervals by a bootstrap over {len(own[0].lines[0].first.truth):,} test images and over seeds.",
+            f"Line charts of fitted learning curves of {dataset} ({scheme}). Their table gives the numbers.",
+        )
+        for (dataset, scheme), own in subjects.items()
+    ]
 
 
 def class_plate(runs: Sequence[Run]) -> Plate:

@@ -215,3 +215,43 @@ def make_grid():
         return [run(v, h, f, s) for v in variants for h in heads for f in fractions for s in range(seeds)]
 
     return make
+
+
+N_TEST = 240
+TRUTH = np.arange(N_TEST) % 3
+
+
+def predict(wrong, seed):
+    """Probabilities with so many wrong rows; those of a smaller number are among those of a larger one."""
+    order = np.random.default_rng(3).permutation(N_TEST)
+    off = np.roll(order, seed)[:wrong]
+    predicted = TRUTH.copy()
+    predicted[off] = (predicted[off] + 1) % 3
+    return (np.eye(3)[predicted] * 0.8 + 0.2 / 3).astype(np.float32)
+
+
+@pytest.fixture
+def make_runs():
+    """``make_runs(wrong=60, seeds=3, **fields)``: runs with so many wrong test rows of 240."""
+
+    def make(wrong=60, seeds=3, **fields):
+        given = {
+            "dataset": "toy",
+            "variant": "full-224",
+            "backbone": "dinov2-s",
+            "pooling": "cls",
+            "scheme": "kind",
+            "head": "linear",
+            "protocol": "convex",
+            "fraction": 100,
+            "n_valid": 0,
+            "n_features": 384,
+            "classes": ("round", "bent", "double"),
+            "sample_ids": tuple(f"s{row}" for row in range(N_TEST)),
+            "truth": TRUTH,
+            "seconds": 30.0,
+        } | fields
+        given = {"key": f"{given['backbone']}/{given['variant']}", "n_train": 8 * given["fraction"]} | given
+        return [Run(seed=seed, probabilities=predict(wrong, seed), **given) for seed in range(seeds)]
+
+    return make

@@ -11,7 +11,6 @@ from featurestore.errors import ProbeError, StoreWriteError, UsageError
 from probes.results import (
     IDENTITY,
     Run,
-    compare,
     format_table,
     prediction_frame,
     summarise,
@@ -215,27 +214,6 @@ def test_a_table_is_written_in_the_format_of_its_suffix(tmp_path, name, read):
 def test_another_table_format_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"unknown table format '.xlsx'.*Use .csv or .parquet"):
         write_frame(pd.DataFrame(), tmp_path / "t.xlsx")
-
-
-def test_compare_is_paired_over_test_rows():
-    first, second = make_run(seed=1), make_run(seed=2)
-    difference = compare(first, second, n_resamples=200)
-    expected = [f1_score(run.truth, run.predicted, average="macro") for run in (first, second)]
-    assert difference.value == pytest.approx(expected[1] - expected[0])
-    assert difference.n_resamples == 200
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sample_ids": tuple(f"t{row}" for row in range(60))},
-        {"truth": np.zeros(60, dtype=np.int64)},
-        {"classes": ("FRI", "Bent", "FR_II")},
-    ],
-)
-def test_runs_on_different_rows_are_not_compared(change):
-    with pytest.raises(ProbeError, match="the runs were tested on different rows"):
-        compare(make_run(), make_run(**change))
 
 
 def test_all_metrics_of_a_run_are_in_the_tidy_rows():

@@ -132,7 +132,9 @@ def test_a_dataset_or_scheme_that_is_not_there_is_refused(store):
 
 def test_advice_is_shown_with_rows_and_commands(store):
     shown = to_text(Advised("toy", "kind", advise(store, "toy").advice))
-    assert shown.startswith("toy (kind): differences are paired, in macro-F1, with 95 % intervals.")
+    assert shown.startswith(
+        "toy (kind): differences are paired, in macro-F1, with 95 % intervals over test rows and seeds."
+    )
     assert "* whitening: whitened instead of linear" in shown
     assert "\n    from toy (kind): net-" in shown
     assert "\n    run skyprobe probe toy -b net-" in shown and f"--store {store.path}\n" in shown

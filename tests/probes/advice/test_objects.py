@@ -10,8 +10,9 @@ import pytest
 from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import Boxes
-from probes.advice.evidence import Evidence, Source
+from probes.advice.evidence import Evidence
 from probes.advice.objects import ObjectSizes, advise_on_size, measure_objects
+from probes.sources import Source
 
 
 class Boxed:

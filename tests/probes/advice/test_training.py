@@ -111,3 +111,11 @@ def test_a_training_on_other_images_is_compared_with_the_best_frozen_line(advise
 def test_trainings_on_other_fractions_are_not_compared(advise, make_trained):
     _, (step,) = advise(make_trained("lora", 10, fraction=10))
     assert "not measured" in step.sentence
+
+
+def test_four_fractions_give_what_twice_the_labels_promise(advise, make_runs):
+    others = [make_runs(wrong=wrong, fraction=fraction) for fraction, wrong in ((10, 120), (30, 85), (50, 70))]
+    labels, _ = advise(*others)
+    assert "Of twice the labels the fitted curve expects 0." in labels.sentence
+    assert labels.sentence.endswith("extrapolated.")
+    assert len(labels.rows) == 4

@@ -7,8 +7,10 @@ from sklearn.metrics import f1_score
 from featurestore.errors import ProbeError
 from probes.gallery import Gallery
 from probes.histogram import count_values
+from probes.learning_curve import fit_curve
+from probes.lines import gather_lines
 from probes.projection import Projection
-from probes.report.plates import study_plates
+from probes.report.plates import fitted_plates, study_plates
 
 SCORES = ("figure-3-f1", "figure-4-classes", "figure-b-precision-recall")
 
@@ -111,3 +113,18 @@ def test_latent_spaces_have_a_row_for_each_dataset(make_features, make_key):
     assert titles == ["net_b, full-224", "net_b, center-224", f"net_b, full-224, {twin.key.short}"]
     assert "of the first 2 principal components, which explain 75% to 75%" in plate.caption
     assert "n_neighbors 15, min_dist 0.1, seed 0" in plate.caption
+
+
+def test_fitted_curves_have_a_plate_for_each_dataset(make_runs):
+    wrong = {10: 150, 30: 110, 50: 95, 100: 80}
+    curves = [
+        fit_curve(gather_lines([run for f, n in wrong.items() for run in make_runs(n, fraction=f, dataset=name)])[0],
+                  n_resamples=20)
+        for name in ("my galaxies", "toy")
+    ]  # fmt: skip
+    first, second = fitted_plates(curves)
+    assert second.name == "toy-kind-learning-curves"
+    assert "/" not in first.name
+    assert " " not in first.name
+    assert "240 test images" in first.caption
+    assert "dashed where it is extrapolated" in first.caption
