@@ -130,12 +130,18 @@ class Wanted:
         return FeatureKey(**self._identity, weights_hash=backbone.weights_hash)
 
     @property
+    def _revision(self) -> str:
+        """Random weights have no source; their seed says which they are."""
+        source = parse_weights(self.weights)
+        return str(source) if source.kind == "random" else self.spec.revision
+
+    @property
     def _identity(self) -> dict[str, Any]:
         return {
             "preprocessing": self.resolved,
             "backbone": self.spec.name,
             "model_id": f"{self.spec.adapter}:{self.spec.model_id}",
-            "revision": self.spec.revision,
+            "revision": self._revision,
             "layer": "last",
             "engine": self.runtime.engine,
             "precision": self.runtime.precision,

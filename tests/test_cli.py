@@ -260,7 +260,9 @@ def test_detection_from_images_and_from_the_store(squares, tmp_path):
 
 def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
-    assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
+    rows = {row["name"]: row for row in run_json("backbones")}
+    shown = {"params": "3.4 M", "licence": "Apache-2.0", "present": "yes"}
+    assert rows["efficientnet-lite0"] | shown == rows["efficientnet-lite0"]
     assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
 
 
