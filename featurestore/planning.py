@@ -23,7 +23,7 @@ from featurestore.backbones.runtime import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import UsageError
 from featurestore.key import DTYPES, FeatureKey, digest
-from featurestore.pooling import check_offered
+from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 
 if TYPE_CHECKING:
@@ -119,6 +119,16 @@ class Wanted:
         return self.preprocessing.resolve(decoder=self.decoder, mean=self.spec.mean, std=self.spec.std)
 
     @property
+    def network(self) -> tuple[str, int]:
+        """What is loaded and compiled for it: backbone and input side. Its variants and layers share one."""
+        return self.spec.base, self.preprocessing.resize
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Pooling -> its name among the outputs of the network, which may have several layers."""
+        return {pooling: pooling + layer_suffix(self.spec.layer) for pooling in self.poolings}
+
+    @property
     def request(self) -> str:
         """SHA-256 of all that can be known without loading the model; see the store's request index."""
         return digest(
@@ -142,7 +152,7 @@ class Wanted:
             "backbone": self.spec.name,
             "model_id": f"{self.spec.adapter}:{self.spec.model_id}",
             "revision": self._revision,
-            "layer": "last",
+            "layer": str(self.spec.layer or "last"),
             "engine": self.runtime.engine,
             "precision": self.runtime.precision,
             "device": self.runtime.device,

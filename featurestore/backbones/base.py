@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
+
+from featurestore.pooling import layer_suffix, poolings_of_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +36,7 @@ class BackboneSpec:
         params: Millions of parameters.
         licence: SPDX id or name of the licence of the weights.
         reference: Where the model was published.
+        layer: Number of the block that it ends at, counted from 1; None for the model's own output.
     """
 
     name: str
@@ -49,6 +52,18 @@ class BackboneSpec:
     params: float = 0.0
     licence: str = "unknown"
     reference: str = ""
+    layer: int | None = None
+
+    @property
+    def base(self) -> str:
+        """Name of the whole backbone, without the layer."""
+        return self.name.removesuffix(layer_suffix(self.layer))
+
+    def at_layer(self, layer: int) -> BackboneSpec:
+        """The backbone that ends at an inner block; ``NAME@LAYER``. The model's own poolings need its last layer."""
+        return replace(
+            self, name=self.name + layer_suffix(layer), poolings=poolings_of_tokens(self.poolings), layer=layer
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; see `from_dict`."""

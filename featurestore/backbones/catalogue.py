@@ -182,9 +182,16 @@ def list_names() -> list[str]:
 def find_spec(name: str) -> BackboneSpec:
     """The spec of a catalogue name, or of ``ADAPTER:MODEL_ID``, which imports that library.
 
+    ``NAME@LAYER`` is the same backbone up to an inner layer; see `featurestore.backbones.layers`.
+
     Raises:
         UnknownNameError: No such backbone.
     """
+    base, _, layer = name.rpartition("@")
+    return _find_spec(base).at_layer(int(layer)) if base and layer.isdecimal() else _find_spec(name)
+
+
+def _find_spec(name: str) -> BackboneSpec:
     known = _all()
     if name in known:
         return known[name]

