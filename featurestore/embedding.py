@@ -165,7 +165,7 @@ def _preprocess(
 ) -> _Batch:
     side, size = preprocessing.resize, len(slots)
     batch = _Batch(
-        pixels=np.zeros((size, 3, side, side), dtype=np.float32),
+        pixels=np.zeros((size, preprocessing.n_channels, side, side), dtype=np.float32),
         content=np.zeros((size, 16), dtype=np.uint8),
         ready=np.zeros(size, dtype=bool),
         reasons=dict(unreadable),

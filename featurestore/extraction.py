@@ -173,13 +173,13 @@ def load_models(wanted: Sequence[Wanted], options: ExtractionOptions) -> dict[Wa
     from featurestore.backbones.loading import load_backbone
     from featurestore.backbones.runtime import compile_forward
 
-    networks: dict[tuple[str, int], list[Wanted]] = {}
+    networks: dict[tuple[str, int, int], list[Wanted]] = {}
     for one in wanted:
         networks.setdefault(one.network, []).append(one)
     models: dict[Wanted, Model] = {}
-    for (name, size), members in networks.items():
+    for (name, size, n_channels), members in networks.items():
         first = members[0]
-        backbone = load_backbone(name, first.weights, size, options.trust_remote_code)
+        backbone = load_backbone(name, first.weights, size, options.trust_remote_code, n_channels)
         outputs = list(dict.fromkeys(output for one in members for output in one.outputs.values()))
         batch_size, lanes = options.batch_size_on(first.runtime.device), options.lane_count
         forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, lanes)

@@ -116,12 +116,13 @@ class Wanted:
     @property
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the pixels the backbone receives."""
-        return self.preprocessing.resolve(decoder=self.decoder, mean=self.spec.mean, std=self.spec.std)
+        spec = self.spec.with_channels(self.preprocessing.n_channels)
+        return self.preprocessing.resolve(decoder=self.decoder, mean=spec.mean, std=spec.std)
 
     @property
-    def network(self) -> tuple[str, int]:
-        """What is loaded and compiled for it: backbone and input side. Its variants and layers share one."""
-        return self.spec.base, self.preprocessing.resize
+    def network(self) -> tuple[str, int, int]:
+        """What is loaded and compiled for it: backbone, input side and channels. Its variants and layers share one."""
+        return self.spec.base, self.preprocessing.resize, self.preprocessing.n_channels
 
     @property
     def outputs(self) -> dict[str, str]:

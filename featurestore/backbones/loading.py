@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from featurestore.backbones.base import Adapter, Backbone, BackboneSpec
+from featurestore.backbones.base import N_COLOURS, Adapter, Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, find_spec
 from featurestore.backbones.weights import hash_weights, parse_weights
 from featurestore.errors import BackboneError
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def load_backbone(
-    name: str, weights: str | None = None, image_size: int | None = None, trust_remote_code: bool = False
+    name: str,
+    weights: str | None = None,
+    image_size: int | None = None,
+    trust_remote_code: bool = False,
+    n_channels: int = N_COLOURS,
 ) -> Backbone:
     """Load a backbone in eval mode, without gradients.
 
@@ -23,6 +27,8 @@ def load_backbone(
         weights: Source of the weights; the catalogue's for None.
         image_size: Side of its square input in pixels; the size of its weights for None.
         trust_remote_code: Whether code that comes with the weights may run.
+        n_channels: Channels of its images; for other than three the input layer is inflated (see
+            `featurestore.backbones.channels`). The hash is that of the weights as they came.
 
     Raises:
         UnknownNameError: No such backbone.
@@ -36,7 +42,12 @@ def load_backbone(
     source = parse_weights(weights or spec.weights)
     adapter: Adapter = ADAPTERS.get(spec.adapter)
     tokens = adapter.build(spec, source, size, trust_remote_code).eval().requires_grad_(False)
-    return Backbone(spec, _ending_at(spec, tokens), hash_weights(tokens), str(source))
+    weights_hash = hash_weights(tokens)
+    if n_channels != N_COLOURS:
+        from featurestore.backbones.channels import inflate_input
+
+        inflate_input(tokens, n_channels)
+    return Backbone(spec.with_channels(n_channels), _ending_at(spec, tokens), weights_hash, str(source))
 
 
 def _ending_at(spec: BackboneSpec, tokens: TokenModule) -> TokenModule:

@@ -63,7 +63,7 @@ class Forward(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def __call__(self, pixels: Pixels) -> Pooled:
-        """Pooling -> float32 (B, *shape), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
+        """Pooling -> float32 (B, *shape), of float32 (B, C, H, W) pixels in [0, 1], whose shape is fixed."""
         ...
 
 
@@ -140,7 +140,7 @@ def compile_forward(
     for kind in poolings:
         check_offered(kind.partition("@")[0], backbone.spec.name, backbone.spec.poolings)
     module = _graph(backbone, tuple(poolings))
-    shape = (batch_size, 3, image_size, image_size)
+    shape = (batch_size, len(backbone.spec.mean), image_size, image_size)
     if runtime.engine == "openvino":
         return _OpenVinoForward(module, tuple(poolings), shape, runtime.precision, lanes, backbone.spec.name)
     return _TorchForward(module, tuple(poolings), shape, runtime)
@@ -197,8 +197,8 @@ def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.tokens = _listening(backbone, poolings)
-            self.register_buffer("mean", torch.tensor(backbone.spec.mean).reshape(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor(backbone.spec.std).reshape(1, 3, 1, 1))
+            self.register_buffer("mean", torch.tensor(backbone.spec.mean).reshape(1, -1, 1, 1))
+            self.register_buffer("std", torch.tensor(backbone.spec.std).reshape(1, -1, 1, 1))
 
         def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
             features = self.tokens((pixels - self.mean) / self.std)

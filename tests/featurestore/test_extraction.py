@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from featurestore import extraction
+from featurestore.auditing import audit
 from featurestore.embedding import embed_batch
 from featurestore.errors import StoreWriteError, UsageError
 from featurestore.estimation import estimate
@@ -82,6 +83,22 @@ def test_a_layer_asked_for_later_is_all_that_is_made(models, store, make_dataset
     assert [one.embedded for one in report.features] == [0, N]
     assert report.costs.forwards == N
     assert store.select("memory", backbone=f"{BACKBONE}@2").key.layer == "2"
+
+
+def test_five_bands_and_two_layers_of_a_real_backbone(store, make_dataset):
+    images = list(np.random.default_rng(0).integers(0, 256, (6, 40, 40, 5), dtype=np.uint8))
+    variants = ["resize=32,channels=0-1-2-3-4", "resize=32,channels=0-1-2"]
+    report = extract_features(make_dataset(images), ["timm:test_vit", "timm:test_vit@3"], variants, store, OPTIONS)
+    assert report.costs.forwards == 2 * 6
+    key = store.select("memory", variants[0], "timm:test_vit@3").key
+    assert (key.layer, key.preprocessing["input_layer"]) == ("3", "weights repeated to 5 channels, times 3/5")
+    assert key.preprocessing["mean"] == [0.5] * 5
+    assert key.weights_hash == store.select("memory", variants[1], "timm:test_vit").key.weights_hash
+    values = [store.load("memory", variant, "timm:test_vit@3", pooling="cls").values for variant in variants]
+    assert not np.allclose(*values)
+    audits = [one for arrays in store.find("memory") for one in audit(arrays, make_dataset(images), 3)]
+    assert len(audits) == 4 * 3
+    assert not any(one.wrong for one in audits)
 
 
 def test_a_complete_store_loads_no_model_and_decodes_nothing(models, store, make_dataset):
