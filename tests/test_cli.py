@@ -70,6 +70,14 @@ def test_probe_prints_a_table_and_writes_it(images, store, tmp_path):
     assert len(frame[["head", "fraction", "seed"]].drop_duplicates()) == 2 * 2 * 2
 
 
+def test_layers_stand_beside_each_other(images, tmp_path):
+    models = ["-b", BACKBONE, "-b", f"{BACKBONE}@2", "-p", "resize=64", "--store", tmp_path / "store.zarr"]
+    extracted = run_json("extract", images, *models, "--weights", "random:0", "--engine", "torch")
+    assert extracted["costs"]["forwards"] == extracted["costs"]["images"] - 1, "one pass; one file is broken"
+    run("probe", images, *models, "--head", "knn", "--fractions", "100", "--seeds", "1", "-o", tmp_path)
+    assert set(pd.read_csv(tmp_path / "results.csv")["backbone"]) == {BACKBONE, f"{BACKBONE}@2"}
+
+
 @pytest.mark.parametrize("words", [["probe", *MODEL], ["report", *MODEL], ["umap", *MODEL], ["rm", "--yes"]])
 def test_a_mistyped_store_is_an_error_and_is_not_made(images, tmp_path, words):
     result = run(words[0], images, *words[1:], "--store", tmp_path / "typo.zarr")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,24 @@ def test_entries_are_whole() -> None:
         assert spec.reference.startswith("https://")
         assert spec.licence
         assert spec.patch_size is None or spec.image_size % spec.patch_size == 0
+
+
+def test_the_page_of_backbones_names_each_of_them() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line.count("|") == 3]
+    table = "".join(row.split("|")[2] for row in rows)
+    assert {name for text in re.findall(r"`([^`]+)`", table) for name in spelt_out(text)} >= set(CATALOGUE)
+    for name in re.findall(r"`([a-z0-9-]+-[a-z0-9{},-]+)`", table):
+        assert set(spelt_out(name)) <= set(CATALOGUE)
+
+
+def spelt_out(text: str) -> list[str]:
+    """``a-{b,c}`` -> ``a-b``, ``a-c``."""
+    start, brace, rest = text.partition("{")
+    if not brace:
+        return [text]
+    choices, _, end = rest.partition("}")
+    return [start + choice + tail for choice in choices.split(",") for tail in spelt_out(end)]
 
 
 def test_list_is_sorted_and_complete() -> None:
