@@ -24,6 +24,9 @@ class _Seen(local):
     def __init__(self) -> None:
         self.outputs: dict[int, Tensor] = {}
 
+    def __reduce__(self) -> tuple[type[_Seen], tuple[()]]:
+        return _Seen, ()  # a copy of the model listens to its own blocks
+
     def keep(self, layer: int, _module: nn.Module, _given: Any, output: Any) -> None:
         self.outputs[layer] = output[0] if isinstance(output, tuple) else output
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,29 @@ def test_a_backbone_that_ends_at_a_layer(load: Any, images: Any) -> None:
     inner = run(backbone.tokens, images())
     for kind in backbone.spec.poolings:
         assert torch.equal(pool(inner, kind), pool(whole, f"{kind}@2"))
+
+
+def test_lanes_do_not_mix_their_layers(load: Any) -> None:
+    forward = compile_forward(load("timm:test_vit"), ["cls@2", "cls@5"], Runtime("torch", "cpu", "fp32"), 1, 96, 4)
+    batches = list(np.random.default_rng(0).random((24, 1, 3, 96, 96), dtype=np.float32))
+    expected = [forward(pixels) for pixels in batches]
+    with ThreadPoolExecutor(4) as lanes:
+        found = list(lanes.map(forward, batches))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one["cls@2"], other["cls@2"])
+        np.testing.assert_array_equal(one["cls@5"], other["cls@5"])
+
+
+def test_a_copy_listens_to_its_own_blocks(images: Any) -> None:
+    """Training copies models; the copy must see its own weights."""
+    tokens = load_backbone("timm:test_vit@2", "random:0", 96).tokens
+    twin = deepcopy(tokens)
+    expected = run(tokens, images()).patches
+    assert torch.equal(run(twin, images()).patches, expected)
+    with torch.no_grad():
+        for parameter in tokens.parameters():
+            parameter.zero_()
+    assert torch.equal(run(twin, images()).patches, expected)
 
 
 def test_an_inner_layer_has_no_pooling_that_needs_the_last() -> None:
