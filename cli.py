@@ -70,7 +70,8 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 _output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.")
 _names = _together(
     click.argument("data"),
-    click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="Backbone; may be repeated."),
+    click.option("-b", "--backbone", "backbones", multiple=True, required=True,
+                 help="Backbone, or NAME@K for its block K; may be repeated."),
     click.option("-p", "--variant", "variants", multiple=True, default=("full-224",), show_default=True,
                  help="Preprocessing, by name or as a spec (resize=320,crop=center:0.5); may be repeated."),
 )  # fmt: skip
@@ -486,7 +487,10 @@ def _print_frame(frame: pd.DataFrame, output: Path | None, as_json: bool) -> Non
 @main.command("backbones")
 @_json_option
 def list_backbones(as_json: bool) -> None:
-    """List the catalogue of backbones; ADAPTER:MODEL_ID names any other model of a library."""
+    """List the catalogue of backbones, and which weights are here already.
+
+    ADAPTER:MODEL_ID names any other model of a library, NAME@K the inner layer after block K.
+    """
     from featurestore.backbones.catalogue import list_specs
 
     _print(list_specs(), as_json)

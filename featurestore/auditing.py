@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedding import EMPTY, Task, embed_batch, pad_slots
+from featurestore.embedding import EMPTY, embed_batch, pad_slots
 from featurestore.errors import StoreError, UsageError
 from featurestore.extraction import Model, load_models
 from featurestore.planning import ExtractionOptions, Wanted, list_wanted
@@ -92,7 +92,7 @@ def _embed_again(
     size, pieces = options.batch_size_on(arrays.key.device), []
     for start in range(0, len(rows), size):
         slots = pad_slots(rows[start : start + size], size)
-        (embedded,), _ = embed_batch(dataset, [Task(wanted.preprocessing, model.forward, slots)])
+        (embedded,), _ = embed_batch(dataset, [model.task(wanted.preprocessing, slots)])
         pieces.append({name: values[slots != EMPTY] for name, values in embedded.values.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.shapes}
 

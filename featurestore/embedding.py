@@ -82,17 +82,19 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Task:
-    """One forward pass to make of a batch.
+    """What one backbone is to make of a batch.
 
     Attributes:
         preprocessing: What the images go through.
-        forward: The compiled backbone.
+        forward: The compiled backbone; tasks that share it and the preprocessing share its pass.
         slots: int64 (B,), dataset row in each slot; `EMPTY` where this task wants none.
+        outputs: Pooling -> its name among the outputs of `forward`.
     """
 
     preprocessing: Preprocessing
     forward: Forward
     slots: NDArray[np.int64]
+    outputs: Mapping[str, str]
 
 
 @dataclass
@@ -113,7 +115,7 @@ def pad_slots(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 
 def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embedded], Costs]:
-    """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once.
+    """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once, layers share a pass.
 
     Unreadable images are marked with their reason and do not stop the others.
     """
@@ -127,7 +129,13 @@ def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embe
         for preprocessing in {task.preprocessing: None for task in tasks}:
             wanted = _union([task for task in tasks if task.preprocessing == preprocessing])
             batches[preprocessing] = _preprocess(preprocessing, dataset, wanted, samples, unreadable)
-    return [_forward(task, batches[task.preprocessing], costs) for task in tasks], costs
+    passes: dict[tuple[int, Preprocessing], list[Task]] = {}
+    for task in tasks:
+        passes.setdefault((id(task.forward), task.preprocessing), []).append(task)
+    values = {one: _forward(sharing, batches[one[1]], costs) for one, sharing in passes.items()}
+    return [
+        _embedded(task, batches[task.preprocessing], values[id(task.forward), task.preprocessing]) for task in tasks
+    ], costs
 
 
 def _union(tasks: Sequence[Task]) -> NDArray[np.int64]:
@@ -157,7 +165,7 @@ def _preprocess(
 ) -> _Batch:
     side, size = preprocessing.resize, len(slots)
     batch = _Batch(
-        pixels=np.zeros((size, 3, side, side), dtype=np.float32),
+        pixels=np.zeros((size, preprocessing.n_channels, side, side), dtype=np.float32),
         content=np.zeros((size, 16), dtype=np.uint8),
         ready=np.zeros(size, dtype=bool),
         reasons=dict(unreadable),
@@ -187,15 +195,20 @@ def _content(sample: Sample, boxes: NDArray[np.float32]) -> bytes:
     return blake2b(sample.digest + boxes.tobytes(), digest_size=16).digest()
 
 
-def _forward(task: Task, batch: _Batch, costs: Costs) -> Embedded:
+def _forward(sharing: Sequence[Task], batch: _Batch, costs: Costs) -> Mapping[str, NDArray[np.float32]]:
+    """Outputs of the one pass that several tasks share; zeros where it would have nothing to do."""
+    forward, slots = sharing[0].forward, _union(sharing)
+    ready = (slots != EMPTY) & batch.ready
+    if not ready.any():
+        return {name: np.zeros((len(slots), *shape), np.float32) for name, shape in forward.shapes.items()}
+    costs.forwards += int(ready.sum())
+    with costs.timed("forward"):
+        return forward(batch.pixels)
+
+
+def _embedded(task: Task, batch: _Batch, values: Mapping[str, NDArray[np.float32]]) -> Embedded:
     asked = task.slots != EMPTY
-    ready = asked & batch.ready
     state = np.where(asked, np.where(batch.ready, DONE, UNREADABLE), MISSING).astype(np.uint8)
-    if ready.any():
-        with costs.timed("forward"):
-            values = task.forward(batch.pixels)
-        costs.forwards += int(ready.sum())
-    else:
-        values = {name: np.zeros((len(asked), *shape), np.float32) for name, shape in task.forward.shapes.items()}
     reasons = {slot: reason for slot, reason in batch.reasons.items() if asked[slot]}
-    return Embedded(values, state, batch.content, reasons)
+    own = {pooling: values[output] for pooling, output in task.outputs.items()}
+    return Embedded(own, state, batch.content, reasons)

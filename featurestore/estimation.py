@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.embedding import Task, embed_batch, pad_slots
+from featurestore.embedding import embed_batch, pad_slots
 from featurestore.extraction import Model, load_models
 from featurestore.planning import ExtractionOptions, Wanted, find_arrays, list_wanted, pending_rows, row_stamps
 
@@ -74,10 +74,19 @@ def estimate(
     return Estimate(
         dataset=dataset.table.name,
         images=len(rows),
-        forwards=sum(counts.values()),
+        forwards=_count_passes(todo),
         bytes=sum(count * _row_bytes(one, models[one]) for one, count in counts.items()),
         seconds=_seconds(dataset, {one: models[one] for one in todo}, rows, options),
     )
+
+
+def _count_passes(todo: Mapping[Wanted, NDArray[np.bool_]]) -> int:
+    """Images forwarded, summed over networks and variants: layers share a pass."""
+    passes: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+    for one, mask in todo.items():
+        shared = (one.network, one.preprocessing)
+        passes[shared] = passes.get(shared, np.False_) | mask
+    return sum(int(mask.sum()) for mask in passes.values())
 
 
 class _Plan:
@@ -112,7 +121,7 @@ def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64
 
 
 def _row_bytes(wanted: Wanted, model: Model) -> int:
-    return sum(map(prod, model.forward.shapes.values())) * np.dtype(wanted.dtype).itemsize
+    return sum(map(prod, model.shapes.values())) * np.dtype(wanted.dtype).itemsize
 
 
 def _seconds(
@@ -122,7 +131,7 @@ def _seconds(
     (device,) = {one.runtime.device for one in models}
     size = options.batch_size_on(device)
     slots = pad_slots(rows[:size], size)
-    tasks = [Task(one.preprocessing, model.forward, slots) for one, model in models.items()]
+    tasks = [model.task(one.preprocessing, slots) for one, model in models.items()]
     embed_batch(dataset, tasks)  # the first pass pays for caches and lazy kernels
     started = perf_counter()
     embed_batch(dataset, tasks)

@@ -8,9 +8,9 @@ of lanes nor on what was interrupted before.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from featurestore.backbones.base import Backbone
     from featurestore.backbones.runtime import Forward
     from featurestore.datasets.base import ImageDataset
+    from featurestore.preprocessing import Preprocessing
     from featurestore.store import FeatureStore
 
 Progress = Callable[[int, int], None]
@@ -84,10 +85,26 @@ class ExtractionReport:
 
 @dataclass(frozen=True)
 class Model:
-    """A backbone, loaded, and compiled for one input size."""
+    """A backbone, loaded, and compiled for one input size.
+
+    Attributes:
+        backbone: The loaded backbone.
+        forward: Its compiled pass, which may serve several layers.
+        outputs: Pooling -> its name among the outputs of `forward`.
+    """
 
     backbone: Backbone
     forward: Forward
+    outputs: Mapping[str, str]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Pooling -> shape of one image's features."""
+        return {pooling: self.forward.shapes[output] for pooling, output in self.outputs.items()}
+
+    def task(self, preprocessing: Preprocessing, slots: NDArray[np.int64]) -> Task:
+        """What to make of one batch; see `featurestore.embedding.Task`."""
+        return Task(preprocessing, self.forward, slots, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -107,11 +124,11 @@ class Job:
     model: Model | None = None
 
     @property
-    def forward(self) -> Forward:
-        """The compiled backbone of a job with pending rows."""
+    def loaded(self) -> Model:
+        """The model of a job with pending rows."""
         if self.model is None:
             raise BackboneError("no model was loaded", where=self.wanted.spec.name, hint="Report this as a bug.")
-        return self.model.forward
+        return self.model
 
 
 def extract_features(
@@ -151,22 +168,23 @@ def extract_features(
     return ExtractionReport(dataset.table.name, store.path, extracted, costs, perf_counter() - started)
 
 
-def load_models(wanted: Iterable[Wanted], options: ExtractionOptions) -> dict[Wanted, Model]:
-    """Load and compile; variants of one input size share a model."""
+def load_models(wanted: Sequence[Wanted], options: ExtractionOptions) -> dict[Wanted, Model]:
+    """Load and compile; variants of one input size share a model, and layers of one backbone a pass."""
     from featurestore.backbones.loading import load_backbone
     from featurestore.backbones.runtime import compile_forward
 
-    models: dict[Wanted, Model] = {}
-    loaded: dict[tuple[str, int], Model] = {}
+    networks: dict[tuple[str, int, int], list[Wanted]] = {}
     for one in wanted:
-        size = one.preprocessing.resize
-        if (one.spec.name, size) not in loaded:
-            backbone = load_backbone(one.spec.name, one.weights, size, options.trust_remote_code)
-            batch_size, lanes = options.batch_size_on(one.runtime.device), options.lane_count
-            forward = compile_forward(backbone, one.poolings, one.runtime, batch_size, size, lanes)
-            loaded[one.spec.name, size] = Model(backbone, forward)
-        models[one] = loaded[one.spec.name, size]
-    return models
+        networks.setdefault(one.network, []).append(one)
+    models: dict[Wanted, Model] = {}
+    for (name, size, n_channels), members in networks.items():
+        first = members[0]
+        backbone = load_backbone(name, first.weights, size, options.trust_remote_code, n_channels)
+        outputs = list(dict.fromkeys(output for one in members for output in one.outputs.values()))
+        batch_size, lanes = options.batch_size_on(first.runtime.device), options.lane_count
+        forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, lanes)
+        models |= {one: Model(replace(backbone, spec=one.spec), forward, one.outputs) for one in members}
+    return {one: models[one] for one in wanted}
 
 
 def _find_jobs(
@@ -200,7 +218,7 @@ def _place(
         wanted.variant,
         wanted.spec.name,
         wanted.key(model.backbone),
-        model.forward.shapes,
+        model.shapes,
         provenance_of(dataset, model.backbone, wanted, options),
     )
     arrays.add_request(wanted.request)
@@ -258,7 +276,7 @@ class _BlockPlan:
 
         if not slots:
             return {}, Costs()
-        tasks = [Task(self.jobs[n].wanted.preprocessing, self.jobs[n].forward, own) for n, own in slots.items()]
+        tasks = [self.jobs[n].loaded.task(self.jobs[n].wanted.preprocessing, own) for n, own in slots.items()]
         with one_thread(self.threads):
             embedded, costs = embed_batch(self.dataset, tasks)
         return dict(zip(slots, embedded, strict=True)), costs
@@ -274,7 +292,7 @@ class _BlockPlan:
         return costs
 
     def _assemble(self, block: int, number: int, pieces: Sequence[Embedded | None]) -> Block:
-        samples, shapes = self.samples(block), self.jobs[number].forward.shapes
+        samples, shapes = self.samples(block), self.jobs[number].loaded.shapes
         data = Block(
             values={name: np.zeros((len(samples), *shape), dtype=np.float32) for name, shape in shapes.items()},
             state=np.full(len(samples), MISSING, dtype=np.uint8),

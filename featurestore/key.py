@@ -39,9 +39,9 @@ class FeatureKey:
         preprocessing: The resolved preprocessing, with decoder, resizer, channel rule, mean and standard deviation.
         backbone: Name of the backbone.
         model_id: ``adapter:id`` of the architecture.
-        revision: Revision of the weights at their source.
+        revision: Revision of the weights at their source; ``random:SEED`` of random ones.
         weights_hash: SHA-256 over the weights (see `featurestore.backbones.weights`).
-        layer: The layer that was read; ``last`` is the model's own output.
+        layer: The layer that was read, by number from 1; ``last`` is the model's own output.
         engine: ``torch`` or ``openvino``.
         precision: ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
         device: ``cpu`` or ``cuda``: device class of the forward pass.

@@ -23,7 +23,7 @@ from featurestore.backbones.runtime import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import UsageError
 from featurestore.key import DTYPES, FeatureKey, digest
-from featurestore.pooling import check_offered
+from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 
 if TYPE_CHECKING:
@@ -116,7 +116,18 @@ class Wanted:
     @property
     def resolved(self) -> dict[str, Any]:
         """Everything that decides the pixels the backbone receives."""
-        return self.preprocessing.resolve(decoder=self.decoder, mean=self.spec.mean, std=self.spec.std)
+        spec = self.spec.with_channels(self.preprocessing.n_channels)
+        return self.preprocessing.resolve(decoder=self.decoder, mean=spec.mean, std=spec.std)
+
+    @property
+    def network(self) -> tuple[str, int, int]:
+        """What is loaded and compiled for it: backbone, input side and channels. Its variants and layers share one."""
+        return self.spec.base, self.preprocessing.resize, self.preprocessing.n_channels
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Pooling -> its name among the outputs of the network, which may have several layers."""
+        return {pooling: pooling + layer_suffix(self.spec.layer) for pooling in self.poolings}
 
     @property
     def request(self) -> str:
@@ -130,13 +141,19 @@ class Wanted:
         return FeatureKey(**self._identity, weights_hash=backbone.weights_hash)
 
     @property
+    def _revision(self) -> str:
+        """Random weights have no source; their seed says which they are."""
+        source = parse_weights(self.weights)
+        return str(source) if source.kind == "random" else self.spec.revision
+
+    @property
     def _identity(self) -> dict[str, Any]:
         return {
             "preprocessing": self.resolved,
             "backbone": self.spec.name,
             "model_id": f"{self.spec.adapter}:{self.spec.model_id}",
-            "revision": self.spec.revision,
-            "layer": "last",
+            "revision": self._revision,
+            "layer": str(self.spec.layer or "last"),
             "engine": self.runtime.engine,
             "precision": self.runtime.precision,
             "device": self.runtime.device,

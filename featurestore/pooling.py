@@ -22,14 +22,14 @@ class TokenFeatures:
         registers: (B, R, D) register tokens, or None.
         pooled: The model's own poolings by name, each (B, D'): ``map`` (attention pool), ``summary`` (RADIO), or one
             of the others where the model does more than the name says, such as a norm after the average.
-        layers: Layer name -> (B, h, w, D) grid of an inner layer, where asked for.
+        layers: Number of a block -> what it makes of the images, where asked for.
     """
 
     patches: Tensor
     cls: Tensor | None = None
     registers: Tensor | None = None
     pooled: Mapping[str, Tensor] = field(default_factory=dict)
-    layers: Mapping[str, Tensor] = field(default_factory=dict)
+    layers: Mapping[str, TokenFeatures] = field(default_factory=dict)
 
 
 def _mean_of_grid(features: TokenFeatures) -> Tensor:
@@ -57,13 +57,15 @@ def _only_own(kind: str) -> Callable[[TokenFeatures], Tensor]:
     return refuse
 
 
+_OWN = ("map", "summary")
+"""Poolings that a model has or has not: they need weights of its own, or its last layer."""
+
 _POOLINGS: dict[str, Callable[[TokenFeatures], Tensor]] = {
     "cls": _cls,
     "avg_patch": _mean_of_grid,
     "cls_avg_patch": _cls_avg_patch,
-    "map": _only_own("map"),
     "avgpool": _mean_of_grid,
-    "summary": _only_own("summary"),
+    **{kind: _only_own(kind) for kind in _OWN},
 }
 
 DENSE = "patches"
@@ -71,7 +73,9 @@ DENSE = "patches"
 
 POOLINGS = (*_POOLINGS, DENSE)
 """cls (class token); avg_patch (mean patch token); cls_avg_patch (both, concatenated); map (attention pool);
-avgpool (global average of a CNN's last map); summary (RADIO); patches (all patch tokens, or a CNN's last map)."""
+avgpool (global average of a CNN's last map); summary (RADIO); patches (all patch tokens, or a CNN's last map).
+
+``POOLING@LAYER`` is the same of an inner layer."""
 
 
 def pool(features: TokenFeatures, kind: str) -> Tensor:
@@ -82,11 +86,23 @@ def pool(features: TokenFeatures, kind: str) -> Tensor:
     Raises:
         PoolingError: No such pooling, or the backbone does not offer it.
     """
+    kind, _, layer = kind.partition("@")
+    features = features.layers[layer] if layer else features
     if kind not in POOLINGS:
         raise PoolingError(f"unknown pooling {kind!r}", where=kind, hint=f"Use one of {', '.join(POOLINGS)}.")
     if kind == DENSE:
         return features.patches
     return features.pooled[kind] if kind in features.pooled else _POOLINGS[kind](features)
+
+
+def layer_suffix(layer: int | None) -> str:
+    """What follows the name of a backbone or a pooling at an inner layer: ``@LAYER``."""
+    return "" if layer is None else f"@{layer}"
+
+
+def poolings_of_tokens(offered: Sequence[str]) -> tuple[str, ...]:
+    """Those among `offered` that any layer has."""
+    return tuple(kind for kind in offered if kind not in _OWN)
 
 
 def check_offered(kind: str, name: str, offered: Sequence[str]) -> None:

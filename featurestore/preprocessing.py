@@ -20,6 +20,7 @@ from featurestore.stretching import Stretch
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 RESIZERS = ("torch", "pillow")
 ORIENTATIONS = 8
+_THREE = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Preprocessing:
         interpolation: ``bicubic``, ``bilinear`` or ``nearest``.
         antialias: Whether shrinking averages over source pixels; ``nearest`` never does, ``pillow`` always does.
         channels: ``auto``: one band is repeated to three, three are kept, any other number is refused; ``mean``:
-            the mean of all bands, repeated; ``I-J-K`` or ``I``: bands by number, from 0.
+            the mean of all bands, repeated; ``I-J-K`` or ``I``: bands by number, from 0; ``I+J`` in place of a number:
+            the mean of these bands. Two, four or more, such as ``0-1-2-3-4``, stay as many channels, and the input
+            layer of the backbone is inflated to them (see `featurestore.backbones.channels`).
         resizer: ``torch`` (8-bit images are resized as 8-bit) or ``pillow``.
         orientation: One of the eight ways to lay a square: quarter turns against the clock, 0 to 3; from 4 on, the
             same after the left and the right have changed places.
@@ -107,7 +110,15 @@ class Preprocessing:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         if not self.orientation:  # keys are older than this field
             del own["orientation"]
+        if self.n_channels != _THREE:
+            own["input_layer"] = f"weights repeated to {self.n_channels} channels, times {_THREE}/{self.n_channels}"
         return own | {"decoder": decoder, "mean": list(mean), "std": list(std)}
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the pixels; three, unless the channel rule names another number of them, but not one alone."""
+        n_named = len(_parse_channels(self.channels))
+        return n_named if n_named > 1 else _THREE
 
     @property
     def uses_boxes(self) -> bool:
@@ -122,7 +133,7 @@ class Preprocessing:
             boxes: float32 (k, 4), ``x0, y0, x1, y1`` in pixels of `image`; only ``crop=box`` looks at them.
 
         Returns:
-            float32 (3, resize, resize), values in [0, 1].
+            float32 (n_channels, resize, resize), values in [0, 1].
 
         Raises:
             PreprocessingError: The image has no contrast to stretch, no box to crop to, or bands without a rule.
@@ -132,7 +143,7 @@ class Preprocessing:
         bands = Stretch.parse(self.stretch).apply(bands)
         x0, y0, x1, y1 = self._window(bands.shape[1], bands.shape[0], boxes)
         resized = self._resize(bands[y0:y1, x0:x1])
-        return orient(_three(resized, self.channels), self.orientation)
+        return orient(_combine(resized, self.channels), self.orientation)
 
     def _window(self, width: int, height: int, boxes: NDArray[np.float32]) -> tuple[int, int, int, int]:
         kind, amount = _parse_crop(self.crop)
@@ -191,27 +202,28 @@ def _parse_crop(crop: str) -> tuple[str, float]:
     )
 
 
-def _parse_channels(channels: str) -> tuple[int, ...]:
+def _parse_channels(channels: str) -> list[list[int]]:
+    """The bands whose mean is each channel; none for a rule that names no bands."""
     if channels in ("auto", "mean"):
-        return ()
-    bands = channels.split("-")
-    if len(bands) in (1, 3) and all(band.isdecimal() for band in bands):
-        return tuple(int(band) for band in bands)
+        return []
+    named = [channel.split("+") for channel in channels.split("-")]
+    if all(band.isdecimal() for bands in named for band in bands):
+        return [[int(band) for band in bands] for bands in named]
     raise UsageError(
         f"unknown channel rule {channels!r}",
         where=f"channels={channels}",
-        hint="Use auto, mean, one band such as 2, or three bands such as 3-2-1.",
+        hint="Use auto, mean, one band such as 2, or several such as 3-2-1 or, with means of bands, 4+3-2-1.",
     )
 
 
 def _choose(bands: NDArray[Any], channels: str) -> NDArray[Any]:
     """The bands that the rule wants; choosing before the per-band stretch gives the same pixels for less work."""
-    chosen, n_bands = _parse_channels(channels), bands.shape[2]
+    chosen, n_bands = [band for named in _parse_channels(channels) for band in named], bands.shape[2]
     if channels == "auto" and n_bands not in (1, 3):
         raise PreprocessingError(
             f"the image has {n_bands} bands, and no rule says how they become three channels",
             where="channels=auto",
-            hint="Choose bands, for example channels=3-2-1, or channels=mean.",
+            hint="Choose bands, for example channels=3-2-1 or 0-1-2-3-4, or channels=mean.",
         )
     if chosen and max(chosen) >= n_bands:
         raise PreprocessingError(
@@ -219,13 +231,17 @@ def _choose(bands: NDArray[Any], channels: str) -> NDArray[Any]:
             where=f"channels={channels}",
             hint="Bands are counted from 0.",
         )
-    return bands[..., list(chosen)] if chosen else bands
+    return bands[..., chosen] if chosen else bands
 
 
-def _three(bands: NDArray[np.float32], channels: str) -> NDArray[np.float32]:
+def _combine(bands: NDArray[np.float32], channels: str) -> NDArray[np.float32]:
+    """Channels of the chosen bands, in their order; one alone is repeated to three."""
+    sizes = [len(chosen) for chosen in _parse_channels(channels)]
     if channels == "mean":
         bands = bands.mean(axis=0, keepdims=True)
-    return np.broadcast_to(bands, (3, *bands.shape[1:])) if len(bands) == 1 else bands
+    elif len(sizes) < len(bands) and sizes:
+        bands = np.stack([part.mean(axis=0) for part in np.split(bands, np.cumsum(sizes)[:-1])])
+    return np.broadcast_to(bands, (_THREE, *bands.shape[1:])) if len(bands) == 1 else bands
 
 
 def _centred(width: int, height: int, fraction: float) -> tuple[int, int, int, int]:

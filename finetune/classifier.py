@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.weights import seeded
-from featurestore.errors import FinetuneError, PoolingError
+from featurestore.errors import FinetuneError, PoolingError, UsageError
 from featurestore.pooling import pool
 from finetune.config import FinetuneOptions
 from finetune.freezing import count_parameters, parameter_layers
@@ -38,6 +38,7 @@ class Classifier(nn.Module):
 
     Raises:
         PoolingError: The backbone does not offer the pooling.
+        UsageError: The backbone ends at an inner layer.
     """
 
     mean: Tensor
@@ -48,6 +49,10 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, pooling: str, n_classes: int, image_size: int, seed: int) -> None:
         super().__init__()
         spec = backbone.spec
+        if spec.layer is not None:
+            raise UsageError(
+                "training takes whole backbones", where=spec.name, hint=f"Use {spec.base}; layers can be probed."
+            )
         if pooling not in spec.poolings:
             raise PoolingError(
                 f"{spec.name} does not offer the pooling {pooling!r}",

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from torch import nn
 
+from featurestore.backbones import layers
 from featurestore.errors import FinetuneError
-
-_NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
-    """The blocks that a backbone consists of, from input to output.
-
-    They are the longest part of the network, by parameters, whose members are siblings numbered in a row: ``blocks.0``
-    ... of a vision transformer, ``layer1`` ... ``layer4`` of a ResNet, the stages of an EfficientNet, ``layer.0`` ...
-    of an encoder. Of nested rows that hold as much, the outer one counts.
+    """The blocks that a backbone consists of; see `featurestore.backbones.layers.find_blocks`.
 
     Raises:
-        FinetuneError: There is no such row.
+        FinetuneError: It has none.
     """
-    rows = [row for parent in module.modules() for row in _numbered_children(parent)]
-    if not rows:
+    blocks = layers.find_blocks(module)
+    if not blocks:
         raise FinetuneError(
             "the model has no row of numbered blocks", where=type(module).__name__, hint="Use mode full, head or lora."
         )
-    return max(rows, key=lambda row: sum(map(count_parameters, row)))
+    return blocks
 
 
 def parameter_layers(module: nn.Module) -> list[list[nn.Parameter]]:
@@ -38,12 +30,12 @@ def parameter_layers(module: nn.Module) -> list[list[nn.Parameter]]:
     """
     blocks = find_blocks(module)
     depth_of = {id(parameter): depth for depth, block in enumerate(blocks, 1) for parameter in block.parameters()}
-    layers: list[list[nn.Parameter]] = [[] for _ in range(len(blocks) + 1)]
+    by_depth: list[list[nn.Parameter]] = [[] for _ in range(len(blocks) + 1)]
     depth = 0
     for parameter in module.parameters():
         depth = depth_of.get(id(parameter), depth)
-        layers[depth].append(parameter)
-    return layers
+        by_depth[depth].append(parameter)
+    return by_depth
 
 
 def train_only(module: nn.Module) -> None:
@@ -61,16 +53,3 @@ def train_only(module: nn.Module) -> None:
 def count_parameters(module: nn.Module, *, trained: bool = False) -> int:
     """Number of parameters; of those that are trained, if asked for."""
     return sum(one.numel() for one in module.parameters() if one.requires_grad or not trained)
-
-
-def _numbered_children(parent: nn.Module) -> Iterator[list[nn.Module]]:
-    """Rows of two or more children whose names are one word and numbers that rise by one."""
-    rows: dict[str, dict[int, nn.Module]] = {}
-    for name, child in parent.named_children():
-        match = _NUMBERED.fullmatch(name)
-        if match and count_parameters(child):
-            rows.setdefault(match[1], {})[int(match[2])] = child
-    for row in rows.values():
-        numbers = sorted(row)
-        if len(numbers) > 1 and numbers[-1] - numbers[0] + 1 == len(numbers):
-            yield [row[number] for number in numbers]

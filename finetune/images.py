@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from featurestore.errors import FinetuneError, PreprocessingError, UnreadableImageError
+from featurestore.backbones.base import N_COLOURS
+from featurestore.errors import FinetuneError, PreprocessingError, UnreadableImageError, UsageError
 from featurestore.planning import ExtractionOptions
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.samples import SampleTable
@@ -79,8 +80,10 @@ def load_images(
     Raises:
         FinetuneError: No image can be read.
         UnknownNameError: No such variant.
+        UsageError: The variant makes other than three channels.
     """
     name, preprocessing = parse_variant(variant)
+    check_channels(preprocessing)
     done = count(1)
 
     def attempt(row: int) -> NDArray[Any] | str:
@@ -106,6 +109,20 @@ def load_images(
         raise FinetuneError(f"no image can be read: {reason}", where=dataset.table.name, hint="Check the images.")
     chosen = np.array(readable, dtype=np.int64)
     return Images(dataset, name, preprocessing, dataset.table.take(chosen), chosen, kept, unreadable)
+
+
+def check_channels(preprocessing: Preprocessing) -> None:
+    """Refuse other than three channels: augmentation and saved models are made for colours.
+
+    Raises:
+        UsageError: The preprocessing makes another number of channels.
+    """
+    if preprocessing.n_channels != N_COLOURS:
+        raise UsageError(
+            f"training takes {N_COLOURS} channels, not {preprocessing.n_channels}",
+            where=f"channels={preprocessing.channels}",
+            hint="Choose three bands, or probe the features of all of them.",
+        )
 
 
 def _read(dataset: ImageDataset, preprocessing: Preprocessing, row: int) -> NDArray[np.float32]:

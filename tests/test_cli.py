@@ -85,6 +85,14 @@ def test_a_mapping_file_in_place_of_a_label_scheme(images, store, tmp_path):
     assert "unlabelled are the samples of class ring (20)" in result.stderr
 
 
+def test_layers_stand_beside_each_other(images, tmp_path):
+    models = ["-b", BACKBONE, "-b", f"{BACKBONE}@2", "-p", "resize=64", "--store", tmp_path / "store.zarr"]
+    extracted = run_json("extract", images, *models, "--weights", "random:0", "--engine", "torch")
+    assert extracted["costs"]["forwards"] == extracted["costs"]["images"] - 1, "one pass; one file is broken"
+    run("probe", images, *models, "--head", "knn", "--fractions", "100", "--seeds", "1", "-o", tmp_path)
+    assert set(pd.read_csv(tmp_path / "results.csv")["backbone"]) == {BACKBONE, f"{BACKBONE}@2"}
+
+
 @pytest.mark.parametrize("words", [["probe", *MODEL], ["report", *MODEL], ["umap", *MODEL], ["rm", "--yes"]])
 def test_a_mistyped_store_is_an_error_and_is_not_made(images, tmp_path, words):
     result = run(words[0], images, *words[1:], "--store", tmp_path / "typo.zarr")
@@ -275,7 +283,9 @@ def test_detection_from_images_and_from_the_store(squares, tmp_path):
 
 def test_lists():
     assert {"full-224", "center-224"} <= {row["variant"] for row in run_json("variants")}
-    assert "efficientnet-lite0" in {row["name"] for row in run_json("backbones")}
+    rows = {row["name"]: row for row in run_json("backbones")}
+    shown = {"params": "3.4 M", "licence": "Apache-2.0", "present": "yes"}
+    assert rows["efficientnet-lite0"] | shown == rows["efficientnet-lite0"]
     assert {"first", "image_folder", "fits"} <= {row["kind"] for row in run_json("datasets")}
 
 

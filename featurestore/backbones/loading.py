@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from featurestore.backbones.base import Adapter, Backbone, BackboneSpec
+from typing import TYPE_CHECKING, cast
+
+from featurestore.backbones.base import N_COLOURS, Adapter, Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, find_spec
 from featurestore.backbones.weights import hash_weights, parse_weights
 from featurestore.errors import BackboneError
 
+if TYPE_CHECKING:
+    from featurestore.backbones.base import TokenModule
+
 
 def load_backbone(
-    name: str, weights: str | None = None, image_size: int | None = None, trust_remote_code: bool = False
+    name: str,
+    weights: str | None = None,
+    image_size: int | None = None,
+    trust_remote_code: bool = False,
+    n_channels: int = N_COLOURS,
 ) -> Backbone:
     """Load a backbone in eval mode, without gradients.
 
     Args:
-        name: A name of the catalogue, or ``ADAPTER:MODEL_ID``.
+        name: A name of the catalogue, or ``ADAPTER:MODEL_ID``; with ``@LAYER``, up to an inner layer.
         weights: Source of the weights; the catalogue's for None.
         image_size: Side of its square input in pixels; the size of its weights for None.
         trust_remote_code: Whether code that comes with the weights may run.
+        n_channels: Channels of its images; for other than three the input layer is inflated (see
+            `featurestore.backbones.channels`). The hash is that of the weights as they came.
 
     Raises:
         UnknownNameError: No such backbone.
-        BackboneError: An image size that is not a positive multiple of the patch.
+        BackboneError: An image size that is not a positive multiple of the patch, or no such layer.
         WeightsUnavailableError: The weights are not to be had.
         WeightsMismatchError: The weights belong to another architecture.
     """
@@ -31,7 +42,20 @@ def load_backbone(
     source = parse_weights(weights or spec.weights)
     adapter: Adapter = ADAPTERS.get(spec.adapter)
     tokens = adapter.build(spec, source, size, trust_remote_code).eval().requires_grad_(False)
-    return Backbone(spec, tokens, hash_weights(tokens), str(source))
+    weights_hash = hash_weights(tokens)
+    if n_channels != N_COLOURS:
+        from featurestore.backbones.channels import inflate_input
+
+        inflate_input(tokens, n_channels)
+    return Backbone(spec.with_channels(n_channels), _ending_at(spec, tokens), weights_hash, str(source))
+
+
+def _ending_at(spec: BackboneSpec, tokens: TokenModule) -> TokenModule:
+    if spec.layer is None:
+        return tokens
+    from featurestore.backbones.layers import InnerTokens
+
+    return cast("TokenModule", InnerTokens(spec, tokens, spec.layer))
 
 
 def _check_size(spec: BackboneSpec, size: int) -> None:

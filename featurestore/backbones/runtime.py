@@ -63,7 +63,7 @@ class Forward(Protocol):
     shapes: Mapping[str, tuple[int, ...]]
 
     def __call__(self, pixels: Pixels) -> Pooled:
-        """Pooling -> float32 (B, *shape), of float32 (B, 3, H, W) pixels in [0, 1]; B, H and W are fixed."""
+        """Pooling -> float32 (B, *shape), of float32 (B, C, H, W) pixels in [0, 1], whose shape is fixed."""
         ...
 
 
@@ -127,7 +127,7 @@ def compile_forward(
 
     Args:
         backbone: The loaded model.
-        poolings: Poolings to compute in one pass.
+        poolings: Poolings to compute in one pass, such as ``cls``, or ``cls@6`` of layer 6.
         runtime: Engine, device and precision.
         batch_size: Images a call.
         image_size: Side of the square input in pixels.
@@ -138,9 +138,9 @@ def compile_forward(
         PoolingError: The model does not offer a pooling.
     """
     for kind in poolings:
-        check_offered(kind, backbone.spec.name, backbone.spec.poolings)
+        check_offered(kind.partition("@")[0], backbone.spec.name, backbone.spec.poolings)
     module = _graph(backbone, tuple(poolings))
-    shape = (batch_size, 3, image_size, image_size)
+    shape = (batch_size, len(backbone.spec.mean), image_size, image_size)
     if runtime.engine == "openvino":
         return _OpenVinoForward(module, tuple(poolings), shape, runtime.precision, lanes, backbone.spec.name)
     return _TorchForward(module, tuple(poolings), shape, runtime)
@@ -175,6 +175,16 @@ def images_at_once(module: nn.Module, batch_size: int, precision: str) -> int:
     return gcd(batch_size, FEW_IMAGES[precision]) if n_weights <= SMALL_NETWORK else batch_size
 
 
+def _listening(backbone: Backbone, poolings: Sequence[str]) -> nn.Module:
+    """The backbone, which also returns the inner layers that the poolings name."""
+    layers = sorted({int(layer) for layer in (kind.partition("@")[2] for kind in poolings) if layer})
+    if not layers:
+        return backbone.tokens
+    from featurestore.backbones.layers import LayeredTokens
+
+    return LayeredTokens(backbone.spec, backbone.tokens, layers)
+
+
 def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
     """Pixels in [0, 1] -> normalisation -> tokens -> one tensor for each pooling."""
     import torch
@@ -186,9 +196,9 @@ def _graph(backbone: Backbone, poolings: tuple[str, ...]) -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.tokens = backbone.tokens
-            self.register_buffer("mean", torch.tensor(backbone.spec.mean).reshape(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor(backbone.spec.std).reshape(1, 3, 1, 1))
+            self.tokens = _listening(backbone, poolings)
+            self.register_buffer("mean", torch.tensor(backbone.spec.mean).reshape(1, -1, 1, 1))
+            self.register_buffer("std", torch.tensor(backbone.spec.std).reshape(1, -1, 1, 1))
 
         def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
             features = self.tokens((pixels - self.mean) / self.std)

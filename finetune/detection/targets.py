@@ -16,6 +16,7 @@ from featurestore.errors import LabelMismatchError, PreprocessingError, Unreadab
 from featurestore.preprocessing import ORIENTATIONS, Preprocessing
 from featurestore.registry import unknown_name
 from featurestore.samples import Boxes, SampleTable
+from finetune.images import check_channels
 from probes.splits import Rows
 
 VIEWS = ("all", "source")
@@ -194,8 +195,9 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
     """Refuse crops, since sources outside the crop would be lost, and orientations, in which boxes would be found.
 
     Raises:
-        UsageError: The preprocessing crops or turns.
+        UsageError: The preprocessing crops or turns, or makes other than three channels.
     """
+    check_channels(preprocessing)
     if preprocessing.orientation:
         raise UsageError(
             "a detector is tested on upright images",

@@ -240,7 +240,7 @@ class FakeModels:
         self.loaded = []
         self.weights_hash = "0" * 64
 
-    def load(self, name, weights, image_size, trust_remote_code):
+    def load(self, name, weights, image_size, trust_remote_code, n_channels):
         self.loaded.append(name)
         return Backbone(find_spec(name), None, self.weights_hash, str(parse_weights(weights)))
 

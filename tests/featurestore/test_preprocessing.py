@@ -268,6 +268,33 @@ def test_the_mean_of_all_bands_is_repeated() -> None:
     np.testing.assert_allclose(pixels, np.broadcast_to(bands.mean(axis=0), (3, 8, 8)), rtol=0, atol=1e-6)
 
 
+def test_the_mean_of_some_bands_can_be_a_channel() -> None:
+    image = noise(20, 20, 5)
+    bands = np.stack([apply("resize=8", image[..., band])[0] for band in range(5)])
+    pixels = apply("resize=8,channels=4+2-0-1+3+1", image)
+    expected = np.stack([bands[[4, 2]].mean(axis=0), bands[0], bands[[1, 3, 1]].mean(axis=0)])
+    np.testing.assert_allclose(pixels, expected, rtol=0, atol=1e-6)
+    one = apply("resize=8,channels=4+2", image)
+    np.testing.assert_allclose(one, np.repeat(expected[:1], 3, axis=0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rule", "n_channels"), [("auto", 3), ("mean", 3), ("2", 3), ("0+1", 3), ("0-1-2", 3),
+                                                  ("0-1", 2), ("0-1-2-3-4", 5), ("0+1-2-3-4", 4)])  # fmt: skip
+def test_several_bands_stay_as_many_channels(rule: str, n_channels: int) -> None:
+    preprocessing = Preprocessing(resize=8, channels=rule)
+    image = noise(20, 20, 3 if rule == "auto" else 5)
+    assert preprocessing.n_channels == n_channels
+    assert preprocessing.apply(image, np.empty((0, 4), np.float32)).shape == (n_channels, 8, 8)
+
+
+def test_an_inflated_input_layer_is_stated_in_the_key() -> None:
+    given = {"decoder": "array", "mean": (0.5,) * 5, "std": (0.5,) * 5}
+    assert Preprocessing(channels="0-1-2-3-4").resolve(**given)["input_layer"] == (
+        "weights repeated to 5 channels, times 3/5"
+    )
+    assert "input_layer" not in Preprocessing(channels="4-1-2").resolve(**given)
+
+
 def test_a_band_that_is_not_wanted_may_be_empty() -> None:
     image = noise(20, 20, 5).astype(np.float32)
     image[..., 1] = np.nan
@@ -281,7 +308,7 @@ def test_a_band_that_is_not_wanted_may_be_empty() -> None:
     ("spec", "image", "message"),
     [
         ("resize=8", noise(4, 4, 5), "the image has 5 bands, and no rule says how they become three channels"),
-        ("resize=8", noise(4, 4, 2), "[channels=auto]. Choose bands, for example channels=3-2-1, or channels=mean."),
+        ("resize=8", noise(4, 4, 2), "[channels=auto]. Choose bands, for example channels=3-2-1 or 0-1-2-3-4, or"),
         ("channels=5", noise(4, 4, 5), "band 5 is wanted of an image with 5 [channels=5]. Bands are counted from 0."),
         ("channels=0-1-7", noise(4, 4), "band 7 is wanted of an image with 1 [channels=0-1-7]"),
         ("crop=box:0.2", noise(4, 4), "the image has no box to crop to [crop=box:0.2]. Annotate a box, or use crop="),

@@ -42,7 +42,7 @@ _bands = st.integers(0, 9)
 _rules = st.one_of(
     st.sampled_from(["auto", "mean"]),
     _bands.map(str),
-    st.tuples(_bands, _bands, _bands).map(lambda bands: "-".join(map(str, bands))),
+    st.lists(st.lists(_bands, min_size=1).map(lambda bands: "+".join(map(str, bands))), min_size=1).map("-".join),
 )
 _resizing = st.tuples(st.sampled_from(INTERPOLATIONS), st.booleans(), st.sampled_from(RESIZERS)).filter(
     lambda choice: choice[0] == "nearest" or choice[1] or choice[2] == "torch"
@@ -156,7 +156,8 @@ def test_only_box_crops_use_boxes(crop: str, expected: bool) -> None:
         ("crop=box:inf", UsageError, "unknown crop 'box:inf'"),
         ("crop=box:nan", UsageError, "unknown crop 'box:nan'"),
         ("channels=rgb", UsageError, "unknown channel rule 'rgb' [channels=rgb]. Use auto, mean, one band such as 2"),
-        ("channels=0-1", UsageError, "unknown channel rule '0-1'"),
+        ("channels=0-", UsageError, "unknown channel rule '0-'"),
+        ("channels=0+-1", UsageError, "unknown channel rule '0+-1'"),
         ("channels=-1", UsageError, "unknown channel rule '-1'"),
         ("channels=²", UsageError, "unknown channel rule '²'"),
         ("stretch=asinh:0", UsageError, "the parameters of the stretch do not fit [asinh:0]"),

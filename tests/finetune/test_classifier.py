@@ -7,7 +7,7 @@ import torch
 from sklearn.preprocessing import StandardScaler
 
 from featurestore.backbones.loading import load_backbone
-from featurestore.errors import FinetuneError, PoolingError
+from featurestore.errors import FinetuneError, PoolingError, UsageError
 from finetune.classifier import Classifier, plan_stages, trained_share
 from finetune.freezing import count_parameters, find_blocks, parameter_layers
 
@@ -52,6 +52,11 @@ def test_features_that_never_vary_are_not_divided_by_zero():
 def test_the_seed_decides_the_head():
     assert torch.equal(make(seed=1).head.weight, make(seed=1).head.weight)
     assert not torch.equal(make(seed=1).head.weight, make(seed=2).head.weight)
+
+
+def test_an_inner_layer_is_not_trained():
+    with pytest.raises(UsageError, match=r"training takes whole backbones \[timm:test_resnet@2\]. Use"):
+        make("timm:test_resnet@2", "avgpool")
 
 
 def test_a_pooling_that_is_not_offered_is_an_error():

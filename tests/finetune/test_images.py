@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.errors import FinetuneError, UnknownNameError
+from featurestore.errors import FinetuneError, UnknownNameError, UsageError
 from finetune.images import _pack, _unpack, load_images
 
 ROWS = np.arange(6)
@@ -66,6 +66,11 @@ def test_no_readable_image_is_an_error(make_sky):
 def test_an_unknown_variant_is_an_error(make_sky):
     with pytest.raises(UnknownNameError, match="unknown variant"):
         load_images(make_sky(6, 0, 0), "full-9", ROWS, 0)
+
+
+def test_other_than_three_channels_are_refused(make_sky):
+    with pytest.raises(UsageError, match=r"training takes 3 channels, not 4 \[channels=0-1-2-3\]"):
+        load_images(make_sky(6, 0, 0), "resize=8,channels=0-1-2-3", ROWS, 0)
 
 
 def test_progress_counts_images(make_sky):
