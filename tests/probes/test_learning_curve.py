@@ -140,9 +140,7 @@ def test_curves_are_gathered_from_lines_that_differ_in_the_fraction_alone(make_r
 
 
 def test_too_few_fractions_are_refused(rising):
-    with pytest.raises(
-        ProbeError, match=r"4 different numbers of labels, not \[80.0, 240.0, 400.0\].*--fractions"
-    ):
+    with pytest.raises(ProbeError, match=r"4 different numbers of labels, not \[80.0, 240.0, 400.0\].*--fractions"):
         fit_curve(rising[:3])
 
 
