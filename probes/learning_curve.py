@@ -99,14 +99,14 @@ class LearningCurve:
 
 
 def gather_curves(lines: Sequence[Line]) -> list[tuple[Line, ...]]:
-    """Lines that differ in their label fraction alone, in ascending order; only where there are `FEWEST` of them."""
+    """Lines that differ in their label fraction alone, ascending; those of `FEWEST` or more numbers of labels."""
 
     def identify(line: Line) -> tuple[str, ...]:
         return (*(str(getattr(line.first, name)) for name in COMPARED if name != "fraction"), line.settings)
 
     ordered = sorted(lines, key=lambda line: (identify(line), line.first.fraction))
     curves = [tuple(part) for _, part in groupby(ordered, key=identify)]
-    return [curve for curve in curves if len(curve) >= FEWEST]
+    return [curve for curve in curves if len(set(_count_labels(curve).tolist())) >= FEWEST]
 
 
 def fit_curve(lines: Sequence[Line], metric: Metric = "f1", **options: Any) -> LearningCurve:
@@ -129,6 +129,13 @@ def fit_curves(
         ProbeError: Too few fractions, or as of `probes.significance.Resamples`.
     """
     labels = [_count_labels(lines) for lines in curves]
+    for lines, numbers in zip(curves, labels, strict=True):
+        if len(set(numbers.tolist())) < FEWEST:
+            raise ProbeError(
+                f"a learning curve needs {FEWEST} different numbers of labels, not {sorted(set(numbers.tolist()))}",
+                where=str(lines[0]) if lines else "no lines",
+                hint="Probe more label fractions: --fractions 10,30,50,100.",
+            )
     every = [line for lines in curves for line in lines]
     if not every:
         return []
@@ -241,14 +248,8 @@ def _ends(name: str) -> list[str]:
 
 
 def _count_labels(lines: Sequence[Line]) -> Floats:
-    labels = np.array([np.mean([run.n_train for run in line.runs]) for line in lines], dtype=np.float64)
-    if len(set(labels.tolist())) < FEWEST:
-        raise ProbeError(
-            f"a learning curve needs {FEWEST} different numbers of labels, and there are {len(set(labels.tolist()))}",
-            where=str(lines[0]) if lines else "no lines",
-            hint="Probe more label fractions: --fractions 10,30,50,100.",
-        )
-    return labels
+    """Mean number of training labels of each line."""
+    return np.array([np.mean([run.n_train for run in line.runs]) for line in lines], dtype=np.float64)
 
 
 def _fit_line(x: Floats, scores: Floats) -> tuple[Floats, Floats]:

@@ -131,7 +131,8 @@ def fitted_plates(curves: Sequence[LearningCurve]) -> list[Plate]:
             fitted_curves(own),
             f"{METRICS[own[0].metric]} of {dataset} ({scheme}) against the number of training labels: marks are means "
             "over seeds, lines the power law a - b n^-c fitted to them, dashed where it is extrapolated, and bands its "
-            f"{own[0].confidence:.0%} intervals by a bootstrap over {len(own[0].lines[0].first.truth):,} test images and over seeds.",
+            f"{own[0].confidence:.0%} intervals by a bootstrap over seeds and over the "
+            f"{len(own[0].lines[0].first.truth):,} test images.",
             f"Line charts of fitted learning curves of {dataset} ({scheme}). Their table gives the numbers.",
         )
         for (dataset, scheme), own in subjects.items()

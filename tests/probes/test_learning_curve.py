@@ -135,10 +135,12 @@ def test_curves_are_gathered_from_lines_that_differ_in_the_fraction_alone(make_r
     few = gather_lines([*make_runs(head="mlp"), *make_runs(head="mlp", fraction=10)])[0]
     (curve,) = gather_curves([*few, *rising[::-1]])
     assert [line.first.fraction for line in curve] == [10, 30, 50, 100]
+    tiny = gather_lines([run for fraction in (1, 2, 3, 4) for run in make_runs(fraction=fraction, n_train=3)])[0]
+    assert gather_curves(tiny) == []
 
 
 def test_too_few_fractions_are_refused(rising):
-    with pytest.raises(ProbeError, match=r"needs 4 different numbers of labels, and there are 3.*--fractions"):
+    with pytest.raises(ProbeError, match=r"4 different numbers of labels, not \[80.0, 240.0, 400.0\].*--fractions"):
         fit_curve(rising[:3])
 
 
