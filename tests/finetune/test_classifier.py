@@ -55,9 +55,7 @@ def test_the_seed_decides_the_head():
 
 
 def test_an_inner_layer_is_not_trained():
-    with pytest.raises(
-        UsageError, match=r"training takes whole backbones \[timm:test_resnet@2\]. Use"
-    ):
+    with pytest.raises(UsageError, match=r"training takes whole backbones \[timm:test_resnet@2\]. Use"):
         make("timm:test_resnet@2", "avgpool")
 
 
