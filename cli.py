@@ -193,8 +193,8 @@ _selection = _together(
 @_json_option
 def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
-    from probes.stages import run_study
     from probes.study import demo_study
+    from probes.whole_study import run_study
 
     store = _open(str(output / "skyprobe.zarr"), "a")
     _finish(run_study(demo_study(), store, output, _terminal(), _command()), as_json)
@@ -206,13 +206,14 @@ def demo(output: Path, as_json: bool) -> None:
 @_store_option
 @_json_option
 def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
-    """Run a STUDY file: datasets x variants x backbones x probes; again, only what is new."""
-    from finetune.kept import kept_runs
-    from probes.stages import run_study
+    """Run a STUDY file: datasets x variants x backbones x probes, and trainings; again, only what is new."""
+    from finetune.trainings import plan_trainings
     from probes.study import read_study
+    from probes.whole_study import run_study
 
-    chosen, opened = read_study(study), _open(store, "a")
-    _finish(run_study(chosen, opened, output, _terminal(), _command(), kept_runs), as_json)
+    chosen = read_study(study)
+    trainings, opened = plan_trainings(chosen), _open(store, "a")
+    _finish(run_study(chosen, opened, output, _terminal(), _command(), trainings), as_json)
 
 
 @main.command()
@@ -266,12 +267,12 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
 @_json_option
 def report(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
-    from finetune.kept import kept_runs
-    from probes.stages import report_study
+    from finetune.trainings import Trainings
     from probes.study import make_study
+    from probes.whole_study import report_study
 
     folder, opened = output or Path("skyprobe-report"), _open_existing(store)
-    _finish(report_study(make_study(**given), opened, folder, _terminal(), _command(), kept_runs), as_json)
+    _finish(report_study(make_study(**given), opened, folder, _terminal(), _command(), Trainings()), as_json)
 
 
 @main.command()

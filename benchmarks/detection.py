@@ -39,6 +39,7 @@ class Budget:
         seeds: View of the classes -> runs of every detector.
         memorise: Epochs on eight images.
         rate: Learning rate of heads that have to be ready after few epochs; the study's 1e-3 is for a hundred.
+        memorise_rate: Learning rate for the eight images, without augmentation; the other lets a tuned network diverge.
         architecture: Sizes of pyramid and heads.
     """
 
@@ -46,6 +47,7 @@ class Budget:
     seeds: Mapping[str, int] = field(default_factory=lambda: {"source": 3, "all": 1})
     memorise: int = 100
     rate: float = 1e-2
+    memorise_rate: float = 4e-3
     architecture: Architecture = field(default_factory=lambda: Architecture(channels=64, hidden=256, regions=64))
 
     def training(self, epochs: int) -> TrainingOptions:
@@ -98,6 +100,7 @@ def _run(study: DetectionStudy, material: Material, seed: int) -> DetectionRun:
 def _memorise(budget: Budget) -> Row:
     """The sanity bar: eight images without augmentation, tested on themselves."""
     material = prepare_material(f"rgz:{DATA}", VARIANT, "source")
+    budget = replace(budget, rate=budget.memorise_rate)
     options = replace(budget.training(budget.memorise), augmentation=None, batch_size=4)
     study = DetectionStudy(str(DATA), (BACKBONE,), mode="tuned", variant=VARIANT, view="source", training=options)
     images = material.images(material.train.scenes[:8])

@@ -119,6 +119,19 @@ def choose_labels(table: SampleTable, labels: str | None) -> SampleTable:
     return relabel(table, relabelling) if relabelling else table
 
 
+def fits_labels(table: SampleTable, labels: str) -> bool:
+    """Whether a table has this label scheme, or a mapping file can relabel it.
+
+    Raises:
+        SkyprobeError: As of `read_relabelling`.
+    """
+    relabelling = _find_relabelling(labels)
+    if relabelling is None:
+        return labels in table.schemes
+    base = relabelling.base or next(iter(table.schemes), "")
+    return base in table.schemes and set(relabelling.classes) <= set(table.classes[base])
+
+
 def describe_labels(table: SampleTable, labels: str | None) -> str:
     """One sentence on the classes of a table that a mapping file leaves unlabelled; empty if there are none.
 

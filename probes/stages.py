@@ -18,7 +18,8 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
 from featurestore.extraction import ExtractionReport, extract_features
 from featurestore.preprocessing import parse_variant
-from featurestore.relabelling import choose_labels, describe_labels, scheme_name
+from featurestore.registry import unknown_name
+from featurestore.relabelling import choose_labels, describe_labels, fits_labels, scheme_name
 from featurestore.sky_groups import choose_groups, split_groups
 from probes.combination import combine, list_parts, read_key, split_names
 from probes.memory import available_memory, fits_memory
@@ -118,7 +119,27 @@ def _select(study: Study, store: FeatureStore) -> Iterator[list[StoredFeatures]]
 
 def _choose(features: StoredFeatures, study: Study, text: str) -> StoredFeatures:
     """The same features with the labels and the groups that the study asks for."""
-    return replace(features, table=choose_groups(choose_labels(features.table, study.probe.labels), text))
+    table, labels = features.table, study.probe.labels
+    for one in labels:
+        if len(labels) == 1 or fits_labels(features.table, one):
+            table = choose_labels(table, one)
+    return replace(features, table=choose_groups(table, text))
+
+
+def choose_schemes(study: Study, features: Sequence[Features]) -> dict[str, tuple[str | None, ...]]:
+    """The label schemes that each dataset of a study is probed under; None: its default one.
+
+    Raises:
+        UnknownNameError: Of several label schemes, one that no dataset has.
+    """
+    names = [name for name in map(scheme_name, study.probe.labels) if name]
+    if len(names) < 2:
+        return {matrix.table.name: (study.probe.scheme,) for matrix in features}
+    known = {matrix.table.name: matrix.table.schemes for matrix in features}
+    for name in names:
+        if not any(name in schemes for schemes in known.values()):
+            raise unknown_name("label scheme", name, sorted({each for schemes in known.values() for each in schemes}))
+    return {dataset: tuple(name for name in names if name in schemes) or (None,) for dataset, schemes in known.items()}
 
 
 def dataset_name(text: str, store: FeatureStore) -> str:
@@ -171,14 +192,15 @@ def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
 
 
 def probe(study: Study, features: Sequence[Features], store: FeatureStore, reporter: Reporter) -> list[Run]:
-    """Fit every head on every fraction and seed; what the store holds of it is not fitted again."""
-    options, progress = study.probe, reporter.progress("probe")
-    total = len(features) * len(options.heads) * len(options.fractions) * options.seeds
+    """Fit every head on every label scheme, fraction and seed; what the store holds of it is not fitted again."""
+    options, progress, schemes = study.probe, reporter.progress("probe"), choose_schemes(study, features)
+    pairs = [(matrix, scheme) for matrix in features for scheme in schemes[matrix.table.name]]
+    total = len(pairs) * len(options.heads) * len(options.fractions) * options.seeds
     done = count(1)
     runs: list[Run] = []
-    for text in dict.fromkeys(filter(None, (describe_labels(matrix.table, options.labels) for matrix in features))):
+    for text in dict.fromkeys(_describe_labels(study, features)):
         reporter.notice(text)
-    for matrix in features:
+    for matrix, scheme in pairs:
         runs += cached_sweep(
             store,
             matrix,
@@ -186,7 +208,7 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
             protocol=options.protocol,
             fractions=options.fractions,
             seeds=options.seeds,
-            scheme=scheme_name(options.labels),
+            scheme=scheme,
             validation=options.validation,
             options=options.head_options,
             progress=lambda _: progress(next(done), total),
@@ -194,22 +216,30 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
     return runs
 
 
+def _describe_labels(study: Study, features: Sequence[Features]) -> Iterator[str]:
+    """What mapping files leave unlabelled."""
+    for matrix, labels in product(features, study.probe.labels):
+        if scheme_name(labels) in matrix.table.schemes and (text := describe_labels(matrix.table, labels)):
+            yield text
+
+
 def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore) -> list[SavedHead]:
     """Fit every head on all training labels, calibrate it, and keep it for `predict`."""
     from probes.prediction import save_head
 
-    options = study.probe
+    options, schemes = study.probe, choose_schemes(study, features)
     return [
         save_head(
             store,
             matrix,
             head,
             protocol=options.protocol,
-            scheme=scheme_name(options.labels),
+            scheme=scheme,
             validation=options.validation,
             options=options.head_options,
         )
         for matrix in features
+        for scheme in schemes[matrix.table.name]
         for head in options.heads
     ]
 
@@ -223,7 +253,7 @@ def project(features: Sequence[FeatureSet], store: FeatureStore, reporter: Repor
     return projections
 
 
-class _Clock:
+class Clock:
     """Wall time of named stages, in the order in which they ran."""
 
     def __init__(self) -> None:
@@ -231,48 +261,10 @@ class _Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Measure the block below as this stage."""
         started = perf_counter()
         yield
         self.seconds[stage] = perf_counter() - started
-
-
-def run_study(
-    study: Study,
-    store: FeatureStore,
-    output: Path,
-    reporter: Reporter,
-    command: str,
-    others: OtherRuns = lambda _store, _datasets, _scheme: [],
-) -> Outcome:
-    """Every stage, from images to report.
-
-    Args:
-        study: What to do.
-        store: A store opened for writing.
-        output: Folder for tables, figures and report; made if need be.
-        reporter: Shows progress.
-        command: The command that does this again, for the report.
-        others: Gives runs of other methods on these datasets, which stand in the same tables.
-
-    Raises:
-        SkyprobeError: As of the stages. Unreadable images raise nothing; the outcome lists them.
-    """
-    clock = _Clock()
-    with clock("extract"):
-        extractions = extract(study, store, reporter)
-    return _conclude(study, store, output, reporter, command, clock, extractions, others)
-
-
-def report_study(
-    study: Study,
-    store: FeatureStore,
-    output: Path,
-    reporter: Reporter,
-    command: str,
-    others: OtherRuns = lambda _store, _datasets, _scheme: [],
-) -> Outcome:
-    """Every stage but extraction: tables, figures and report from stored features; arguments as of `run_study`."""
-    return _conclude(study, store, output, reporter, command, _Clock(), [], others)
 
 
 def probe_study(
@@ -294,18 +286,18 @@ def probe_study(
         save: Whether heads fitted on all training labels are kept for `predict_rows`.
         available: As of `open_features`: too large a matrix stays in the store, and is read block by block.
     """
-    clock = _Clock()
+    clock = Clock()
     features = open_features(study, store, available)
     saved = in_memory(features, "saving heads needs") if save else []
     with clock("probe"):
         runs = probe(study, features, store, reporter)
     heads = save_heads(study, saved, store)
     return Outcome(
-        tables=_tables(runs),
+        tables=format_tables(runs),
         files=write_results(runs, output) if output else {},
         heads={head.short: f"{head.head} on {head.backbone}, {head.variant}, {head.pooling}" for head in heads},
         seconds=clock.seconds,
-        unreadable=_unreadable(features),
+        unreadable=list_unreadable(features),
     )
 
 
@@ -314,52 +306,17 @@ def project_study(study: Study, store: FeatureStore, output: Path, reporter: Rep
     from probes.figures.style import save_figure
     from probes.report.contents import projection_plates
 
-    clock = _Clock()
+    clock = Clock()
     features = load_features(study, store)
     with clock("project"):
         projections = project(features, store, reporter)
     files: dict[str, Path] = {}
-    for plate in projection_plates(features, projections, scheme_name(study.probe.labels)):
+    for plate in projection_plates(features, projections, study.probe.scheme):
         files |= {path.name: path for path in save_figure(plate.figure, output, plate.name).values()}
     frame = pd.concat(map(_coordinates, features, projections), ignore_index=True)
     path = write_atomically(output / "projections.parquet", lambda part: frame.to_parquet(part, index=False))
     files |= {path.name: path}
-    return Outcome(files=files, seconds=clock.seconds, unreadable=_unreadable(features))
-
-
-def _conclude(
-    study: Study,
-    store: FeatureStore,
-    output: Path,
-    reporter: Reporter,
-    command: str,
-    clock: _Clock,
-    extractions: list[ExtractionReport],
-    others: OtherRuns,
-) -> Outcome:
-    from probes.report.contents import write_study_report
-
-    features = load_features(study, store)
-    with clock("probe"):
-        runs = probe(study, features, store, reporter)
-    runs += others(
-        store, list(dict.fromkeys(matrix.table.name for matrix in features)), scheme_name(study.probe.labels)
-    )
-    with clock("project"):
-        projections = project(features, store, reporter) if study.figures.projection else []
-    with clock("report"):
-        files = write_results(runs, output)
-        files["report"] = write_study_report(
-            output,
-            title=study.title,
-            runs=runs,
-            features=features,
-            projections=projections,
-            extractions=extractions,
-            scheme=scheme_name(study.probe.labels),
-            commands=[command],
-        )
-    return Outcome(_tables(runs), files, {}, tuple(extractions), clock.seconds, _unreadable(features))
+    return Outcome(files=files, seconds=clock.seconds, unreadable=list_unreadable(features))
 
 
 def _coordinates(matrix: FeatureSet, projection: Projection) -> pd.DataFrame:
@@ -368,11 +325,13 @@ def _coordinates(matrix: FeatureSet, projection: Projection) -> pd.DataFrame:
     return pd.DataFrame(names | columns)
 
 
-def _tables(runs: Sequence[Run]) -> tuple[str, ...]:
+def format_tables(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Summaries as plain text, one for each dataset and label scheme."""
     from probes.report.contents import by_dataset
 
     return tuple(format_table(summarise(part)) for part in by_dataset(runs))
 
 
-def _unreadable(features: Sequence[Features]) -> dict[str, str]:
+def list_unreadable(features: Sequence[Features]) -> dict[str, str]:
+    """Sample id -> reason, of all images behind these features."""
     return {sample: reason for matrix in features for sample, reason in matrix.unreadable.items()}

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from featurestore.errors import UnknownNameError, UsageError
 from featurestore.planning import ExtractionOptions
 from featurestore.registry import unknown_name
+from featurestore.relabelling import scheme_name
 from probes.base import PROTOCOLS
 from probes.heads import HEADS
 from probes.splits import check_fractions, parse_fractions
@@ -28,7 +29,8 @@ class ProbeOptions:
         fractions: Percent of the training labels, each in (0, 100].
         seeds: Number of runs for each fraction.
         pooling: Pooling of the features; None: the backbone's default.
-        labels: Label scheme; None: the dataset's default.
+        labels: Label schemes or mapping files; none: each dataset's default. A dataset is probed under those of several
+            that it has.
         epochs: Epochs of heads that have them: all of them under ``paper`` (100 in the study, 200 for RGZ), the most
             of them under ``convex``; None: the head's default.
         validation: Labelled rows outside the fraction to choose by: ``none``, ``split`` or ``rest``; see
@@ -41,7 +43,7 @@ class ProbeOptions:
     fractions: tuple[int, ...] = (10, 30, 50, 100)
     seeds: int = 3
     pooling: str | None = None
-    labels: str | None = None
+    labels: tuple[str, ...] = ()
     epochs: int | None = None
     validation: Validation = "none"
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class ProbeOptions:
         for head in self.heads:
             HEADS.get(head)
         check_fractions(self.fractions)
+        for text in self.labels:
+            scheme_name(text)
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         if self.validation not in get_args(Validation):
@@ -67,6 +71,11 @@ class ProbeOptions:
             raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
         if self.epochs is not None and self.epochs < 1:
             raise UsageError("epochs must be positive", where=f"epochs={self.epochs}", hint="Leave it to the head.")
+
+    @property
+    def scheme(self) -> str | None:
+        """The first of the label schemes; None: each dataset's default."""
+        return scheme_name(self.labels[0]) if self.labels else None
 
     @property
     def head_options(self) -> dict[str, dict[str, Any]]:
@@ -84,9 +93,11 @@ class FigureOptions:
 
     Attributes:
         projection: Whether to draw the PCA + UMAP projection.
+        samples: Whether to show random images and the histogram of their raw values.
     """
 
     projection: bool = True
+    samples: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,8 @@ class Study:
         extract: How to extract.
         probe: What to fit.
         figures: What to draw.
+        finetune: Trainings of classifiers, checked and carried out by `finetune.trainings`.
+        detect: Trainings of detectors, likewise.
     """
 
     datasets: tuple[str, ...]
@@ -110,6 +123,8 @@ class Study:
     extract: ExtractionOptions = field(default_factory=ExtractionOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
     figures: FigureOptions = field(default_factory=FigureOptions)
+    finetune: tuple[Mapping[str, Any], ...] = ()
+    detect: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("datasets", "backbones", "variants"):
@@ -163,15 +178,17 @@ def make_study(
     *,
     heads: str = ",".join(ProbeOptions.heads),
     fractions: str = ",".join(map(str, ProbeOptions.fractions)),
+    labels: str | None = None,
     **probing: Any,
 ) -> Study:
-    """The study of one dataset that a command line describes; `heads` and `fractions` are lists with commas.
+    """The study of one dataset that a command line describes; `heads`, `fractions`, `labels` are lists with commas.
 
     Raises:
         UsageError: A fraction is no whole number.
         SkyprobeError: As of `ProbeOptions`.
     """
-    options = ProbeOptions(_split(heads), fractions=parse_fractions(fractions), **probing)
+    schemes = _split(labels) if labels else ()
+    options = ProbeOptions(_split(heads), fractions=parse_fractions(fractions), labels=schemes, **probing)
     extraction = ExtractionOptions(weights=weights, precision=precision)
     return Study((data,), backbones, variants, title=data, extract=extraction, probe=options)
 
@@ -181,6 +198,21 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _build(kind: type, given: object, where: str) -> Any:
+    return kind(**convert_values(kind, given, where))
+
+
+def convert_values(kind: type, given: object, where: str) -> dict[str, Any]:
+    """The values of a TOML table as the fields of a dataclass want them.
+
+    Args:
+        kind: The dataclass.
+        given: The table.
+        where: Where it stands, for messages.
+
+    Raises:
+        UsageError: It is no table, or a value has the wrong type.
+        UnknownNameError: A key that is no field.
+    """
     if not isinstance(given, Mapping):
         raise UsageError("a table is expected", where=where, hint="Write its name in square brackets.")
     types = {field.name: str(field.type) for field in fields(kind)}
@@ -188,7 +220,7 @@ def _build(kind: type, given: object, where: str) -> Any:
         if name not in types:
             error = unknown_name("key", name, types)
             raise UnknownNameError(error.what, where=where, hint=error.hint)
-    return kind(**{name: _convert(value, types[name], f"{where}: {name}") for name, value in given.items()})
+    return {name: _convert(value, types[name], f"{where}: {name}") for name, value in given.items()}
 
 
 def _convert(value: Any, wanted: str, where: str) -> Any:
@@ -196,6 +228,10 @@ def _convert(value: Any, wanted: str, where: str) -> Any:
     checks = {
         "tuple[str, ...]": lambda: isinstance(value, list) and all(isinstance(item, str) for item in value),
         "tuple[int, ...]": lambda: isinstance(value, list) and all(type(item) is int for item in value),
+        "tuple[Mapping[str, Any], ...]": lambda: (
+            isinstance(value, list) and all(isinstance(one, dict) for one in value)
+        ),
+        "float": lambda: type(value) in (int, float),
         "Validation": lambda: isinstance(value, str),
         "str": lambda: isinstance(value, str),
         "str | None": lambda: isinstance(value, str),

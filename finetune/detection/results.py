@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from finetune.detection.targets import Detections, Scene
 from probes.bootstrap import Difference
 from probes.json_values import json_ready
 from probes.results import COMPARED, IDENTITY
+from probes.tables import Table
 
 SCORE_THRESHOLD = 0.5
 """Score from which on a detection counts for completeness and reliability, unless another is given."""
@@ -120,9 +121,9 @@ def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     return table.rename_axis(columns=None).reset_index()
 
 
-def format_table(summary: pd.DataFrame) -> str:
-    """The summary as plain text, below a caption that states what the columns are."""
-    shown = pd.DataFrame({
+def show(summary: pd.DataFrame) -> Table:
+    """The summary of one dataset as it is shown, below a caption that states what the columns are."""
+    frame = pd.DataFrame({
         "backbone": summary["backbone"],
         "variant": summary["variant"],
         "head": summary["head"],
@@ -140,7 +141,23 @@ def format_table(summary: pd.DataFrame) -> str:
         f"{summary['dataset'].iloc[0]}: mAP on the test images, means over runs; mAP is that over IoU 0.5 ... 0.95; "
         "completeness and reliability at the score threshold and IoU 0.5."
     )
-    return f"{caption}\n\n{shown.to_string(index=False)}"
+    return Table(caption, frame)
+
+
+def format_table(summary: pd.DataFrame) -> str:
+    """`show` as plain text."""
+    table = show(summary)
+    return f"{table.caption}\n\n{table.frame.to_string(index=False)}"
+
+
+def by_detector(runs: Sequence[DetectionRun]) -> Iterator[tuple[str, list[DetectionRun]]]:
+    """Name of a detector -> its runs, in the order of the runs."""
+
+    def name(run: DetectionRun) -> str:
+        return f"{run.backbone}, {run.mode}, {run.fraction} %"
+
+    for wanted in dict.fromkeys(map(name, runs)):
+        yield wanted, [run for run in runs if name(run) == wanted]
 
 
 def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **options: Any) -> Difference:

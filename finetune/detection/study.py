@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -26,7 +26,7 @@ from finetune.detection.figures import iou_sweep
 from finetune.detection.illustration import illustrate
 from finetune.detection.kept import keep_run, kept_run
 from finetune.detection.material import Material, prepare_material
-from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, format_table, summarise, to_frame
+from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, by_detector, format_table, summarise, to_frame
 from finetune.detection.scoring import score_detections
 from finetune.detection.stored import DenseViews, StoredMaps
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
@@ -321,13 +321,6 @@ def _write_all(runs: Sequence[DetectionRun], output: Path) -> dict[str, Path]:
     files = {name: write_frame(frame, output / name) for name in ("results.csv", "results.parquet")}
     files["summary.csv"] = write_frame(summarise(runs), output / "summary.csv")
     files["truth.json"] = write_json(output / "truth.json", coco_dataset(runs[0].scenes, runs[0].classes))
-    scores = {name: [run.scores for run in own] for name, own in _by_detector(runs)}
+    scores = {name: [run.scores for run in own] for name, own in by_detector(runs)}
     figure = iou_sweep(scores, f"{runs[0].dataset}: mAP of {len(runs[0].scenes)} test images")
     return files | {path.name: path for path in save_figure(figure, output, "iou_sweep").values()}
-
-
-def _by_detector(runs: Sequence[DetectionRun]) -> Iterator[tuple[str, list[DetectionRun]]]:
-    """Name of a detector -> its runs, in the order of the runs."""
-    for backbone, fraction in dict.fromkeys((run.backbone, run.fraction) for run in runs):
-        own = [run for run in runs if (run.backbone, run.fraction) == (backbone, fraction)]
-        yield f"{backbone}, {own[0].mode}, {fraction} %", own

@@ -13,8 +13,10 @@ from featurestore.layout.names import escape
 from probes.figures.latent import umap_panels
 from probes.figures.scores import confusion, confusion_counts, f1_by_fraction, per_class_f1
 from probes.figures.style import save_figure
+from probes.gallery import Gallery
 from probes.projection import Projection
 from probes.report.html import Facts, Plate, Table, write_report
+from probes.report.plates import study_plates
 from probes.results import COMPARED, Run, describe, summarise, wide_table
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ def write_study_report(
     runs: Sequence[Run],
     features: Sequence[FeatureSet],
     projections: Sequence[Projection] = (),
+    galleries: Sequence[Gallery] = (),
+    tables: Sequence[Table] = (),
+    plates: Sequence[Plate] = (),
     extractions: Sequence[ExtractionReport] = (),
     scheme: str | None = None,
     commands: Sequence[str] = (),
@@ -40,6 +45,9 @@ def write_study_report(
         runs: At least one run.
         features: The feature matrices behind the runs.
         projections: One for each of `features` in the same order, or none.
+        galleries: Random images, one gallery for each dataset.
+        tables: More tables, below those of the runs.
+        plates: More figures, behind those of the runs.
         extractions: What the extractions did and cost.
         scheme: Label scheme that colours the projections; None: the default of each dataset.
         commands: Commands that made the report.
@@ -50,15 +58,16 @@ def write_study_report(
     Raises:
         StoreWriteError: The folder cannot be written.
     """
-    plates = [*probe_plates(runs), *projection_plates(features, projections, scheme)]
-    for plate in plates:
+    study = study_plates(runs, features=features, projections=projections, galleries=galleries, scheme=scheme)
+    figures = [*study, *probe_plates(runs), *plates]
+    for plate in figures:
         save_figure(plate.figure, folder / "figures", plate.name)
     return write_report(
         folder / "report.html",
         title=title,
         headlines=[headline(part) for part in by_dataset(runs)],
-        tables=[table(part) for part in by_dataset(runs)],
-        figures=plates,
+        tables=[*(table(part) for part in by_dataset(runs)), *tables],
+        figures=figures,
         provenance=provenance(features),
         cost=cost(extractions),
         unreadable=unreadable(features),

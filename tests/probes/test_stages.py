@@ -15,7 +15,8 @@ from featurestore.feature_arrays import DONE, UNREADABLE, Block
 from featurestore.featureset import FeatureSet
 from featurestore.store import open_store
 from featurestore.stored_features import StoredFeatures
-from probes import stages
+from probes import stages, whole_study
+from probes.contribution import Contribution
 from probes.projection import Projection
 from probes.study import FigureOptions, ProbeOptions, Study
 
@@ -191,13 +192,13 @@ def test_backbones_side_by_side_need_room_for_both(joint, store, reporter):
 def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected):
     order = []
     for name in ("load_features", "probe", "project", "write_results"):
-        original = getattr(stages, name)
+        original = getattr(whole_study, name)
 
         def spy(*given, name=name, original=original):
             order.append(name)
             return original(*given)
 
-        monkeypatch.setattr(stages, name, spy)
+        monkeypatch.setattr(whole_study, name, spy)
 
     def extract(dataset, *given):
         order.append("extract_features")
@@ -207,16 +208,16 @@ def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, 
     monkeypatch.setattr(stages, "extract_features", extract)
     monkeypatch.setattr(stages, "open_dataset", lambda text: FakeDataset(table))
     study = replace(study, figures=FigureOptions(projection=True))
-    outcome = stages.run_study(study, store, tmp_path / "out", reporter, "skyprobe run")
+    outcome = whole_study.run_study(study, store, tmp_path / "out", reporter, "skyprobe run")
     assert order == ["extract_features", "load_features", "probe", "project", "write_results"]
-    assert list(outcome.seconds) == ["extract", "probe", "project", "report"]
+    assert list(outcome.seconds) == ["extract", "probe", "train", "project", "report"]
     assert reporter.notices == ["for scholars"]
     assert outcome.files["report"].is_file()
     assert [one.dataset for one in outcome.extractions] == ["toy"]
 
 
 def test_a_report_needs_neither_images_nor_projection(study, store, reporter, tmp_path, projected):
-    outcome = stages.report_study(study, store, tmp_path / "out", reporter, "skyprobe report")
+    outcome = whole_study.report_study(study, store, tmp_path / "out", reporter, "skyprobe report")
     assert projected == []
     assert outcome.extractions == ()
     assert "cut off" in outcome.files["report"].read_text(encoding="utf-8")
@@ -304,7 +305,7 @@ def mapping(tmp_path):
 
 
 def relabelled(study, path):
-    return replace(study, probe=replace(study.probe, labels=path))
+    return replace(study, probe=replace(study.probe, labels=(path,)))
 
 
 def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapping, tmp_path):
@@ -319,6 +320,19 @@ def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapp
     assert "bright" not in store.dataset("toy").schemes
 
 
+def test_each_of_several_label_schemes_is_probed_where_a_dataset_has_it(study, store, reporter, mapping, tmp_path):
+    several = replace(study, probe=replace(study.probe, labels=("kind", mapping('c_0 = "one"\nc_1 = "two"'))))
+    outcome = whole_study.report_study(several, store, tmp_path / "out", reporter, "again")
+    assert set(pd.read_csv(outcome.files["results.csv"])["scheme"]) == {"kind", "bright"}
+    assert (
+        "figure-5-schemes" in outcome.files["report"].read_text(encoding="utf-8")
+        or (tmp_path / "out" / "figures" / "figure-5-schemes.pdf").exists()
+    )
+    alien = replace(study, probe=replace(study.probe, labels=("kind", "knid")))
+    with pytest.raises(UnknownNameError, match=r"unknown label scheme 'knid'.*Did you mean kind"):
+        stages.probe_study(alien, store, None, reporter)
+
+
 def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporter, mapping, fake_heads):
     seen = fake_heads["centroids"].seen_
     stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_1 = "two"')), store, None, reporter)
@@ -331,17 +345,17 @@ def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporte
 def test_reports_and_projections_take_a_mapping_file(study, store, reporter, mapping, projected, tmp_path):
     asked = []
 
-    def others(_store, datasets, scheme):
-        asked.append((datasets, scheme))
-        return []
+    def others(_store, schemes, folder, _reporter):
+        asked.append((schemes, folder))
+        return Contribution()
 
     study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
     study = replace(study, figures=FigureOptions(projection=True))
-    outcome = stages.report_study(study, store, tmp_path / "report", reporter, "again", others)
+    outcome = whole_study.report_study(study, store, tmp_path / "report", reporter, "again", others)
     page = outcome.files["report"].read_text()
     assert "toy (bright)" in page
     assert "unlabelled are the samples of kind c_2 (29)" in page
-    assert asked == [(["toy"], "bright")]
+    assert asked == [({"toy": ("bright",)}, tmp_path / "report")]
     assert stages.project_study(study, store, tmp_path / "umap", reporter).files
 
 

@@ -33,12 +33,14 @@ FULL = Study(
         fractions=(5, 50),
         seeds=7,
         pooling="avgpool",
-        labels="bent",
+        labels=("bent", "size"),
         epochs=9,
         validation="rest",
         options={"knn": {"metric": "euclidean"}},
     ),
-    figures=FigureOptions(projection=False),
+    figures=FigureOptions(projection=False, samples=False),
+    finetune=({"mode": "lora", "epochs": 3},),
+    detect=({"view": "source", "fractions": [50, 100]},),
 )
 MINIMAL = 'datasets = ["first"]\nbackbones = ["resnet-18"]\n'
 TABLES = {"extract": FULL.extract, "probe": FULL.probe, "figures": FULL.figures}
@@ -47,7 +49,7 @@ TABLES = {"extract": FULL.extract, "probe": FULL.probe, "figures": FULL.figures}
 def toml(value):
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name} = {toml(item)}' for name, item in value.items())}}}"

@@ -146,7 +146,8 @@ def test_cost_gives_seconds_and_rate_of_extractions_that_did_something():
 def test_a_study_report_stands_beside_its_figures(runs, feature_sets, projections, tmp_path):
     path = write_study_report(tmp_path, title="Study", runs=runs, features=feature_sets, projections=projections)
     assert path == tmp_path / "report.html"
-    assert path.read_text(encoding="utf-8").count("<img ") == 4
-    stems = {"toy-kind-f1-by-fraction", "toy-kind-f1-by-class", "toy-kind-confusion", "toy-umap"}
+    assert path.read_text(encoding="utf-8").count("<img ") == 7
+    stems = {"toy-kind-f1-by-fraction", "toy-kind-f1-by-class", "toy-kind-confusion"}
+    stems |= {"figure-2-umap", "figure-3-f1", "figure-4-classes", "figure-b-precision-recall"}
     expected = {f"{stem}.{kind}" for stem in stems for kind in ("pdf", "svg", "png")}
     assert {file.name for file in (tmp_path / "figures").iterdir()} == expected

@@ -1,0 +1,135 @@
+"""A study as a whole: from images to a report, or from stored features; other methods stand beside the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import SkyprobeError
+from featurestore.extraction import ExtractionReport
+from probes.contribution import OtherMethods, contribute_nothing
+from probes.outcome import Outcome
+from probes.results import write_results
+from probes.stages import (
+    Clock,
+    Reporter,
+    choose_schemes,
+    extract,
+    format_tables,
+    list_unreadable,
+    load_features,
+    probe,
+    project,
+)
+
+if TYPE_CHECKING:
+    from featurestore.featureset import FeatureSet
+    from featurestore.store import FeatureStore
+    from probes.gallery import Gallery
+    from probes.study import Study
+
+
+def run_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherMethods = contribute_nothing,
+) -> Outcome:
+    """Every stage, from images to report.
+
+    Args:
+        study: What to do.
+        store: A store opened for writing.
+        output: Folder for tables, figures and report; made if need be.
+        reporter: Shows progress.
+        command: The command that does this again, for the report.
+        others: Trains, or finds, what other methods make of these datasets.
+
+    Raises:
+        SkyprobeError: As of the stages. Unreadable images raise nothing; the outcome lists them.
+    """
+    clock = Clock()
+    with clock("extract"):
+        extractions = extract(study, store, reporter)
+    return _conclude(study, store, output, reporter, command, clock, extractions, others)
+
+
+def report_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherMethods = contribute_nothing,
+) -> Outcome:
+    """Every stage but extraction: tables, figures and report from stored features; arguments as of `run_study`."""
+    return _conclude(study, store, output, reporter, command, Clock(), [], others)
+
+
+def _conclude(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    clock: Clock,
+    extractions: list[ExtractionReport],
+    others: OtherMethods,
+) -> Outcome:
+    from probes.comparison import significance_tables, write_findings
+    from probes.report.contents import write_study_report
+    from probes.report.plates import fitted_plates
+    from probes.sources import describe_source
+
+    features = load_features(study, store)
+    schemes = {
+        matrix.table.name: tuple(map(matrix.table.scheme, choose_schemes(study, features)[matrix.table.name]))
+        for matrix in features
+    }
+    with clock("probe"):
+        runs = probe(study, features, store, reporter)
+    with clock("train"):
+        other = others(store, schemes, output, reporter)
+    runs += other.runs
+    with clock("project"):
+        projections = project(features, store, reporter) if study.figures.projection else []
+    with clock("report"):
+        galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
+        found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_source, features)))
+        files = write_results(runs, output) | write_findings(found, output / "tables") | dict(other.files)
+        files["report"] = write_study_report(
+            output,
+            title=study.title,
+            runs=runs,
+            features=features,
+            projections=projections,
+            galleries=galleries,
+            tables=[*found.tables.values(), *other.tables],
+            plates=[*fitted_plates(found.curves), *other.plates],
+            extractions=extractions,
+            scheme=study.probe.scheme,
+            commands=[command],
+        )
+    tables = (*format_tables(runs), *(f"{one.caption}\n\n{one.frame.to_string(index=False)}" for one in other.tables))
+    unreadable = list_unreadable(features) | dict(other.unreadable)
+    return Outcome(tables, files, {}, tuple(extractions), clock.seconds, unreadable)
+
+
+def _draw_samples(
+    study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
+) -> list[Gallery]:
+    """Random images of each dataset; where they can no longer be read, the user is told."""
+    from probes.gallery import cached_gallery
+
+    found = []
+    for name in dict.fromkeys(matrix.table.name for matrix in features):
+        known = store.dataset(name).schemes  # one of a mapping file is not among them
+        scheme = study.probe.scheme if study.probe.scheme in known else None
+        try:
+            found.append(cached_gallery(store, name, study.variants[0], scheme=scheme))
+        except SkyprobeError as error:
+            reporter.notice(f"No images of {name} are shown: {error}")
+    return found
