@@ -193,11 +193,11 @@ _selection = _together(
 @_json_option
 def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
-    from probes.study import demo_study
+    from probes.study import read_study
     from probes.whole_study import run_study
 
     store = _open(str(output / "skyprobe.zarr"), "a")
-    _finish(run_study(demo_study(), store, output, _terminal(), _command()), as_json)
+    _finish(run_study(read_study(Path("demo")), store, output, _terminal(), _command()), as_json)
 
 
 @main.command()
@@ -206,7 +206,10 @@ def demo(output: Path, as_json: bool) -> None:
 @_store_option
 @_json_option
 def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
-    """Run a STUDY file: datasets x variants x backbones x probes, and trainings; again, only what is new."""
+    """Run a STUDY: datasets x variants x backbones x probes, and trainings; again, only what is new.
+
+    STUDY is a TOML file, or the name of one that comes with skyprobe: demo, small, fields, drawn, galaxy-mnist, rgz.
+    """
     from finetune.trainings import plan_trainings
     from probes.study import read_study
     from probes.whole_study import run_study

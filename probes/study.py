@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,10 +136,15 @@ class Study:
 def read_study(path: Path) -> Study:
     """The study that a TOML file describes.
 
+    Args:
+        path: The file; or the name of a shipped study, see `shipped_studies`.
+
     Raises:
         UsageError: The file cannot be read, is no TOML, or a value has the wrong type.
         UnknownNameError: A key that does not exist.
     """
+    if (shipped := shipped_studies().get(str(path))) and not path.exists():
+        return parse_study(shipped.read_text(encoding="utf-8"), where=str(shipped))
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -148,10 +154,10 @@ def read_study(path: Path) -> Study:
     return parse_study(text, where=str(path))
 
 
-def demo_study() -> Study:
-    """The study of ``skyprobe demo``."""
-    resource = files("probes") / "studies" / "demo.toml"
-    return parse_study(resource.read_text(encoding="utf-8"), where=str(resource))
+def shipped_studies() -> dict[str, Traversable]:
+    """The studies that come with skyprobe, by name."""
+    found = (files("probes") / "studies").iterdir()
+    return {one.name.removesuffix(".toml"): one for one in sorted(found, key=lambda one: one.name)}
 
 
 def parse_study(text: str, *, where: str) -> Study:

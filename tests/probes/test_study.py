@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
+from featurestore.backbones.catalogue import find_spec
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.planning import ExtractionOptions
-from probes.study import FigureOptions, ProbeOptions, Study, demo_study, make_study, parse_study, read_study
+from featurestore.preprocessing import parse_variant
+from finetune.trainings import plan_trainings
+from probes.study import FigureOptions, ProbeOptions, Study, make_study, parse_study, read_study, shipped_studies
 
 FULL = Study(
     datasets=("first", "rgz:/data"),
@@ -140,7 +144,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_the_demo_study_is_the_main_job():
-    study = demo_study()
+    study = read_study(Path("demo"))
     assert (study.datasets, study.backbones) == (("first",), ("efficientnet-lite0",))
     assert study.variants == ("full-224", "center-224")
     assert study.probe == ProbeOptions(heads=("linear", "whitened", "mlp", "knn"))
@@ -174,3 +178,21 @@ def test_validation_rows_and_options_that_cannot_be_are_refused_at_once():
         ProbeOptions(validation="tests")
     with pytest.raises(UsageError, match="options for heads that are not named: knn"):
         ProbeOptions(options={"knn": {"metric": "cosine"}})
+
+
+@pytest.mark.parametrize("name", sorted(shipped_studies()))
+def test_shipped_studies_name_what_exists(name):
+    """Heads, protocols, schemes and trainings are checked as they are read; backbones and variants here."""
+    study = read_study(Path(name))
+    assert plan_trainings(study).finetune or not study.finetune
+    for backbone in study.backbones:
+        find_spec(backbone)
+    for variant in study.variants:
+        parse_variant(variant)
+
+
+def test_a_file_of_the_name_of_a_shipped_study_goes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").write_text(MINIMAL)
+    assert read_study(Path("small")).datasets == ("first",)
+    assert read_study(Path("small")).backbones == ("resnet-18",)
