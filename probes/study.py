@@ -143,7 +143,7 @@ def read_study(path: Path) -> Study:
         UsageError: The file cannot be read, is no TOML, or a value has the wrong type.
         UnknownNameError: A key that does not exist.
     """
-    if (shipped := shipped_studies().get(str(path))) and not path.exists():
+    if (shipped := shipped_studies().get(str(path))) and not path.is_file():
         return parse_study(shipped.read_text(encoding="utf-8"), where=str(shipped))
     try:
         text = path.read_text(encoding="utf-8")
