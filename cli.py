@@ -327,6 +327,39 @@ def compare(data: str, labels: str | None, store: str | None, as_json: bool, **o
 
 
 @main.command()
+@_names
+@_source
+@click.option("--pooling", help="Pooling; default: the backbone's own.")
+@click.option("--labels", metavar="SCHEME", help="Label scheme, or a mapping file; default: the dataset's first.")
+@click.option("--columns", type=click.Path(path_type=Path), help="Your own quantities: CSV with sample_id and numbers.")
+@click.option("--threshold", type=float, help="Cosine similarity of duplicates; default: from the data.")
+@click.option("--outliers", default=20, show_default=True, help="Outliers that are listed.")
+@_store_option
+@_output_option
+@_json_option
+def look(
+    store: str | None,
+    output: Path | None,
+    as_json: bool,
+    columns: Path | None,
+    threshold: float | None,
+    outliers: int,
+    **given: Any,
+) -> None:
+    """Look at stored features of DATA without training: rank, dimension, similarity, nuisance, duplicates, leaks."""
+    from probes.inspection.findings import InspectionOptions
+    from probes.inspection.stage import look as look_at
+    from probes.stages import open_features
+    from probes.study import make_study
+
+    study, opened = make_study(**given), _open_existing(store)
+    options = InspectionOptions(threshold=threshold, outliers=outliers)
+    features, scheme = open_features(study, opened), study.probe.scheme
+    found = look_at(features, opened, _terminal(), output, scheme=scheme, options=options, columns=columns)
+    _finish(found, as_json)
+
+
+@main.command()
 @click.argument("data")
 @click.option("--head", help="Start of the id of a saved head; without it, the saved heads are listed.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="CSV or Parquet file. Default: CSV to stdout.")

@@ -70,7 +70,7 @@ def project(
         UsageError: A parameter out of its range.
     """
     _check_parameters(n_components, n_neighbors, min_dist)
-    _check_values(features)
+    check_finite(features.values, features.table.name)
     pca, explained = principal_components(features.values, n_components)
     parameters = {"n_components": n_components, "n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed}
     xy = _umap(pca, n_neighbors, min_dist, seed)
@@ -190,13 +190,17 @@ def _check_parameters(n_components: int, n_neighbors: int, min_dist: float) -> N
         )
 
 
-def _check_values(features: FeatureSet) -> None:
-    values = features.values
+def check_finite(values: Floats, where: str) -> None:
+    """Refuse features that no distance or mean can be computed of.
+
+    Raises:
+        ProbeError: There are no features, or some are not finite.
+    """
     if values.size == 0:
-        raise ProbeError("there are no features to project", where=features.table.name, hint="Extract some images.")
+        raise ProbeError("there are no features", where=where, hint="Extract some images.")
     if not np.isfinite(values).all():
         raise ProbeError(
             f"{int((~np.isfinite(values)).any(axis=1).sum())} feature rows are not finite",
-            where=features.table.name,
+            where=where,
             hint="Extract them again with --dtype float32.",
         )

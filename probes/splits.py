@@ -114,14 +114,14 @@ def order_rows(
     """
     labels = table.labels[table.scheme(scheme)][rows]
     salt = f"{purpose}\0{seed}"
-    row_hash = _hashes(salt, (table.sample_ids[row] for row in rows))
+    row_hash = hash_names(salt, (table.sample_ids[row] for row in rows))
     if table.groups is None:
         unit, unit_hash = np.arange(len(rows)), row_hash
     else:
         # the zero byte keeps the id of a row without group apart from the name of any group
         groups = [table.groups[row] or f"\0{table.sample_ids[row]}" for row in rows]
         names, unit = np.unique(groups, return_inverse=True)
-        unit_hash = _hashes(salt, names)
+        unit_hash = hash_names(salt, names)
     position = _positions(unit, unit_hash, labels)[unit]
     order = np.lexsort((row_hash, unit_hash[unit], position))
     return LabelOrder(np.asarray(rows, dtype=np.int64)[order], position[order])
@@ -187,7 +187,8 @@ def _positions(unit: Rows, unit_hash: NDArray[np.uint64], labels: Rows) -> NDArr
     return position
 
 
-def _hashes(salt: str, names: Iterable[str]) -> NDArray[np.uint64]:
+def hash_names(salt: str, names: Iterable[str]) -> NDArray[np.uint64]:
+    """A number for each name that depends on nothing but the salt and the name."""
     digests = (blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 

@@ -95,10 +95,12 @@ class FigureOptions:
     Attributes:
         projection: Whether to draw the PCA + UMAP projection.
         samples: Whether to show random images and the histogram of their raw values.
+        look: Whether to look at the features without labels: rank, dimension, nuisance, duplicates, leaks, outliers.
     """
 
     projection: bool = True
     samples: bool = True
+    look: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from featurestore.featureset import FeatureSet
     from featurestore.store import FeatureStore
     from probes.gallery import Gallery
+    from probes.report.html import Plate
     from probes.study import Study
+    from probes.tables import Table
 
 
 def run_study(
@@ -98,6 +100,7 @@ def _conclude(
         projections = project(features, store, reporter) if study.figures.projection else []
     with clock("report"):
         galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
+        seen_tables, seen_plates = _look(study, features, store, reporter)
         found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_source, features)))
         files = write_results(runs, output) | write_findings(found, output / "tables") | dict(other.files)
         files["report"] = write_study_report(
@@ -107,8 +110,8 @@ def _conclude(
             features=features,
             projections=projections,
             galleries=galleries,
-            tables=[*found.tables.values(), *other.tables],
-            plates=[*fitted_plates(found.curves), *other.plates],
+            tables=[*found.tables.values(), *other.tables, *seen_tables],
+            plates=[*fitted_plates(found.curves), *other.plates, *seen_plates],
             extractions=extractions,
             scheme=study.probe.scheme,
             commands=[command],
@@ -133,3 +136,18 @@ def _draw_samples(
         except SkyprobeError as error:
             reporter.notice(f"No images of {name} are shown: {error}")
     return found
+
+
+def _look(
+    study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
+) -> tuple[list[Table], list[Plate]]:
+    """What the features show without labels, where the study wants it."""
+    if not study.figures.look:
+        return [], []
+    from probes.inspection.contents import tables
+    from probes.inspection.stage import inspect_datasets, open_images, show
+
+    images = open_images(features, reporter)
+    scheme = study.probe.scheme if len(study.probe.labels) < 2 else None
+    found = inspect_datasets(features, store, reporter, images, scheme=scheme)
+    return [table for one in found for table in tables(one)], [plate for one in found for plate in show(one, images)]

@@ -381,3 +381,15 @@ def test_runs_are_ranked_with_their_ties(images, store, tmp_path):
     assert "difference from linear" in result.stdout
     assert run("compare", images, "--store", store, "--metric", "f2").exit_code == 2
     assert run("compare", images, "--store", store, "--fraction", "31").exit_code == 2
+
+
+def test_a_look_without_training(images, store, tmp_path):
+    result = run("look", images, *MODEL, "--store", store, "-o", tmp_path / "look", "--outliers", "3")
+    assert "Effective rank and intrinsic dimension" in result.stdout
+    assert "cosine similarity" in result.stdout
+    written = {path.name for path in (tmp_path / "look").iterdir()}
+    assert {name.rpartition("-")[2] for name in written if name.endswith(".csv")} == {
+        "measures.csv", "spectra.csv", "alignments.csv", "nuisance.csv", "contacts.csv",
+    }  # fmt: skip
+    assert any("contacts" in name and name.endswith(".pdf") for name in written)
+    assert run("look", images, *MODEL, "--store", store, "--threshold", "3").exit_code == 2

@@ -132,7 +132,7 @@ def test_constant_features_are_one_point(with_values):
 
 
 def test_bad_input_is_refused(with_values):
-    with pytest.raises(ProbeError, match="no features to project"):
+    with pytest.raises(ProbeError, match="there are no features"):
         project(with_values(np.zeros((0, 4))))
     with pytest.raises(ProbeError, match="1 feature rows are not finite"):
         project(with_values([[0.0, 1.0], [np.nan, np.inf]]))
