@@ -27,6 +27,7 @@ class Draw:
     """Images that could be shown, in the order in which they were drawn.
 
     Attributes:
+        table: The samples that they are drawn from.
         rows: Their rows in the table.
         images: What was read, n arrays.
         pixels: What the preprocessing made of them, n arrays float32 (C, S, S) in [0, 1].
@@ -45,7 +46,7 @@ class Draw:
     def __init__(
         self, dataset: ImageDataset, table: SampleTable, preprocessing: Preprocessing, wanted: Iterable[Candidates]
     ) -> None:
-        self._dataset, self._table, self._preprocessing = dataset, table, preprocessing
+        self.table, self._dataset, self._preprocessing = table, dataset, preprocessing
         self._row_of = {sample: row for row, sample in enumerate(dataset.table.sample_ids)}
         self.rows: list[int] = []
         self.images: list[NDArray[Any]] = []
@@ -63,10 +64,10 @@ class Draw:
         for row in candidates.tolist():
             if len(self.rows) == enough:
                 return
-            sample = self._table.sample_ids[row]
+            sample = self.table.sample_ids[row]
             try:
                 image = self._dataset.read(self._row_of[sample]).image
-                self.pixels.append(self._preprocessing.apply(image, boxes_of(self._table, row)))
+                self.pixels.append(self._preprocessing.apply(image, boxes_of(self.table, row)))
             except (UnreadableImageError, PreprocessingError) as error:
                 self.unreadable[sample] = str(error)
                 continue
