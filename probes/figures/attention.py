@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -32,6 +32,13 @@ _LABELS = 1.1
 """Width that is left to the names of rows, in inches."""
 
 
+class _Panel(NamedTuple):
+    """uint8 (S, S, 3) and float32 (h, w)."""
+
+    picture: NDArray[np.uint8]
+    values: NDArray[np.float32]
+
+
 @mpl.rc_context(STYLE)
 def backbone_grid(found: Sequence[Attention], percentile: float = PERCENTILE) -> Figure:
     """Figure 6: images from top to bottom, backbones side by side; last block or attention pool, mean over heads.
@@ -53,11 +60,13 @@ def backbone_grid(found: Sequence[Attention], percentile: float = PERCENTILE) ->
         )
     first = found[0]
     rows = [first.name(row) for row in range(len(first.sample_ids))]
-    axes, size = _make_axes(rows, [f"{one.backbone}, {_describe(one)}" for one in found])
-    for column, one in enumerate(found):
-        for row, (picture, values) in enumerate(zip(one.pictures, one.last, strict=True)):
-            _draw_panel(axes, picture, values, (row, column), percentile)
-    return _finish(axes, (len(rows), len(found)), size, f"{first.dataset}, {first.variant}: attention by backbone")
+    columns = [f"{one.backbone}, {_describe(one)}" for one in found]
+    panels = {
+        (row, column): _Panel(one.pictures[row], one.last[row])
+        for column, one in enumerate(found)
+        for row in range(len(rows))
+    }
+    return _draw_grid(panels, rows, columns, percentile, f"{first.dataset}, {first.variant}: attention by backbone")
 
 
 @mpl.rc_context(STYLE)
@@ -77,17 +86,13 @@ def head_grid(attention: Attention, row: int = 0, percentile: float = PERCENTILE
     if attention.has_latent:
         layers["attention pool"] = attention.pooled[row]
     n_heads = max(map(len, layers.values()))
+    maps = {(place, head): one for place, of_layer in enumerate(layers.values()) for head, one in enumerate(of_layer)}
+    maps |= {(place, n_heads): of_layer.mean(axis=0) for place, of_layer in enumerate(layers.values())}
+    maps[len(layers), n_heads] = attention.rollout[row]
+    panels = {place: _Panel(attention.pictures[row], one) for place, one in maps.items()}
     columns = [*(f"{head}" for head in range(1, n_heads + 1)), "mean"]
-    axes, size = _make_axes([*layers, "rollout"], columns)
-    panels = {(place, head): one for place, maps in enumerate(layers.values()) for head, one in enumerate(maps)}
-    panels |= {(place, n_heads): maps.mean(axis=0) for place, maps in enumerate(layers.values())}
-    panels[len(layers), n_heads] = attention.rollout[row]
-    for place, values in panels.items():
-        _draw_panel(axes, attention.pictures[row], values, place, percentile)
-    axes.set_xlabel("head")
-    axes.xaxis.set_label_position("top")
     title = f"{attention.backbone}, {attention.dataset}: {attention.sample_ids[row]}"
-    return _finish(axes, (len(layers) + 1, len(columns)), size, title)
+    return _draw_grid(panels, [*layers, "rollout"], columns, percentile, f"{title}, blocks and heads")
 
 
 def upsample(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -110,38 +115,37 @@ def _describe(attention: Attention) -> str:
     return "latent query" if attention.has_latent else QUERIES[attention.query]
 
 
-def _make_axes(rows: Sequence[str], columns: Sequence[str]) -> tuple[Axes, float]:
-    """Axes on which panels stand at whole numbers, and their distance in inches."""
+def _draw_grid(
+    panels: Mapping[tuple[int, int], _Panel], rows: Sequence[str], columns: Sequence[str], percentile: float, title: str
+) -> Figure:
+    """Panels by row and column, at whole numbers of one pair of axes: a hundred axes would take a minute."""
+    side = len(next(iter(panels.values())).picture)
+    pitch = round(side / _SHARE)
+    canvas = np.full((len(rows) * pitch, len(columns) * pitch, 3), 255, dtype=np.uint8)
     size = min(_LARGEST, (PAGE - _LABELS) / len(columns))
-    axes = Figure().add_subplot()
-    axes.set_xticks(np.arange(len(columns)) + _SHARE / 2, [wrap(name, size * _SHARE, "small") for name in columns])
-    axes.set_yticks(np.arange(len(rows)) + _SHARE / 2, [wrap(name, _LABELS, "small") for name in rows])
+    figure = Figure(figsize=(len(columns) * size + _LABELS, len(rows) * size + 1.0))
+    axes = figure.add_subplot()
+    for (row, column), panel in panels.items():
+        canvas[row * pitch : row * pitch + side, column * pitch : column * pitch + side] = panel.picture
+        _draw_contour(axes, panel.values, (row, column), side, pitch, percentile)
+    axes.imshow(canvas, extent=(0, len(columns), len(rows), 0))
+    middle = side / pitch / 2
+    axes.set_xticks(np.arange(len(columns)) + middle, [wrap(name, size * _SHARE, "small") for name in columns])
+    axes.set_yticks(np.arange(len(rows)) + middle, [wrap(name, _LABELS, "small") for name in rows])
     axes.tick_params(length=0, labelsize="small", top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
-    return axes, size
-
-
-def _draw_panel(
-    axes: Axes, picture: NDArray[np.uint8], values: NDArray[np.float32], place: tuple[int, int], percentile: float
-) -> None:
-    """An image and the contour of a map over it; a map without a level inside its range has none."""
-    top, left = place
-    axes.imshow(picture, extent=(left, left + _SHARE, top + _SHARE, top), interpolation="nearest")
-    height, width = picture.shape[:2]
-    smooth = upsample(values, (height, width))
-    level = np.percentile(smooth, percentile)
-    if smooth.min() < level < smooth.max():
-        x, y = ((np.arange(n) + 0.5) / n * _SHARE + start for n, start in ((width, left), (height, top)))
-        axes.contour(x, y, smooth, levels=[level], colors=PALETTE[1], linewidths=0.8)
-
-
-def _finish(axes: Axes, shape: tuple[int, int], size: float, title: str) -> Figure:
-    """Set limits and size, which drawing has moved."""
-    rows, columns = shape
-    axes.set(xlim=(0, columns), ylim=(rows, 0), aspect="equal")
-    figure = axes.figure
-    assert isinstance(figure, Figure)  # noqa: S101 (it was made here)
-    figure.set_size_inches(min(PAGE, columns * size + _LABELS), rows * size + 1.0)
     title_figure(figure, title)
     return figure
+
+
+def _draw_contour(
+    axes: Axes, values: NDArray[np.float32], place: tuple[int, int], side: int, pitch: int, percentile: float
+) -> None:
+    """The contour of a map over its image; a map without a level inside its range has none."""
+    smooth = upsample(values, (side, side))
+    level = np.percentile(smooth, percentile)
+    if smooth.min() < level < smooth.max():
+        top, left = place
+        centres = (np.arange(side) + 0.5) / pitch
+        axes.contour(left + centres, top + centres, smooth, levels=[level], colors=PALETTE[1], linewidths=0.8)
