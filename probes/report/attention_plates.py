@@ -25,6 +25,9 @@ _METHOD = (
 )
 
 
+_LATENT = "the latent query in the attention pool {}"
+
+
 def attention_plates(found: Sequence[Attention], percentile: float = PERCENTILE) -> list[Plate]:
     """Figure 6 of each dataset and variant, then Figure A of each backbone on the first image of each.
 
@@ -46,17 +49,18 @@ def attention_plates(found: Sequence[Attention], percentile: float = PERCENTILE)
 def backbone_plate(found: Sequence[Attention], percentile: float = PERCENTILE) -> Plate:
     """Figure 6: one dataset, images by backbones."""
     first = found[0]
-    latent = [one.backbone for one in found if one.has_latent]
-    whose = [f"the {QUERIES[query]}" for query in QUERIES if any(o.query == query and not o.has_latent for o in found)]
-    whose = [f"{one} in the last block" for one in whose]
-    whose += [f"the latent query in the attention pool ({', '.join(latent)})"] if latent else []
+    shown: dict[str, list[str]] = {}
+    for one in found:
+        whose = f"the {QUERIES[one.query]} {{}} in the last block"
+        shown.setdefault(_LATENT if one.has_latent else whose, []).append(one.backbone)
+    whose = " and of ".join(text.format(f"({', '.join(names)})") for text, names in shown.items())
     lost = {sample: reason for one in found for sample, reason in one.unreadable.items()}
     passed = f" Passed over: {'; '.join(f'{sample} ({reason})' for sample, reason in lost.items())}." if lost else ""
     return Plate(
         escape(f"figure-6-attention-{first.dataset}-{first.variant}"),
         backbone_grid(found, percentile),
         f"Attention over {len(first.sample_ids)} images of {first.dataset} on {first.variant}, mean over heads, of "
-        f"{' and of '.join(whose)}. {_describe_method(percentile)}.{passed}",
+        f"{whose}. {_describe_method(percentile)}.{passed}",
         f"Images with contours of attention, of {', '.join(one.backbone for one in found)}.",
     )
 
