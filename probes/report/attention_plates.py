@@ -111,7 +111,7 @@ def show_attention(
     clock, name = Clock(), _know(data, store)
     reporter.notice(store.dataset(name).notice)
     with clock("attend"):
-        found = [cached_attention(store, name, backbone, variant, **options) for backbone in backbones]
+        found = [cached_attention(store, name, backbone, variant, **options) for backbone in dict.fromkeys(backbones)]
     files: dict[str, Path] = {}
     with clock("draw"):
         for plate in attention_plates(found, percentile):

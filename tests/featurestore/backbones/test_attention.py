@@ -180,6 +180,22 @@ def test_a_cnn_has_nothing_to_show(model_id: str, load: Any, pixels: Any) -> Non
         attend(load(f"timm:{model_id}"), pixels(1))
 
 
+def test_masks_and_scales_count(load: Any, pixels: Any) -> None:
+    """As of a relative position bias, which BEiT hands over as a mask."""
+    rng = torch.Generator().manual_seed(2)
+    query, key = torch.randn(2, 1, 2, 37, 8, generator=rng)
+    bias = torch.randn(1, 2, 37, 37, generator=rng)
+
+    class Biased(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> TokenFeatures:
+            torch.nn.functional.scaled_dot_product_attention(query, key, value=key, attn_mask=bias, scale=0.7)
+            return TokenFeatures(torch.zeros(1, 6, 6, 8), cls=torch.zeros(1, 8))
+
+    expected = (0.7 * query @ key.transpose(-1, -2) + bias).softmax(dim=-1)[0, :, 0, 1:]
+    maps = attend(replace(load("timm:test_vit"), tokens=Biased()), pixels(1))
+    np.testing.assert_allclose(maps.blocks[0, 0].reshape(2, 36), expected.numpy(), atol=1e-6, rtol=1e-4)
+
+
 def test_attention_within_windows_is_refused(load: Any, pixels: Any) -> None:
     backbone = load("timm:test_vit")
 
