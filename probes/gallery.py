@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import EmptyDatasetError, PreprocessingError, UnreadableImageError
 from featurestore.key import digest
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.samples import UNLABELLED, SampleTable
+from probes.drawing import NO_BOXES, Draw, boxes_of, draw_each_class, identify_samples, to_picture
 from probes.histogram import Histogram, count_values
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ KIND = "gallery"
 
 LARGEST_SIDE = 224
 """Pixels of a picture at most: more cannot be seen in print."""
-
-_NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,7 @@ def cached_gallery(
     """
     table = store.dataset(name)
     chosen = table.scheme(scheme) if table.labels or scheme else ""
-    identity = {
-        "dataset": name,
-        "samples": table.fingerprint,
-        "labels": table.label_digest(chosen) if chosen else "",
-        "boxes": digest({"row": table.boxes.row.tolist(), "xyxy": table.boxes.xyxy.tolist()}) if table.boxes else "",
+    identity = identify_samples(table, chosen) | {
         "variant": str(parse_variant(variant)[1]),
         "per_class": per_class,
         "seed": seed,
@@ -137,13 +131,7 @@ def make_gallery(
     """
     name, preprocessing = parse_variant(variant)
     preprocessing = replace(preprocessing, resize=min(preprocessing.resize, LARGEST_SIDE))
-    draw = _Draw(dataset, table, preprocessing)
-    for candidates, wanted in _candidates(table, scheme, per_class, seed):
-        draw.take(candidates, wanted)
-    if not draw.rows:
-        raise EmptyDatasetError(
-            "no image can be shown", where=table.name, hint="Choose another variant, or check the images."
-        )
+    draw = Draw(dataset, table, preprocessing, draw_each_class(table, scheme, per_class, seed))
     boxes, box_rows = _place_boxes(table, draw, preprocessing)
     unstretched = Preprocessing(resize=preprocessing.resize, channels=preprocessing.channels)
     return Gallery(
@@ -155,8 +143,8 @@ def make_gallery(
         seed=seed,
         sample_ids=tuple(table.sample_ids[row] for row in draw.rows),
         labels=table.labels[scheme][draw.rows] if scheme else np.full(len(draw.rows), UNLABELLED, dtype=np.int64),
-        pictures=np.stack(draw.pictures),
-        raw=_show(unstretched, draw.images[0], _NO_BOXES),
+        pictures=np.stack([to_picture(pixels) for pixels in draw.pixels]),
+        raw=to_picture(unstretched.apply(draw.images[0], NO_BOXES)),
         boxes=boxes,
         box_rows=box_rows,
         histogram=count_values(draw.images),
@@ -164,61 +152,14 @@ def make_gallery(
     )
 
 
-class _Draw:
-    """Images that could be shown, in the order in which they were drawn."""
-
-    def __init__(self, dataset: ImageDataset, table: SampleTable, preprocessing: Preprocessing) -> None:
-        self.dataset, self.table, self.preprocessing = dataset, table, preprocessing
-        self.row_of = {sample: row for row, sample in enumerate(dataset.table.sample_ids)}
-        self.rows: list[int] = []
-        self.images: list[NDArray[Any]] = []
-        self.pictures: list[NDArray[np.uint8]] = []
-        self.unreadable: dict[str, str] = {}
-
-    def take(self, candidates: NDArray[np.int64], wanted: int) -> None:
-        """Read rows of the table until `wanted` of them could be shown."""
-        enough = len(self.rows) + wanted
-        for row in candidates.tolist():
-            if len(self.rows) == enough:
-                return
-            sample = self.table.sample_ids[row]
-            try:
-                image = self.dataset.read(self.row_of[sample]).image
-                self.pictures.append(_show(self.preprocessing, image, _boxes(self.table, row)))
-            except (UnreadableImageError, PreprocessingError) as error:
-                self.unreadable[sample] = str(error)
-                continue
-            self.images.append(image)
-            self.rows.append(row)
-
-
-def _candidates(table: SampleTable, scheme: str, per_class: int, seed: int) -> list[tuple[NDArray[np.int64], int]]:
-    """Rows in random order and how many of them are wanted, for each class."""
-    rng = np.random.default_rng(seed)
-    if not scheme:
-        return [(rng.permutation(len(table)), 6 * per_class)]
-    rows = [np.flatnonzero(table.labels[scheme] == label) for label in range(len(table.classes[scheme]))]
-    return [(rng.permutation(of_class), per_class) for of_class in rows]
-
-
-def _show(preprocessing: Preprocessing, image: NDArray[Any], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 (S, S, 3)."""
-    picture = np.moveaxis(preprocessing.apply(image, boxes), 0, -1)
-    return np.round(picture * 255).astype(np.uint8)
-
-
-def _boxes(table: SampleTable, row: int) -> NDArray[np.float32]:
-    return _NO_BOXES if table.boxes is None else table.boxes.of(row)
-
-
 def _place_boxes(
-    table: SampleTable, draw: _Draw, preprocessing: Preprocessing
+    table: SampleTable, draw: Draw, preprocessing: Preprocessing
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Boxes as shares of the side, and the picture of each; none where they would have to be moved."""
     if preprocessing.crop != "none" or preprocessing.orientation:
-        return _NO_BOXES, np.empty(0, dtype=np.int64)
+        return NO_BOXES, np.empty(0, dtype=np.int64)
     sizes = [np.array([image.shape[1], image.shape[0]] * 2, dtype=np.float32) for image in draw.images]
-    shares = [_boxes(table, row) / size for row, size in zip(draw.rows, sizes, strict=True)]
+    shares = [boxes_of(table, row) / size for row, size in zip(draw.rows, sizes, strict=True)]
     return np.concatenate(shares), np.repeat(np.arange(len(shares)), [len(part) for part in shares])
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from cli import main
 from featurestore.datasets.remote import REMOTE, RemoteDataset, RemoteFile
+from featurestore.store import open_store
 
 BACKBONE = "timm:test_efficientnet"
 MODEL = ["-b", BACKBONE, "-p", "resize=64"]
@@ -91,6 +92,25 @@ def test_layers_stand_beside_each_other(images, tmp_path):
     assert extracted["costs"]["forwards"] == extracted["costs"]["images"] - 1, "one pass; one file is broken"
     run("probe", images, *models, "--head", "knn", "--fractions", "100", "--seeds", "1", "-o", tmp_path)
     assert set(pd.read_csv(tmp_path / "results.csv")["backbone"]) == {BACKBONE, f"{BACKBONE}@2"}
+
+
+def test_attention_is_drawn_and_kept(images, tmp_path):
+    words = ["attention", images, "-b", "timm:test_vit", "-p", "resize=64", "--weights", "random:0", "--samples", "3"]
+    words += ["--percentile", "80", "-o", tmp_path / "figures", "--store", tmp_path / "store.zarr"]
+    shown = run_json(*words)
+    names = {path.name.split("-attention-")[0] for path in (tmp_path / "figures").iterdir()}
+    assert names == {"figure-6", "figure-a"}
+    assert len(shown["files"]) == 2 * 3
+    before = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert run(*words).exit_code == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+    assert open_store(str(tmp_path / "store.zarr")).list_derived("attention") != []
+
+
+def test_a_cnn_has_no_attention_to_draw(images, tmp_path):
+    result = run("attention", images, *MODEL, "--weights", "random:0", "-o", tmp_path, "--store", tmp_path / "s.zarr")
+    assert result.exit_code == 1
+    assert "has no attention to show" in result.stderr and "plain vision transformer" in result.stderr
 
 
 @pytest.mark.parametrize("words", [["probe", *MODEL], ["report", *MODEL], ["umap", *MODEL], ["rm", "--yes"]])
