@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.errors import SkyprobeError
 from featurestore.extraction import ExtractionReport
+from probes.combination import list_parts
 from probes.contribution import OtherMethods, contribute_nothing
 from probes.outcome import Outcome
 from probes.results import write_results
@@ -111,7 +112,12 @@ def _conclude(
             projections=projections,
             galleries=galleries,
             tables=[*found.tables.values(), *other.tables, *seen_tables],
-            plates=[*fitted_plates(found.curves), *other.plates, *seen_plates],
+            plates=[
+                *_show_attention(study, list(schemes), store, reporter),
+                *fitted_plates(found.curves),
+                *other.plates,
+                *seen_plates,
+            ],
             extractions=extractions,
             scheme=study.probe.scheme,
             commands=[command],
@@ -151,3 +157,17 @@ def _look(
     scheme = study.probe.scheme if len(study.probe.labels) < 2 else None
     found = inspect_datasets(features, store, reporter, images, scheme=scheme)
     return [table for one in found for table in tables(one)], [plate for one in found for plate in show(one, images)]
+
+
+def _show_attention(study: Study, datasets: Sequence[str], store: FeatureStore, reporter: Reporter) -> list[Plate]:
+    """Where the transformers of a study look, on its first variant, where the study wants it."""
+    if not study.figures.attention:
+        return []
+    from probes.attention import gather_attention
+    from probes.report.attention_plates import attention_plates
+
+    weights, trust = study.extract.weights, study.extract.trust_remote_code
+    backbones, variant = list_parts(study.backbones), study.variants[0]
+    return attention_plates(
+        gather_attention(store, datasets, backbones, variant, reporter, weights=weights, trust_remote_code=trust)
+    )

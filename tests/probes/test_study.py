@@ -42,7 +42,7 @@ FULL = Study(
         validation="rest",
         options={"knn": {"metric": "euclidean"}},
     ),
-    figures=FigureOptions(projection=False, samples=False, look=True),
+    figures=FigureOptions(projection=False, samples=False, attention=True, look=True),
     finetune=({"mode": "lora", "epochs": 3},),
     detect=({"view": "source", "fractions": [50, 100]},),
 )
