@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from featurestore.samples import SampleTable
 from probes.inspection.nuisance import SAMPLE_ID
 from probes.inspection.sampling import FeatureSample, Floats
+from probes.splits import Rows
 
 ROWS = 4096
 """Images at most whose features are explained."""
@@ -41,25 +42,52 @@ def explain(sample: FeatureSample, table: SampleTable, nuisance: pd.DataFrame, s
     """
     quantities = nuisance.set_index(SAMPLE_ID).reindex(sample.sample_ids[:ROWS])
     quantities = quantities.loc[:, quantities.max() > quantities.min()]
-    lines = [_explain_one(sample, table, quantities[[name]], seed) for name in quantities]
-    if len(lines) > 1:
-        lines.append(_explain_one(sample, table, quantities, seed))
+    told = _tell_quantities(sample, table, quantities, seed)
+    parts = [quantities[[name]] for name in quantities]
+    parts += [quantities] if len(parts) > 1 else []
+    lines = []
+    for part in parts:
+        name = str(part.columns[0]) if part.shape[1] == 1 else "all"
+        known = _known_rows(part)
+        explained = _explain_features(sample, table, part, known, seed)
+        lines.append((name, explained, told.get(name, float("nan")), len(known)))
     columns = ["quantity", "features_from_quantity", "quantity_from_features", "rows"]
     return pd.DataFrame(lines, columns=columns)
 
 
-def _explain_one(
+def _known_rows(quantities: pd.DataFrame) -> Rows:
+    return np.flatnonzero(quantities.notna().all(axis=1))
+
+
+def _say_nothing(values: Floats, groups: list[str]) -> bool:
+    """Whether there are too few rows, or nothing varies."""
+    return len(values) < FEWEST_ROWS or len(set(groups)) < FOLDS or not values.std(axis=0).any()
+
+
+def _tell_quantities(
     sample: FeatureSample, table: SampleTable, quantities: pd.DataFrame, seed: int
-) -> tuple[str, float, float, int]:
-    known = np.flatnonzero(quantities.notna().all(axis=1))
-    alone = quantities.shape[1] == 1
-    name = str(quantities.columns[0]) if alone else "all"
-    scores, values = quantities.to_numpy()[known], sample.values[known]  # noqa: PD011  (no data frame)
-    groups = _units(table, sample.rows[known])
-    if len(known) < FEWEST_ROWS or len(set(groups)) < FOLDS or not values.std(axis=0).any():
-        return name, float("nan"), float("nan"), len(known)
-    backward = _predict_quantity(values, scores, groups, seed) if alone else float("nan")
-    return name, _predict_features(values, scores, groups, seed), backward, len(known)
+) -> dict[str, float]:
+    """How well features tell each quantity; those that are known of the same images share one decomposition."""
+    alike: dict[bytes, list[str]] = {}
+    for name in quantities:
+        alike.setdefault(_known_rows(quantities[[name]]).tobytes(), []).append(str(name))
+    found: dict[str, float] = {}
+    for names in alike.values():
+        known = _known_rows(quantities[names])
+        values, groups = sample.values[known], _units(table, sample.rows[known])  # noqa: PD011  (no data frame)
+        if not _say_nothing(values, groups):
+            scores = _normal_scores(quantities[names].to_numpy()[known])
+            found |= dict(zip(names, _predict_quantities(values, scores, groups, seed), strict=True))
+    return found
+
+
+def _explain_features(
+    sample: FeatureSample, table: SampleTable, quantities: pd.DataFrame, known: Rows, seed: int
+) -> float:
+    values, groups = sample.values[known], _units(table, sample.rows[known])  # noqa: PD011  (no data frame)
+    if _say_nothing(values, groups):
+        return float("nan")
+    return _predict_features(values, quantities.to_numpy()[known], groups, seed)
 
 
 def _predict_features(values: Floats, quantities: Doubles, groups: list[str], seed: int) -> float:
@@ -68,27 +96,33 @@ def _predict_features(values: Floats, quantities: Doubles, groups: list[str], se
     The prediction is ridge regression on quantities, their squares and products.
     """
     from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
     steps = [PolynomialFeatures(2, include_bias=False), StandardScaler(), Ridge()]
-    return _score(steps, _normal_scores(quantities), values.astype(np.float64), groups, seed)
+    features = values.astype(np.float64)
+    predicted = _predict(steps, _normal_scores(quantities), features, groups, seed)
+    return float(r2_score(features, predicted, multioutput="variance_weighted"))
 
 
-def _predict_quantity(values: Floats, quantity: Doubles, groups: list[str], seed: int) -> float:
-    """The same share for one quantity, by ridge regression on all features."""
+def _predict_quantities(values: Floats, scores: Doubles, groups: list[str], seed: int) -> Doubles:
+    """The same share for each quantity (n, q), by ridge regression on all features; float64 (q,)."""
     from sklearn.linear_model import RidgeCV
-
-    return _score([RidgeCV(alphas=STRENGTHS)], values.astype(np.float64), _normal_scores(quantity), groups, seed)
-
-
-def _score(steps: list[object], X: Doubles, Y: Doubles, groups: list[str], seed: int) -> float:
     from sklearn.metrics import r2_score
+
+    model = [RidgeCV(alphas=STRENGTHS, alpha_per_target=True)]
+    predicted = _predict(model, values.astype(np.float64), scores, groups, seed)
+    return np.asarray(r2_score(scores, predicted, multioutput="raw_values"))
+
+
+def _predict(steps: list[object], X: Doubles, Y: Doubles, groups: list[str], seed: int) -> Doubles:
+    """Predictions of held-out rows, in the shape of Y."""
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
 
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
     predicted = cross_val_predict(make_pipeline(*steps), X, Y, groups=groups, cv=folds)
-    return float(r2_score(Y, predicted.reshape(Y.shape), multioutput="variance_weighted"))
+    return np.asarray(predicted.reshape(Y.shape))
 
 
 def _normal_scores(quantities: Doubles) -> Doubles:
