@@ -66,10 +66,7 @@ def test_tables_take_what_they_do_not_say_from_the_study():
     (tuned,) = planned.finetune
     assert (tuned.data, tuned.backbones, tuned.variants) == ("sky", (BACKBONE,), ("resize=32",))
     assert (tuned.fractions, tuned.seeds, tuned.weights) == ((50, 100), 1, "random:0")
-    assert (tuned.options.mode, tuned.options.trainer.epochs if hasattr(tuned.options.trainer, "epochs") else 3) == (
-        "lora",
-        3,
-    )
+    assert (tuned.options.mode, tuned.options.epochs) == ("lora", 3)
     assert [(one.data, one.seeds, one.resume) for one in planned.detect] == [("a", 2, True), ("b", 2, True)]
     assert plan_trainings(study_of("sky")) == Trainings()
 
