@@ -224,6 +224,24 @@ def test_a_study_file_runs_and_is_idempotent(images, tmp_path):
     assert (tmp_path / "out" / "results.csv").read_bytes() == tables
 
 
+def test_a_study_may_show_attention_and_a_look(images, tmp_path):
+    (tmp_path / "study.toml").write_text(
+        f'datasets = ["{images}"]\nbackbones = ["{BACKBONE}", "timm:test_vit"]\nvariants = ["resize=64"]\n'
+        '[extract]\nweights = "random:0"\nengine = "torch"\n'
+        '[probe]\nheads = ["centroid"]\nfractions = [100]\nseeds = 1\n'
+        "[figures]\nprojection = false\nattention = true\nlook = true\n"
+    )
+    result = run("run", tmp_path / "study.toml", "--store", tmp_path / "store.zarr", "-o", tmp_path / "out")
+    assert "test_efficientnet" in result.stderr
+    assert "attention" in result.stderr, "a network without attention is named"
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "attention" in page
+    assert "debiased linear CKA" in page
+    drawn = {path.name for path in (tmp_path / "out" / "figures").glob("*.pdf")}
+    assert any("attention" in name for name in drawn)
+    assert any("cka" in name for name in drawn)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
