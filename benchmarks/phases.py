@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.row import seconds
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Forward, compile_forward, one_thread, resolve_runtime
+from featurestore.backbones.runtime import Forward, compile_forward, resolve_runtime
+from featurestore.backbones.torch_engine import one_thread
 from featurestore.datasets import open_dataset
 from featurestore.extraction import extract_features
 from featurestore.planning import ExtractionOptions
@@ -44,7 +45,7 @@ def read_seconds(folder: Path, images: int) -> float:
     """Seconds to read, decode and preprocess the files of a folder."""
     dataset, preprocessing = open_dataset(f"image_folder:{folder}"), VARIANTS[VARIANT]
     boxes = np.empty((0, 4), np.float32)
-    return _wall(lambda row: preprocessing.apply(dataset.read(row).image, boxes), range(images))
+    return _wall(lambda row: preprocessing.render(dataset.read(row).image, boxes), range(images))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Bare:
 
     def seconds(self, images: int) -> float:
         """Seconds to forward `images`, a multiple of the batch size."""
-        pixels = np.random.default_rng(0).random((self.batch_size, 3, 224, 224), dtype=np.float32)
+        pixels = np.random.default_rng(0).integers(0, 256, (self.batch_size, 3, 224, 224), dtype=np.uint8)
         return _wall(lambda _: self.forward(pixels), range(images // self.batch_size))
 
 
@@ -68,7 +69,7 @@ def fastest_forward(backbone: str, images: int, precision: str = "fp32") -> Bare
     for engine in ENGINES[precision]:
         runtime = resolve_runtime(engine, "cpu", precision)
         for size in BATCH_SIZES:
-            forward = compile_forward(loaded, loaded.spec.poolings, runtime, size, 224, LANES)
+            forward = compile_forward(loaded, loaded.spec.poolings, runtime, size, 224, LANES, eight_bit=True)
             candidates.append(Bare(f"{engine}, batch {size}", forward, size))
     return min(candidates, key=lambda bare: bare.seconds(images))
 

@@ -88,7 +88,7 @@ def _embed_again(
         lanes=1,
     )
     (wanted,) = list_wanted(dataset, [arrays.backbone], [arrays.variant], options)
-    model = _load_same(wanted, options, arrays)
+    model = _load_same(wanted, options, arrays, dataset.decoder)
     size, pieces = options.batch_size_on(arrays.key.device), []
     for start in range(0, len(rows), size):
         slots = pad_slots(rows[start : start + size], size)
@@ -97,9 +97,9 @@ def _embed_again(
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.shapes}
 
 
-def _load_same(wanted: Wanted, options: ExtractionOptions, arrays: FeatureArrays) -> Model:
+def _load_same(wanted: Wanted, options: ExtractionOptions, arrays: FeatureArrays, decoder: str) -> Model:
     """The model that made these features, or an error that says what differs."""
-    model = load_models([wanted], options)[wanted]
+    model = load_models([wanted], options, decoder)[wanted]
     changed = wanted.key(model.backbone).differences(arrays.key)
     if changed:
         raise StoreError(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import PreprocessingError, UnreadableImageError
 from featurestore.feature_arrays import DONE, MISSING, UNREADABLE
-from featurestore.preprocessing import Preprocessing
+from featurestore.preprocessing import Preprocessing, to_unit
 
 if TYPE_CHECKING:
     from featurestore.backbones.runtime import Forward
     from featurestore.datasets.base import ImageDataset, Sample
+    from featurestore.samples import SampleTable
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 EMPTY = -1
 """A slot of a batch without a sample."""
@@ -87,7 +90,8 @@ class Task:
     Attributes:
         preprocessing: What the images go through.
         forward: The compiled backbone; tasks that share it and the preprocessing share its pass.
-        slots: int64 (B,), dataset row in each slot; `EMPTY` where this task wants none.
+        slots: int64 (B,), dataset row in each slot; `EMPTY` where this task wants none. B is a whole number of the
+            forward's batches.
         outputs: Pooling -> its name among the outputs of `forward`.
     """
 
@@ -97,14 +101,47 @@ class Task:
     outputs: Mapping[str, str]
 
 
-@dataclass
 class _Batch:
-    """Pixels of one variant and what became of each slot."""
+    """What one variant makes of the images of a batch.
 
-    pixels: NDArray[np.float32]
-    content: NDArray[np.uint8]
-    ready: NDArray[np.bool_]
-    reasons: dict[int, str] = field(default_factory=dict)
+    Attributes:
+        slots: int64 (B,), dataset row in each slot; `EMPTY` where no task wants one.
+        content: uint8 (B, 16), digest of what decides the pixels.
+        ready: bool (B,), slots with pixels.
+        reasons: Slot -> why it has none.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, slots: NDArray[np.int64], table: SampleTable) -> None:
+        self._preprocessing, self.slots = preprocessing, slots
+        self._boxes = table.boxes if preprocessing.uses_boxes else None
+        self._pixels: NDArray[Any] | None = None
+        self.content = np.zeros((len(slots), 16), dtype=np.uint8)
+        self.ready = np.zeros(len(slots), dtype=bool)
+        self.reasons: dict[int, str] = {}
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """(B, C, S, S), zero where not ready: uint8, or float32 as soon as one image is."""
+        return np.zeros(0, np.uint8) if self._pixels is None else self._pixels
+
+    def add(self, slot: int, sample: Sample) -> None:
+        """Put an image into its slot, if it is wanted there."""
+        if self.slots[slot] == EMPTY:
+            return
+        boxes = self._boxes.of(int(self.slots[slot])) if self._boxes else _NO_BOXES
+        self.content[slot] = np.frombuffer(_content(sample, boxes), dtype=np.uint8)
+        try:
+            self._put(slot, self._preprocessing.render(sample.image, boxes))
+        except PreprocessingError as error:
+            self.reasons[slot] = error.what
+
+    def _put(self, slot: int, image: NDArray[Any]) -> None:
+        if self._pixels is None:
+            self._pixels = np.zeros((len(self.slots), *image.shape), image.dtype)
+        if image.dtype != self._pixels.dtype:
+            self._pixels, image = to_unit(self._pixels), to_unit(image)
+        self._pixels[slot] = image
+        self.ready[slot] = True
 
 
 def pad_slots(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -120,22 +157,23 @@ def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embe
     Unreadable images are marked with their reason and do not stop the others.
     """
     costs = Costs()
-    slots = _union(tasks)
-    with costs.timed("decode"):
-        samples, unreadable = _read(dataset, slots)
-    costs.images += int((slots != EMPTY).sum())
-    batches: dict[Preprocessing, _Batch] = {}
-    with costs.timed("preprocess"):
-        for preprocessing in {task.preprocessing: None for task in tasks}:
-            wanted = _union([task for task in tasks if task.preprocessing == preprocessing])
-            batches[preprocessing] = _preprocess(preprocessing, dataset, wanted, samples, unreadable)
-    passes: dict[tuple[int, Preprocessing], list[Task]] = {}
-    for task in tasks:
-        passes.setdefault((id(task.forward), task.preprocessing), []).append(task)
+    batches = {
+        preprocessing: _Batch(preprocessing, _union(sharing), dataset.table)
+        for preprocessing, sharing in _grouped(tasks, lambda task: task.preprocessing).items()
+    }
+    _fill(batches.values(), _union(tasks), dataset, costs)
+    passes = _grouped(tasks, lambda task: (id(task.forward), task.preprocessing))
     values = {one: _forward(sharing, batches[one[1]], costs) for one, sharing in passes.items()}
     return [
         _embedded(task, batches[task.preprocessing], values[id(task.forward), task.preprocessing]) for task in tasks
     ], costs
+
+
+def _grouped(tasks: Sequence[Task], key: Callable[[Task], _Key]) -> dict[_Key, list[Task]]:
+    groups: dict[_Key, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(key(task), []).append(task)
+    return groups
 
 
 def _union(tasks: Sequence[Task]) -> NDArray[np.int64]:
@@ -144,48 +182,22 @@ def _union(tasks: Sequence[Task]) -> NDArray[np.int64]:
     return union
 
 
-def _read(dataset: ImageDataset, slots: NDArray[np.int64]) -> tuple[dict[int, Sample], dict[int, str]]:
-    samples, reasons = {}, {}
+def _fill(batches: Collection[_Batch], slots: NDArray[np.int64], dataset: ImageDataset, costs: Costs) -> None:
+    """Image after image through decoding and every variant: it is used while it is in the processor's cache."""
     for slot, row in enumerate(slots.tolist()):
         if row == EMPTY:
             continue
+        costs.images += 1
         try:
-            samples[slot] = dataset.read(row)
+            with costs.timed("decode"):
+                sample = dataset.read(row)
         except UnreadableImageError as error:
-            reasons[slot] = error.what
-    return samples, reasons
-
-
-def _preprocess(
-    preprocessing: Preprocessing,
-    dataset: ImageDataset,
-    slots: NDArray[np.int64],
-    samples: Mapping[int, Sample],
-    unreadable: Mapping[int, str],
-) -> _Batch:
-    side, size = preprocessing.resize, len(slots)
-    batch = _Batch(
-        pixels=np.zeros((size, preprocessing.n_channels, side, side), dtype=np.float32),
-        content=np.zeros((size, 16), dtype=np.uint8),
-        ready=np.zeros(size, dtype=bool),
-        reasons=dict(unreadable),
-    )
-    for slot, sample in samples.items():
-        if slots[slot] == EMPTY:
+            for batch in batches:
+                batch.reasons[slot] = error.what
             continue
-        boxes = _boxes(preprocessing, dataset, int(slots[slot]))
-        batch.content[slot] = np.frombuffer(_content(sample, boxes), dtype=np.uint8)
-        try:
-            batch.pixels[slot] = preprocessing.apply(sample.image, boxes)
-            batch.ready[slot] = True
-        except PreprocessingError as error:
-            batch.reasons[slot] = error.what
-    return batch
-
-
-def _boxes(preprocessing: Preprocessing, dataset: ImageDataset, row: int) -> NDArray[np.float32]:
-    boxes = dataset.table.boxes
-    return boxes.of(row) if preprocessing.uses_boxes and boxes is not None else _NO_BOXES
+        with costs.timed("preprocess"):
+            for batch in batches:
+                batch.add(slot, sample)
 
 
 def _content(sample: Sample, boxes: NDArray[np.float32]) -> bytes:
@@ -196,14 +208,18 @@ def _content(sample: Sample, boxes: NDArray[np.float32]) -> bytes:
 
 
 def _forward(sharing: Sequence[Task], batch: _Batch, costs: Costs) -> Mapping[str, NDArray[np.float32]]:
-    """Outputs of the one pass that several tasks share; zeros where it would have nothing to do."""
+    """Outputs of the one pass that several tasks share; zeros for whole batches of the forward without a pixel."""
     forward, slots = sharing[0].forward, _union(sharing)
     ready = (slots != EMPTY) & batch.ready
-    if not ready.any():
-        return {name: np.zeros((len(slots), *shape), np.float32) for name, shape in forward.shapes.items()}
+    values = {name: np.zeros((len(slots), *shape), np.float32) for name, shape in forward.shapes.items()}
     costs.forwards += int(ready.sum())
-    with costs.timed("forward"):
-        return forward(batch.pixels)
+    for start in range(0, len(slots), forward.batch_size):
+        part = slice(start, start + forward.batch_size)
+        if ready[part].any():
+            with costs.timed("forward"):
+                for name, output in forward(batch.pixels[part]).items():
+                    values[name][part] = output
+    return values
 
 
 def _embedded(task: Task, batch: _Batch, values: Mapping[str, NDArray[np.float32]]) -> Embedded:

@@ -64,7 +64,7 @@ def estimate(
     plan = _Plan(dataset.table, store, options)
     wanted = list_wanted(dataset, backbones, variants, options, store)
     unfinished = [one for one in wanted if plan.pending(one, plan.find_by_request(one)).any()]
-    models = load_models(unfinished, options)
+    models = load_models(unfinished, options, dataset.decoder)
     pending = {one: plan.pending(one, plan.find_by_key(one, model)) for one, model in models.items()}
     todo = {one: mask for one, mask in pending.items() if mask.any()}
     if not todo:

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
+_BATCHES_AT_ONCE = 4
+"""Batches that a lane decodes before it forwards them, where networks are small: what decoding and forwarding keep in
+the processor's cache drives the other's out, the less often the better."""
+
+_SHARES = 16
+"""So many times that many images must be there for each lane: at the end, lanes wait for the one that has a batch."""
+
 _OPEN_BLOCKS = 2
 """Blocks in flight besides the one being written: enough that no lane waits, few enough to bound memory."""
 
@@ -168,8 +175,14 @@ def extract_features(
     return ExtractionReport(dataset.table.name, store.path, extracted, costs, perf_counter() - started)
 
 
-def load_models(wanted: Sequence[Wanted], options: ExtractionOptions) -> dict[Wanted, Model]:
-    """Load and compile; variants of one input size share a model, and layers of one backbone a pass."""
+def load_models(wanted: Sequence[Wanted], options: ExtractionOptions, decoder: str) -> dict[Wanted, Model]:
+    """Load and compile; variants of one input size share a model, and layers of one backbone a pass.
+
+    Args:
+        wanted: What to extract.
+        options: As of the extraction.
+        decoder: Of the dataset: pixels of all but FITS are expected to be 8-bit, where nothing stretches them.
+    """
     from featurestore.backbones.loading import load_backbone
     from featurestore.backbones.runtime import compile_forward
 
@@ -182,7 +195,8 @@ def load_models(wanted: Sequence[Wanted], options: ExtractionOptions) -> dict[Wa
         backbone = load_backbone(name, first.weights, size, options.trust_remote_code, n_channels)
         outputs = list(dict.fromkeys(output for one in members for output in one.outputs.values()))
         batch_size, lanes = options.batch_size_on(first.runtime.device), options.lane_count
-        forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, lanes)
+        eight_bit = decoder != "astropy" and all(one.preprocessing.keeps_bytes for one in members)
+        forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, lanes, eight_bit=eight_bit)
         models |= {one: Model(replace(backbone, spec=one.spec), forward, one.outputs) for one in members}
     return {one: models[one] for one in wanted}
 
@@ -204,7 +218,7 @@ def _find_jobs(
     known = {one: find_arrays(one, dataset.table.name, store) for one in wanted}
     held = {one: job(one, arrays, None) for one, arrays in known.items() if arrays}
     complete = {one: found for one, found in held.items() if not found.pending.any()}
-    models = load_models([one for one in wanted if one not in complete], options)
+    models = load_models([one for one in wanted if one not in complete], options, dataset.decoder)
     placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}
     return [complete.get(one) or placed[one] for one in wanted]
 
@@ -242,14 +256,20 @@ class _BlockPlan:
     ) -> None:
         from torch import get_num_threads
 
-        device = jobs[0].wanted.runtime.device
         self.dataset, self.jobs, self.block_rows = dataset, jobs, block_rows
-        self.batch_size, self.lanes = options.batch_size_on(device), options.lane_count
         self.stamps = [row_stamps(dataset.table, job.wanted.preprocessing) for job in jobs]
         self.sample_of = np.full(int(rows.max()) + 1, EMPTY, dtype=np.int64)
         self.sample_of[rows] = np.arange(len(rows))
         self.threads = get_num_threads()
         self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
+        self.lanes = options.lane_count
+        self.batch_size = self._images_at_once(options.batch_size_on(jobs[0].wanted.runtime.device))
+
+    def _images_at_once(self, batch_size: int) -> int:
+        """Images that a lane takes from decoding to features: one batch of the forwards, or several."""
+        several = _BATCHES_AT_ONCE * batch_size
+        small = all(job.loaded.forward.small for job in self.jobs)
+        return several if small and self.total >= _SHARES * self.lanes * several else batch_size
 
     def blocks(self) -> list[int]:
         """Blocks with something to do, in store order."""
@@ -272,7 +292,7 @@ class _BlockPlan:
 
     def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> _Result:
         """One batch through every job that wants something of it."""
-        from featurestore.backbones.runtime import one_thread
+        from featurestore.backbones.torch_engine import one_thread
 
         if not slots:
             return {}, Costs()

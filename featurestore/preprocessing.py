@@ -125,15 +125,25 @@ class Preprocessing:
         """Whether the pixels depend on annotated boxes."""
         return self.crop.startswith("box")
 
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether 8-bit images come out as 8-bit: nothing stretches them, and no bands are averaged."""
+        averages = self.channels == "mean" or any(len(bands) > 1 for bands in _parse_channels(self.channels))
+        return Stretch.parse(self.stretch) == Stretch() and not averages
+
     def apply(self, image: NDArray[Any], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Preprocess one image.
+        """Preprocess one image, as `render`, to float32 (n_channels, resize, resize), values in [0, 1]."""
+        return to_unit(self.render(image, boxes))
+
+    def render(self, image: NDArray[Any], boxes: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.uint8]:
+        """Preprocess one image, and leave 8-bit pixels as they are where that is exact.
 
         Args:
             image: (H, W) or (H, W, C); uint8, uint16 or float32.
             boxes: float32 (k, 4), ``x0, y0, x1, y1`` in pixels of `image`; only ``crop=box`` looks at them.
 
         Returns:
-            float32 (n_channels, resize, resize), values in [0, 1].
+            (n_channels, resize, resize), float32 with values in [0, 1]; uint8 of a uint8 image where `keeps_bytes`.
 
         Raises:
             PreprocessingError: The image has no contrast to stretch, no box to crop to, or bands without a rule.
@@ -143,7 +153,8 @@ class Preprocessing:
         bands = Stretch.parse(self.stretch).apply(bands)
         x0, y0, x1, y1 = self._window(bands.shape[1], bands.shape[0], boxes)
         resized = self._resize(bands[y0:y1, x0:x1])
-        return orient(_combine(resized, self.channels), self.orientation)
+        pixels = resized if self.keeps_bytes and resized.dtype == np.uint8 else to_unit(resized)
+        return orient(_combine(pixels, self.channels), self.orientation)
 
     def _window(self, width: int, height: int, boxes: NDArray[np.float32]) -> tuple[int, int, int, int]:
         kind, amount = _parse_crop(self.crop)
@@ -157,7 +168,7 @@ class Preprocessing:
             )
         return _around(boxes, amount, width, height)
 
-    def _resize(self, bands: NDArray[Any]) -> NDArray[np.float32]:
+    def _resize(self, bands: NDArray[Any]) -> NDArray[Any]:
         if self.resizer == "pillow":
             return _resize_with_pillow(bands, self.resize, self.interpolation)
         return _resize_with_torch(bands, self.resize, self.interpolation, self.antialias)
@@ -234,7 +245,7 @@ def _choose(bands: NDArray[Any], channels: str) -> NDArray[Any]:
     return bands[..., chosen] if chosen else bands
 
 
-def _combine(bands: NDArray[np.float32], channels: str) -> NDArray[np.float32]:
+def _combine(bands: NDArray[Any], channels: str) -> NDArray[Any]:
     """Channels of the chosen bands, in their order; one alone is repeated to three."""
     sizes = [len(chosen) for chosen in _parse_channels(channels)]
     if channels == "mean":
@@ -268,8 +279,8 @@ def _span(centre: float, side: int, limit: int) -> tuple[int, int]:
     return start, start + side
 
 
-def _resize_with_torch(bands: NDArray[Any], side: int, interpolation: str, antialias: bool) -> NDArray[np.float32]:
-    """(H, W, C) uint8 or float32 -> float32 (C, side, side) in [0, 1]; uint8 is resized as uint8, which is fast."""
+def _resize_with_torch(bands: NDArray[Any], side: int, interpolation: str, antialias: bool) -> NDArray[Any]:
+    """(H, W, C) uint8 or float32 -> (C, side, side) of the same type; uint8 is resized as uint8, which is fast."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -277,21 +288,21 @@ def _resize_with_torch(bands: NDArray[Any], side: int, interpolation: str, antia
     tensor = torch.from_numpy(np.require(bands, requirements=("C", "W"))).permute(2, 0, 1).unsqueeze(0)
     options = {} if interpolation == "nearest" else {"antialias": antialias}
     mode = "nearest-exact" if interpolation == "nearest" else interpolation
-    resized = interpolate(tensor, (side, side), mode=mode, **options)[0].numpy()
-    return _to_unit(resized)
+    resized: NDArray[Any] = interpolate(tensor, (side, side), mode=mode, **options)[0].numpy()
+    return resized
 
 
-def _resize_with_pillow(bands: NDArray[Any], side: int, interpolation: str) -> NDArray[np.float32]:
+def _resize_with_pillow(bands: NDArray[Any], side: int, interpolation: str) -> NDArray[Any]:
     """The same by Pillow."""
     from PIL import Image
 
     method = Image.Resampling[interpolation.upper()]
     planes = [np.asarray(Image.fromarray(band).resize((side, side), method)) for band in np.moveaxis(bands, 2, 0)]
-    return _to_unit(np.stack(planes))
+    return np.stack(planes)
 
 
-def _to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
-    """8-bit values over 255; float values back into [0, 1], which bicubic interpolation can leave."""
+def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
+    """float32: 8-bit values over 255; float values back into [0, 1], which bicubic interpolation can leave."""
     if values.dtype == np.uint8:
         return values.astype(np.float32) / np.float32(255)
     return values.clip(0, 1).astype(np.float32, copy=False)

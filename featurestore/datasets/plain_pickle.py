@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from featurestore.errors import DatasetError
 
 _ALLOWED = frozenset(
-    {"_codecs.encode", "numpy.ndarray", "numpy.dtype"}
+    {"_codecs.encode", "__builtin__.bytes", "numpy.ndarray", "numpy.dtype"}
     | {
         f"numpy.{core}.{name}"
         for core in ("core", "_core")  # numpy 1 and 2

@@ -21,6 +21,7 @@ from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
 from featurestore.feature_arrays import DONE, MISSING, UNREADABLE, Block, FeatureArrays
 from featurestore.key import FeatureKey
+from featurestore.preprocessing import to_unit
 from featurestore.samples import Boxes, SampleTable
 from featurestore.store import FeatureStore, open_store
 
@@ -222,14 +223,16 @@ class MemoryDataset:
 class MeanForward:
     """Per-channel means and a constant: cheap, and telling which image came in; later poolings are multiples of it."""
 
+    small = False
+
     def __init__(self, poolings, batch_size):
         self.shapes = dict.fromkeys(poolings, (4,))
         self.batch_size = batch_size
 
     def __call__(self, pixels):
         assert pixels.shape[0] == self.batch_size, "shapes are fixed"
-        means = pixels.mean(axis=(2, 3))
-        values = np.concatenate([means, np.ones((len(pixels), 1), np.float32)], axis=1)
+        means = to_unit(pixels).mean(axis=(2, 3), dtype=float)
+        values = np.concatenate([means, np.ones((len(pixels), 1))], axis=1).astype(np.float32)
         return {pooling: values * (number + 1) for number, pooling in enumerate(self.shapes)}
 
 
@@ -244,7 +247,7 @@ class FakeModels:
         self.loaded.append(name)
         return Backbone(find_spec(name), None, self.weights_hash, str(parse_weights(weights)))
 
-    def compile(self, backbone, poolings, runtime, batch_size, image_size, lanes):
+    def compile(self, backbone, poolings, runtime, batch_size, image_size, lanes, *, eight_bit):
         return MeanForward(poolings, batch_size)
 
 

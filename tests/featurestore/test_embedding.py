@@ -56,10 +56,58 @@ def test_values_are_those_of_each_image_by_itself(make_dataset, task):
 
 
 def test_variants_are_preprocessed_once_for_all_backbones(make_dataset, task, monkeypatch):
-    apply, seen = Preprocessing.apply, []
-    monkeypatch.setattr(Preprocessing, "apply", lambda self, *given: seen.append(self) or apply(self, *given))
+    render, seen = Preprocessing.render, []
+    monkeypatch.setattr(Preprocessing, "render", lambda self, *given: seen.append(self) or render(self, *given))
     embed_batch(make_dataset(), [task([1, 2]), task([1, 2]), task([1, 2], CENTRE)])
-    assert seen == [SMALL, SMALL, CENTRE, CENTRE]
+    assert seen == [SMALL, CENTRE, SMALL, CENTRE]
+
+
+def test_the_type_of_the_other_images_of_a_batch_does_not_matter(make_dataset, make_images, task):
+    eight_bit, floats = make_images(3), [image.astype(np.float32) for image in make_images(3, seed=1)]
+    for order in ([0, 1, 2, 3], [2, 3, 0, 1], [0, 2, 1, 3]):
+        images = [[*eight_bit[:2], *floats[:2]][number] for number in order]
+        together = embed_batch(make_dataset(images), [task([0, 1, 2, 3])])[0][0].values["avgpool"]
+        alone = [embed_batch(make_dataset([one]), [task([0])])[0][0].values["avgpool"][0] for one in images]
+        np.testing.assert_array_equal(together, alone)
+
+
+def test_pixels_of_8_bit_images_are_8_bit_until_one_is_not(make_dataset, make_images):
+    seen = []
+
+    class Watching:
+        shapes, batch_size, small = {"avgpool": (1,)}, 2, False
+
+        def __call__(self, pixels):
+            seen.append((pixels.dtype, pixels.shape))
+            return {"avgpool": np.zeros((2, 1), np.float32)}
+
+    def watch(images, slots):
+        embed_batch(make_dataset(images), [Task(SMALL, Watching(), np.array(slots), {"avgpool": "avgpool"})])
+
+    images = make_images(2)
+    watch(images, [0, 1])
+    watch([images[0], images[1].astype(np.uint16)], [0, 1])
+    assert seen == [(np.uint8, (2, 3, 8, 8)), (np.float32, (2, 3, 8, 8))]
+
+
+def test_several_batches_of_the_forward_and_those_without_an_image_are_left_out(make_dataset, mean_forward):
+    forward, calls = mean_forward(["avgpool"], 2), []
+
+    class Counting:
+        shapes, batch_size, small = forward.shapes, 2, False
+
+        def __call__(self, pixels):
+            calls.append(len(pixels))
+            return forward(pixels)
+
+    dataset, slots = make_dataset(broken={3}), np.array([5, EMPTY, EMPTY, 3, 7, 8])
+    (embedded,), costs = embed_batch(dataset, [Task(SMALL, Counting(), slots, {"avgpool": "avgpool"})])
+    assert calls == [2, 2]
+    assert costs.forwards == 3
+    assert embedded.state.tolist() == [DONE, MISSING, MISSING, UNREADABLE, DONE, DONE]
+    for slot in (0, 4, 5):
+        pixels = SMALL.apply(dataset.images[slots[slot]], np.empty((0, 4), np.float32))
+        np.testing.assert_allclose(embedded.values["avgpool"][slot, :3], pixels.mean(axis=(1, 2)), atol=1e-6)
 
 
 def test_unreadable_images_are_marked_in_the_tasks_that_asked(make_dataset, task):

@@ -27,7 +27,9 @@ def expected(images, variant="full-224"):
     from featurestore.preprocessing import parse_variant
 
     no_boxes = np.empty((0, 4), np.float32)
-    return np.stack([parse_variant(variant)[1].apply(image, no_boxes).mean(axis=(1, 2)) for image in images])
+    return np.stack([parse_variant(variant)[1].apply(image, no_boxes) for image in images]).mean(
+        axis=(2, 3), dtype=float
+    )
 
 
 @pytest.fixture
@@ -278,3 +280,22 @@ def test_lanes_use_one_thread_of_torch_each_and_give_the_others_back(make_datase
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("small", "shares", "taken"), [(True, 1, {16}), (True, 10**6, {4}), (False, 1, {4})])
+def test_a_lane_takes_several_batches_of_small_networks_when_there_are_many(
+    small, shares, taken, models, store, make_dataset, make_images, monkeypatch, mean_forward
+):
+    seen = []
+    monkeypatch.setattr(mean_forward, "small", small)
+    monkeypatch.setattr(extraction, "_SHARES", shares)
+    monkeypatch.setattr(
+        extraction,
+        "embed_batch",
+        lambda dataset, tasks: seen.append(len(tasks[0].slots)) or embed_batch(dataset, tasks),
+    )
+    images = make_images()
+    report = extract(make_dataset(images), store)
+    assert set(seen) == taken
+    assert (report.costs.images, report.costs.forwards) == (N, N)
+    np.testing.assert_allclose(store.load("memory", "full-224", BACKBONE).values[:, :3], expected(images), atol=1e-6)

@@ -320,3 +320,29 @@ def test_a_band_that_is_not_wanted_may_be_empty() -> None:
 def test_an_image_that_cannot_be_preprocessed(spec: str, image: NDArray, message: str) -> None:
     with pytest.raises(PreprocessingError, match=re.escape(message)):
         apply(spec, image)
+
+
+@pytest.mark.parametrize(
+    ("spec", "dtype", "expected"),
+    [
+        ("resize=8", np.uint8, np.uint8),
+        ("resize=8,resizer=pillow,channels=1", np.uint8, np.uint8),
+        ("resize=8,crop=center:0.5,orientation=5", np.uint8, np.uint8),
+        ("resize=8", np.uint16, np.float32),
+        ("resize=8", np.float32, np.float32),
+        ("resize=8,stretch=asinh:0.1", np.uint8, np.float32),
+        ("resize=8,channels=mean", np.uint8, np.float32),
+        ("resize=8,channels=0-0+1-2", np.uint8, np.float32),
+    ],
+)
+def test_8_bit_pixels_stay_8_bit_where_that_is_exact(spec: str, dtype: type, expected: type) -> None:
+    preprocessing, image = (
+        Preprocessing.parse(spec),
+        np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(dtype),
+    )
+    rendered, applied = preprocessing.render(image, NO_BOXES), preprocessing.apply(image, NO_BOXES)
+    assert rendered.dtype == expected
+    assert applied.dtype == np.float32
+    assert preprocessing.keeps_bytes == (preprocessing.render(image.astype(np.uint8), NO_BOXES).dtype == np.uint8)
+    scale = np.float32(255) if expected == np.uint8 else np.float32(1)
+    np.testing.assert_array_equal(rendered.astype(np.float32) / scale, applied)

