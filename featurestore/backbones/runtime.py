@@ -138,7 +138,7 @@ def compile_forward(
         eight_bit: Whether 8-bit pixels are expected; others are taken as well.
 
     Raises:
-        BackboneError: The engine cannot run this model, or not in this precision on this CPU.
+        BackboneError: The engine cannot run or compile this model, or not in this precision on this CPU.
         PoolingError: The model does not offer a pooling.
     """
     for kind in poolings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.backbones.graph import is_small
+from featurestore.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,12 +60,24 @@ class TorchForward:
             torch.compile(placed, dynamic=False) if compiled else placed
         )
         self._run = self._on_gpu if runtime.device == "cuda" else self._in_turn if compiled else self._in_lane
-        pooled = self(np.zeros(shape, dtype=np.float32))
+        pooled = self._try(np.zeros(shape, dtype=np.float32)) if compiled else self(np.zeros(shape, dtype=np.float32))
         self.shapes: Mapping[str, tuple[int, ...]] = {kind: values.shape[1:] for kind, values in pooled.items()}
 
     def __call__(self, pixels: Pixels) -> Pooled:
         """See `featurestore.backbones.runtime.Forward`."""
         return {kind: values.numpy() for kind, values in zip(self._poolings, self._run(pixels), strict=True)}
+
+    def _try(self, pixels: Pixels) -> Pooled:
+        """The first call of a compiled graph, which builds it."""
+        try:
+            return self(pixels)
+        except Exception as error:  # a compiler that is missing or fails surfaces as almost anything
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise BackboneError(
+                f"torch cannot compile the model: {reason}",
+                where="engine=torch-compile",
+                hint="Install a C++ compiler, or use --engine torch.",
+            ) from error
 
     def _in_lane(self, pixels: Pixels) -> tuple[Tensor, ...]:
         import torch

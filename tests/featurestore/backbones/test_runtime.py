@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from shutil import which
+from sysconfig import get_path
 from threading import Event
 from typing import Any, cast
 
@@ -84,8 +86,8 @@ def test_8_bit_pixels_give_the_bytes_of_their_floats(
 
 def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
     """Compiled once, and called by several lanes."""
-    if not which("g++") and not which("c++"):
-        pytest.skip("torch.compile wants a C++ compiler")
+    if not which("g++") or not (Path(get_path("include")) / "Python.h").exists():
+        pytest.skip("torch.compile wants a C++ compiler and the headers of Python")
     backbone = load("timm:test_efficientnet")
     forward = compile_forward(backbone, ["avgpool"], Runtime("torch-compile", "cpu", "fp32"), 2, 32, 2)
     exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 32, 2)
@@ -94,6 +96,20 @@ def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
         found = list(lanes.map(forward, batches))
     for batch, result in zip(batches, found, strict=True):
         assert relative(result["avgpool"], exact(batch)["avgpool"]) < 2e-5
+
+
+def test_a_graph_that_torch_cannot_compile(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_nothing(*_: Any, **__: Any) -> Any:
+        def fail(_: torch.Tensor) -> Any:
+            raise RuntimeError("No working C++ compiler found\nand more")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        BackboneError, match=r"cannot compile the model: No working C\+\+ compiler found \[.*engine torch"
+    ):
+        compile_forward(load("timm:test_vit"), ["cls"], Runtime("torch-compile", "cpu", "fp32"), 1, 96, 1)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
