@@ -45,7 +45,7 @@ def run_epoch(
         rate: Step size.
         batch_size: Rows in a step; the last one may have fewer.
     """
-    delta = np.empty((batch_size + LANES - 1, len(biases)), np.float32)
+    delta = np.empty((len(biases), batch_size + LANES - 1), np.float32)
     rows = np.empty(batch_size + LANES - 1, np.intp)
     for start in range(0, len(order), batch_size):
         n = min(batch_size, len(order) - start)
@@ -53,13 +53,13 @@ def run_epoch(
         rows[n:] = rows[n - 1]  # the last lanes may reach past the batch
         _score(weights, X, rows, n, delta)
         _differentiate(biases, columns, class_weights, rows[:n], rate, delta)
-        delta[n:] = 0
+        delta[:, n:] = 0
         _subtract(weights, X, rows, n, delta, order[start + n : start + n + batch_size])
 
 
 @compiled
 def _score(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats) -> None:
-    """Write ``X[rows] @ weights.T`` to `delta`, in tiles of four rows and two classes."""
+    """Write ``weights @ X[rows].T`` to `delta`, in tiles of four rows and two classes."""
     last = len(weights) - 1
     for i in range(0, n, LANES):
         x0, x1, x2, x3 = X[rows[i]], X[rows[i + 1]], X[rows[i + 2]], X[rows[i + 3]]
@@ -76,40 +76,58 @@ def _score(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats) -> 
                 v1 += v[k] * x1[k]
                 v2 += v[k] * x2[k]
                 v3 += v[k] * x3[k]
-            delta[i, c], delta[i + 1, c], delta[i + 2, c], delta[i + 3, c] = u0, u1, u2, u3
-            delta[i, e], delta[i + 1, e], delta[i + 2, e], delta[i + 3, e] = v0, v1, v2, v3
+            delta[c, i], delta[c, i + 1], delta[c, i + 2], delta[c, i + 3] = u0, u1, u2, u3
+            delta[e, i], delta[e, i + 1], delta[e, i + 2], delta[e, i + 3] = v0, v1, v2, v3
 
 
 @compiled
 def _differentiate(
     biases: Floats, columns: Columns, class_weights: Floats, batch: Columns, rate: np.float32, delta: Floats
 ) -> None:
-    """Turn scores into `rate` times the gradient of the loss by the logits, and take the step of the biases."""
+    """Turn scores into `rate` times the gradient of the loss by the logits, and take the step of the biases.
+
+    The inner loops run over the rows, which fill the vector registers; classes would be too few.
+    """
+    n = len(batch)
+    odds, shares = _exponentiate(biases, n, delta), np.empty(n, np.float32)
     total = np.float32(0)
-    for row in batch:
-        total += class_weights[columns[row]]
-    for i, row in enumerate(batch):
-        logits = delta[i]  # loops over the classes, because temporary arrays would cost more than the sums
-        highest = np.float32(-np.inf)
-        for c in range(len(biases)):
-            logits[c] += biases[c]
-            highest = max(highest, logits[c])
-        odds = np.float32(0)
-        for c in range(len(biases)):
-            logits[c] = np.exp(logits[c] - highest)
-            odds += logits[c]
-        share = rate * class_weights[columns[row]] / total
-        for c in range(len(biases)):
-            logits[c] *= share / odds
-        logits[columns[row]] -= share
-    for i in range(len(batch)):
-        for c in range(len(biases)):
-            biases[c] -= delta[i, c]
+    for i in range(n):
+        shares[i] = class_weights[columns[batch[i]]]
+        total += shares[i]
+    for i in range(n):
+        shares[i] *= rate / total
+        odds[i] = shares[i] / odds[i]
+    for c in range(len(biases)):
+        slopes = delta[c]
+        for i in range(n):
+            slopes[i] *= odds[i]
+    for i in range(n):
+        delta[columns[batch[i]], i] -= shares[i]
+    for c in range(len(biases)):
+        biases[c] -= delta[c, :n].sum()
+
+
+@compiled
+def _exponentiate(biases: Floats, n: int, delta: Floats) -> Floats:
+    """Turn scores into exponentials, those of a row up to a common factor; returns their sums, (n,)."""
+    highest, odds = np.full(n, -np.inf, np.float32), np.zeros(n, np.float32)
+    for c in range(len(biases)):
+        logits, bias = delta[c], biases[c]
+        for i in range(n):
+            logits[i] += bias
+            highest[i] = max(highest[i], logits[i])
+    for c in range(len(biases)):
+        logits = delta[c]
+        for i in range(n):
+            logits[i] = np.exp(logits[i] - highest[i])
+        for i in range(n):
+            odds[i] += logits[i]
+    return odds
 
 
 @partial(compiled, fastmath=FUSED)  # reordered, these chains of four would no longer be four instructions
 def _subtract(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats, following: Columns) -> None:
-    """Subtract ``delta.T @ X[rows]`` from the weights, in tiles as `_score`.
+    """Subtract ``delta @ X[rows]`` from the weights, in tiles as `_score`.
 
     The rows of the batch that follows are fetched meanwhile.
     """
@@ -121,18 +139,14 @@ def _subtract(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats, 
                 prefetch(X, following[lane], k)
         for c in range(0, last, 2):
             u, v = weights[c], weights[c + 1]
-            s0, s1, s2, s3 = delta[i, c], delta[i + 1, c], delta[i + 2, c], delta[i + 3, c]
-            t0, t1, t2, t3 = delta[i, c + 1], delta[i + 1, c + 1], delta[i + 2, c + 1], delta[i + 3, c + 1]
-            for k in range(len(u)):
-                u[k] = u[k] - s0 * x0[k] - s1 * x1[k] - s2 * x2[k] - s3 * x3[k]
-                v[k] = v[k] - t0 * x0[k] - t1 * x1[k] - t2 * x2[k] - t3 * x3[k]
+            s0, s1, s2, s3 = delta[c, i], delta[c, i + 1], delta[c, i + 2], delta[c, i + 3]
+            t0, t1, t2, t3 = delta[c + 1, i], delta[c + 1, i + 1], delta[c + 1, i + 2], delta[c + 1, i + 3]
+            for k in range(len(u)):  # all is read before it is written, or the rows would be read again
+                a, b, p, q, r, s = u[k], v[k], x0[k], x1[k], x2[k], x3[k]
+                u[k] = a - s0 * p - s1 * q - s2 * r - s3 * s
+                v[k] = b - t0 * p - t1 * q - t2 * r - t3 * s
         if last % 2 == 0:
-            w, s0, s1, s2, s3 = (
-                weights[last],
-                delta[i, last],
-                delta[i + 1, last],
-                delta[i + 2, last],
-                delta[i + 3, last],
-            )
+            w = weights[last]
+            s0, s1, s2, s3 = delta[last, i], delta[last, i + 1], delta[last, i + 2], delta[last, i + 3]
             for k in range(len(w)):
                 w[k] = w[k] - s0 * x0[k] - s1 * x1[k] - s2 * x2[k] - s3 * x3[k]
