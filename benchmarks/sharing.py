@@ -13,7 +13,7 @@ from benchmarks.row import Row
 
 BACKBONES = ("timm:resnet18", "timm:tf_efficientnet_lite0")
 VARIANTS = ("full-224", "center-224")
-IMAGES, ROUNDS = 256, 5
+IMAGES, ROUNDS = 512, 5
 
 
 def measure() -> Iterator[Row]:
