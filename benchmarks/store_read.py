@@ -38,11 +38,16 @@ def _measure_one(features: FeatureArrays, file: Path) -> Iterator[Row]:
     def read_by_zarr() -> NDArray[Any]:
         return np.asarray(zarr.open_array(file.parent / "store.zarr", path=stored.array.path, mode="r")[:])
 
+    def read_by_zarrs() -> NDArray[Any]:
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            return read_by_zarr()
+
+    peers: dict[str, Callable[[], object]] = {"zarr-python": read_by_zarr, "zarr-python with zarrs": read_by_zarrs}
     if dtype == "float32":
-        yield _compare("float32", features.read, lambda: np.load(file), file, {"zarr-python": read_by_zarr})
+        yield _compare("float32", features.read, lambda: np.load(file), file, peers)
     else:
         as_stored = lambda: features.open().values(dtype=stored.dtype)  # noqa: E731
-        yield _compare("float16 as it is stored", as_stored, lambda: np.load(file), file, {"zarr-python": read_by_zarr})
+        yield _compare("float16 as it is stored", as_stored, lambda: np.load(file), file, peers)
         yield _compare("float16 to float32", features.read, lambda: np.load(file).astype(np.float32), file, {})
     yield _sample(features)
 
@@ -63,7 +68,7 @@ def _compare(
         ratio=times.speedup,
         goal=0.4,
         limit=size / median(times.other),
-        peers={name: size / median(seconds(peer) for _ in range(3)) for name, peer in peers.items()},
+        peers={name: size / median(seconds(peer) for _ in range(PAIRS)) for name, peer in peers.items()},
         note="limit: np.load of the same values, and conversion where we convert; it has one thread, ours up to four",
     )
 
