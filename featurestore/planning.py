@@ -181,6 +181,7 @@ def list_wanted(
     Raises:
         UnknownNameError: No such backbone or variant.
         PoolingError: A backbone does not offer a wanted pooling.
+        UsageError: A variant wants boxes that the dataset lacks, or a GPU that the extraction does not use.
     """
     runtime = resolve_runtime(options.engine, options.device, options.precision)
     named = dict(parse_variant(text) for text in variants)
@@ -188,7 +189,7 @@ def list_wanted(
         Wanted(
             spec=spec,
             variant=variant,
-            preprocessing=_checked(preprocessing, dataset.table),
+            preprocessing=_checked(preprocessing, dataset.table, runtime),
             poolings=_poolings(spec, options.poolings),
             runtime=runtime,
             weights=options.weights or spec.weights,
@@ -217,7 +218,13 @@ def _poolings(spec: BackboneSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
     return chosen or spec.poolings
 
 
-def _checked(preprocessing: Preprocessing, table: SampleTable) -> Preprocessing:
+def _checked(preprocessing: Preprocessing, table: SampleTable, runtime: Runtime) -> Preprocessing:
+    if preprocessing.resizer == "cuda" != runtime.device:
+        raise UsageError(
+            f"resizer=cuda resizes on a GPU, and this extraction runs on device {runtime.device}",
+            where=str(preprocessing),
+            hint="Use resizer=torch.",
+        )
     if preprocessing.uses_boxes and table.boxes is None:
         raise UsageError(
             f"crop={preprocessing.crop} needs annotated boxes, and the dataset has none",

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from featurestore.errors import PreprocessingError, UsageError
 from featurestore.registry import unknown_name
+from featurestore.resizing import INTERPOLATIONS, RESIZERS, resize
 from featurestore.stretching import Stretch
 
-INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
-RESIZERS = ("torch", "pillow")
 ORIENTATIONS = 8
 _THREE = 3
 
@@ -40,7 +39,8 @@ class Preprocessing:
             the mean of all bands, repeated; ``I-J-K`` or ``I``: bands by number, from 0; ``I+J`` in place of a number:
             the mean of these bands. Two, four or more, such as ``0-1-2-3-4``, stay as many channels, and the input
             layer of the backbone is inflated to them (see `featurestore.backbones.channels`).
-        resizer: ``torch`` (8-bit images are resized as 8-bit) or ``pillow``.
+        resizer: ``torch`` (on the CPU; 8-bit images are resized as 8-bit), ``pillow``, or ``cuda``: by torch on a GPU,
+            where the backbone runs on one too.
         orientation: One of the eight ways to lay a square: quarter turns against the clock, 0 to 3; from 4 on, the
             same after the left and the right have changed places.
     """
@@ -152,7 +152,7 @@ class Preprocessing:
         bands = _choose(bands, self.channels)
         bands = Stretch.parse(self.stretch).apply(bands)
         x0, y0, x1, y1 = self._window(bands.shape[1], bands.shape[0], boxes)
-        resized = self._resize(bands[y0:y1, x0:x1])
+        resized = resize(bands[y0:y1, x0:x1], self.resize, self.interpolation, self.antialias, self.resizer)
         pixels = resized if self.keeps_bytes and resized.dtype == np.uint8 else to_unit(resized)
         return orient(_combine(pixels, self.channels), self.orientation)
 
@@ -167,11 +167,6 @@ class Preprocessing:
                 "the image has no box to crop to", where=f"crop={self.crop}", hint="Annotate a box, or use crop=none."
             )
         return _around(boxes, amount, width, height)
-
-    def _resize(self, bands: NDArray[Any]) -> NDArray[Any]:
-        if self.resizer == "pillow":
-            return _resize_with_pillow(bands, self.resize, self.interpolation)
-        return _resize_with_torch(bands, self.resize, self.interpolation, self.antialias)
 
 
 def orient(images: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -277,28 +272,6 @@ def _span(centre: float, side: int, limit: int) -> tuple[int, int]:
     side = min(side, limit)
     start = min(max(0, round(centre - side / 2)), limit - side)
     return start, start + side
-
-
-def _resize_with_torch(bands: NDArray[Any], side: int, interpolation: str, antialias: bool) -> NDArray[Any]:
-    """(H, W, C) uint8 or float32 -> (C, side, side) of the same type; uint8 is resized as uint8, which is fast."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    # A channels-last view of one image, which is what the fast 8-bit kernels want.
-    tensor = torch.from_numpy(np.require(bands, requirements=("C", "W"))).permute(2, 0, 1).unsqueeze(0)
-    options = {} if interpolation == "nearest" else {"antialias": antialias}
-    mode = "nearest-exact" if interpolation == "nearest" else interpolation
-    resized: NDArray[Any] = interpolate(tensor, (side, side), mode=mode, **options)[0].numpy()
-    return resized
-
-
-def _resize_with_pillow(bands: NDArray[Any], side: int, interpolation: str) -> NDArray[Any]:
-    """The same by Pillow."""
-    from PIL import Image
-
-    method = Image.Resampling[interpolation.upper()]
-    planes = [np.asarray(Image.fromarray(band).resize((side, side), method)) for band in np.moveaxis(bands, 2, 0)]
-    return np.stack(planes)
 
 
 def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:

@@ -285,3 +285,16 @@ def models(monkeypatch):
     monkeypatch.setattr(loading, "load_backbone", fakes.load)
     monkeypatch.setattr(runtime, "compile_forward", fakes.compile)
     return fakes
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """Draws a square picture of smooth structure with sharp edges, in three different bands, uint8 (side, side, 3)."""
+
+    def draw(side):
+        y, x = np.mgrid[:side, :side] / side
+        bands = [np.sin(9 * x) * np.cos(7 * y), np.hypot(x - 0.5, y - 0.4) < 0.2, x * y]
+        scaled = [(band - band.min()) / (band.max() - band.min()) for band in map(np.float64, bands)]
+        return (np.stack(scaled, axis=-1) * 255).round().astype(np.uint8)
+
+    return draw

@@ -244,6 +244,13 @@ def test_a_box_crop_follows_the_boxes_when_they_change(models, store, make_datas
     assert extract(boxed(5), store, ["full-224"]).features[0].embedded == 0
 
 
+def test_resizing_on_a_gpu_is_refused_before_any_work_where_the_backbone_runs_on_the_cpu(models, store, make_dataset):
+    dataset = make_dataset()
+    with pytest.raises(UsageError, match="resizer=cuda resizes on a GPU, and this extraction runs on device cpu"):
+        extract(dataset, store, ["resize=32,resizer=cuda"])
+    assert not dataset.decoded
+
+
 def test_a_box_crop_without_boxes_is_refused_before_any_work(models, store, make_dataset):
     dataset = make_dataset()
     with pytest.raises(UsageError, match="needs annotated boxes, and the dataset has none"):
