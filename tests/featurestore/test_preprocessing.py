@@ -14,7 +14,7 @@ from PIL import Image
 
 from featurestore.errors import PreprocessingError
 from featurestore.preprocessing import Preprocessing
-from featurestore.resizing import INTERPOLATIONS
+from featurestore.resizing import INTERPOLATIONS, resize
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -32,6 +32,23 @@ def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 # Outside oracles
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("image", [noise(50, 33, 3), noise(20, 21)], ids=["rgb", "grey"])
+def test_pixels_are_those_of_pillow_over_255(interpolation: str, image: NDArray[np.uint8]) -> None:
+    whole = Image.fromarray(image).convert("RGB").resize((24, 24), Image.Resampling[interpolation.upper()])
+    expected = np.moveaxis(np.asarray(whole, dtype=np.float32) / np.float32(255), 2, 0)
+    np.testing.assert_array_equal(apply(f"resize=24,interpolation={interpolation},resizer=pillow", image), expected)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_spec_reaches_the_resizer_of_torch(interpolation: str, antialias: bool) -> None:
+    image = noise(50, 33, 3)
+    spec = f"resize=24,interpolation={interpolation},antialias={str(antialias).lower()}"
+    expected = resize(image, 24, interpolation, antialias, "torch").astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(apply(spec, image), expected)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

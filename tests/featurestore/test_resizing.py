@@ -48,13 +48,18 @@ def test_torch_is_torchvision(interpolation: str, antialias: bool, side: int) ->
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_resizers_agree_within_two_grey_levels(interpolation: str, image: NDArray[np.uint8]) -> None:
+def test_torch_and_pillow_agree_within_two_grey_levels(interpolation: str, image: NDArray[np.uint8]) -> None:
     by_torch, by_pillow = (resize(image, 48, interpolation, True, name).astype(int) for name in ("torch", "pillow"))
     assert np.abs(by_torch - by_pillow).max() <= 2
-    off = np.abs(by_torch - resize_on_device(image, 48, interpolation, True, "cpu"))
-    # At sharp edges 8-bit bicubic cuts its overshoot after each of its two passes, and floats only at the end.
-    assert (off <= 2).mean() > (0.95 if interpolation == "bicubic" else 0.9999)
-    assert off.mean() < 0.5
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_8_bit_images_on_a_device_are_those_of_the_cpu_within_a_grey_level(
+    interpolation: str, image: NDArray[np.uint8]
+) -> None:
+    # Not bicubic: at sharp edges the CPU cuts the overshoot of 8-bit images after each of its two passes.
+    by_torch = resize(image, 48, interpolation, True, "torch").astype(int)
+    assert np.abs(by_torch - resize_on_device(image, 48, interpolation, True, "cpu")).max() <= 1
 
 
 @pytest.mark.parametrize("antialias", [True, False])
