@@ -13,11 +13,11 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featurestore.extraction import ExtractionReport
-    from featurestore.feature_arrays import FeatureArrays
+    from featurestore.extraction.extract import ExtractionReport
+    from featurestore.reporter import StageResult
     from featurestore.store import FeatureStore
-    from probes.outcome import Outcome
-    from probes.terminal import Terminal
+    from featurestore.store.entry import FeatureEntry
+    from studies.terminal import Terminal
 
 DONE_WITH_UNREADABLE = 3
 """Exit code of a command that finished but could not read some images."""
@@ -144,21 +144,21 @@ def _exists(path: str | None) -> bool:
 
 def _find(
     mode: Literal["r", "a"], data: str, backbone: str | None, variant: str | None, key: str | None, store: str | None
-) -> tuple[FeatureStore, list[FeatureArrays]]:
+) -> tuple[FeatureStore, list[FeatureEntry]]:
     """The store, and the features in it that were selected: at least one."""
-    from probes.stages import find_features
+    from studies.stages import find_features
 
     opened = _open(store, mode) if mode == "r" else _open_existing(store)
     return opened, find_features(opened, data, variant, backbone, key)
 
 
 def _print(value: object, as_json: bool) -> None:
-    from probes.terminal import to_json, to_text
+    from studies.terminal import to_json, to_text
 
     click.echo(to_json(value) if as_json else to_text(value))
 
 
-def _finish(result: ExtractionReport | Outcome, as_json: bool) -> None:
+def _finish(result: ExtractionReport | StageResult, as_json: bool) -> None:
     """Print a result; the exit code tells of unreadable images."""
     _print(result, as_json)
     if result.unreadable:
@@ -166,7 +166,7 @@ def _finish(result: ExtractionReport | Outcome, as_json: bool) -> None:
 
 
 def _terminal() -> Terminal:
-    from probes.terminal import Terminal
+    from studies.terminal import Terminal
 
     return Terminal()
 
@@ -193,8 +193,8 @@ _selection = _together(
 @_json_option
 def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
-    from probes.study import read_study
-    from probes.whole_study import run_study
+    from studies.pipeline import run_study
+    from studies.spec import read_study
 
     store = _open(str(output / "skyprobe.zarr"), "a")
     _finish(run_study(read_study(Path("demo")), store, output, _terminal(), _command()), as_json)
@@ -210,9 +210,9 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
 
     STUDY is a TOML file, or the name of one that comes with skyprobe: demo, small, fields, drawn, galaxy-mnist, rgz.
     """
-    from finetune.trainings import plan_trainings
-    from probes.study import read_study
-    from probes.whole_study import run_study
+    from studies.pipeline import run_study
+    from studies.spec import read_study
+    from studies.trainings import plan_trainings
 
     chosen = read_study(study)
     trainings, opened = plan_trainings(chosen), _open(store, "a")
@@ -231,9 +231,9 @@ def extract(
 ) -> None:
     """Embed every image of DATA by every backbone at every variant, each image decoded once."""
     from featurestore.datasets import open_dataset
-    from featurestore.estimation import estimate
-    from featurestore.extraction import extract_features
-    from featurestore.planning import ExtractionOptions
+    from featurestore.extraction.estimate import estimate
+    from featurestore.extraction.extract import extract_features
+    from featurestore.extraction.requests import ExtractionOptions
 
     dataset, chosen, terminal = open_dataset(data), ExtractionOptions(**options), _terminal()
     terminal.notice(dataset.table.notice)
@@ -255,8 +255,8 @@ def extract(
 @_json_option
 def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **given: Any) -> None:
     """Fit heads on stored features of DATA over label fractions and seeds; no image is read."""
-    from probes.stages import probe_study
-    from probes.study import make_study
+    from studies.spec import make_study
+    from studies.stages import probe_study
 
     _finish(probe_study(make_study(**given), _open_existing(store), output, _terminal(), save=save), as_json)
 
@@ -270,9 +270,9 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
 @_json_option
 def report(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
-    from finetune.trainings import Trainings
-    from probes.study import make_study
-    from probes.whole_study import report_study
+    from studies.pipeline import report_study
+    from studies.spec import make_study
+    from studies.trainings import Trainings
 
     folder, opened = output or Path("skyprobe-report"), _open_existing(store)
     _finish(report_study(make_study(**given), opened, folder, _terminal(), _command(), Trainings()), as_json)
@@ -288,8 +288,8 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
 @_json_option
 def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Draw PCA-10 + UMAP of stored features of DATA, and write the coordinates."""
-    from probes.stages import project_study
-    from probes.study import make_study
+    from studies.spec import make_study
+    from studies.stages import project_study
 
     folder = output or Path("skyprobe-umap")
     _finish(project_study(make_study(**given), _open_existing(store), folder, _terminal()), as_json)
@@ -311,7 +311,7 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
 @_json_option
 def attention(output: Path, store: str | None, as_json: bool, **given: Any) -> None:
     """Draw where transformers look in images of DATA: by backbone, and by block and head."""
-    from probes.report.attention_plates import show_attention
+    from studies.report.attention import show_attention
 
     _finish(show_attention(store=_open(store, "a"), output=output, reporter=_terminal(), **given), as_json)
 
@@ -323,8 +323,8 @@ def attention(output: Path, store: str | None, as_json: bool, **given: Any) -> N
 @_json_option
 def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> None:
     """Say what to do next on DATA, from the runs in the store: each sentence with its rows, or what is not measured."""
-    from finetune.kept import kept_runs
-    from probes.advice.advisor import advise as advise_on
+    from finetune.run_cache import kept_runs
+    from studies.advice.advisor import advise as advise_on
 
     _print(advise_on(_open(store, "r"), data, labels, kept_runs), as_json)
 
@@ -341,8 +341,8 @@ def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> N
 @_json_option
 def compare(data: str, labels: str | None, store: str | None, as_json: bool, **options: Any) -> None:
     """Rank what the runs in the store measured on DATA, with ties, effects of techniques and learning curves."""
-    from finetune.kept import kept_runs
-    from probes.comparison import compare_stored
+    from finetune.run_cache import kept_runs
+    from studies.compare import compare_stored
 
     _print(compare_stored(_open(store, "r"), data, labels, kept_runs, **options), as_json)
 
@@ -368,13 +368,13 @@ def look(
     **given: Any,
 ) -> None:
     """Look at stored features of DATA without training: rank, dimension, similarity, nuisance, duplicates, leaks."""
-    from probes.inspection.findings import InspectionOptions
-    from probes.inspection.stage import look as look_at
-    from probes.stages import open_features
-    from probes.study import make_study
+    from probes.diagnostics.findings import DiagnosticsOptions
+    from studies.diagnosis import look as look_at
+    from studies.spec import make_study
+    from studies.stages import open_features
 
     study, opened = make_study(**given), _open_existing(store)
-    options = InspectionOptions(threshold=threshold, outliers=outliers)
+    options = DiagnosticsOptions(threshold=threshold, outliers=outliers)
     features, scheme = open_features(study, opened), study.probe.scheme
     found = look_at(features, opened, _terminal(), output, scheme=scheme, options=options, columns=columns)
     _finish(found, as_json)
@@ -388,7 +388,7 @@ def look(
 @_json_option
 def predict(data: str, head: str | None, output: Path | None, store: str | None, as_json: bool) -> None:
     """Write a saved head's calibrated class probabilities for every row of DATA, labelled or not."""
-    from probes.stages import list_head_rows, predict_rows
+    from studies.stages import list_head_rows, predict_rows
 
     opened = _open(store, "r")
     if head is None:
@@ -417,7 +417,7 @@ def predict(data: str, head: str | None, output: Path | None, store: str | None,
 @_json_option
 def finetune(output: Path, store: str | None, as_json: bool, **given: Any) -> None:
     """Train backbones on the images of DATA; rows and splits are those of the probes."""
-    from finetune.stages import finetune_study, make_finetune_study
+    from finetune.study import finetune_study, make_finetune_study
 
     _finish(finetune_study(make_finetune_study(**given), _open(store, "a"), output, _terminal()), as_json)
 
@@ -455,7 +455,7 @@ def detect(output: Path, store: str | None, as_json: bool, **given: Any) -> None
 @_json_option
 def list_features(store: str | None, as_json: bool) -> None:
     """List the features that the store holds."""
-    from featurestore.inventory import list_store
+    from featurestore.store.inventory import list_store
 
     _print(list_store(_open(store, "r")), as_json)
 
@@ -465,7 +465,7 @@ def list_features(store: str | None, as_json: bool) -> None:
 @_json_option
 def info(as_json: bool, **selection: Any) -> None:
     """Show keys, provenance, rows by state, and unreadable images with their reasons."""
-    from featurestore.inventory import describe
+    from featurestore.store.inventory import describe
 
     _print([describe(arrays) for arrays in _find("r", **selection)[1]], as_json)
 
@@ -475,7 +475,7 @@ def info(as_json: bool, **selection: Any) -> None:
 @_json_option
 def explain(as_json: bool, **selection: Any) -> None:
     """Say which fields differ between the keys that a request could mean."""
-    from featurestore.inventory import explain_keys
+    from featurestore.store.inventory import explain_keys
 
     _print(explain_keys(_find("r", **selection)[1]), as_json)
 
@@ -488,8 +488,8 @@ def explain(as_json: bool, **selection: Any) -> None:
 @_json_option
 def verify(store: str | None, repair: bool, n_rows: int | None, data: str | None, as_json: bool) -> None:
     """Read everything in the store again, and compare it with its checksums."""
-    from featurestore.verification import verify as verify_store
-    from probes.stages import audit_features
+    from featurestore.store.verify import verify as verify_store
+    from studies.stages import audit_features
 
     if n_rows and not data:
         raise click.UsageError("--audit needs --data DATA: the images to embed again")
@@ -521,7 +521,7 @@ def remove(yes: bool, **selection: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def export(file: Path, pooling: str | None, **selection: Any) -> None:
     """Write one feature matrix to FILE: .parquet, .npz or .h5ad (AnnData)."""
-    from featurestore.export import export as export_features
+    from featurestore.store.export import export as export_features
 
     _, found = _find("r", **selection)
     if len(found) > 1:
@@ -531,7 +531,7 @@ def export(file: Path, pooling: str | None, **selection: Any) -> None:
 
 def _print_frame(frame: pd.DataFrame, output: Path | None, as_json: bool) -> None:
     """A table to a CSV or Parquet file, or to stdout."""
-    from probes.results import write_frame
+    from probes.results.run import write_frame
 
     if output:
         click.echo(write_frame(frame, output))
@@ -587,7 +587,7 @@ def crop_dataset(
     images: tuple[Path, ...], catalogue: Path, output: Path, physical: bool, as_json: bool, **given: Any
 ) -> None:
     """Cut FITS IMAGES and the ellipses of a catalogue into crops with boxes, a COCO dataset; again, only new images."""
-    from featurestore.datasets.cropping import CropOptions, crop_images
+    from featurestore.datasets.cropping.crop import CropOptions, crop_images
 
     options = CropOptions(**(given | ({"percentiles": None} if physical else {})))
     _print(crop_images(images, catalogue, output, options, _terminal().progress("crop")), as_json)
@@ -599,7 +599,7 @@ def crop_dataset(
 @_json_option
 def fetch_dataset(name: str, output: Path | None, as_json: bool) -> None:
     """Download a public dataset: galaxy_mnist, galaxy_mnist_224, mirabest or rgz; again, only what is missing."""
-    from featurestore.datasets.fetching import fetch
+    from featurestore.datasets.public.fetch import fetch
 
     terminal = _terminal()
     _print(fetch(name, output, lambda file: terminal.progress(file, "B")), as_json)

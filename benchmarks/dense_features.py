@@ -14,14 +14,14 @@ from PIL import Image
 
 from benchmarks.row import Row, time_pairs
 from featurestore.datasets import open_dataset
-from featurestore.extraction import extract_features
-from featurestore.planning import ExtractionOptions
+from featurestore.extraction.extract import extract_features
+from featurestore.extraction.requests import ExtractionOptions
 from featurestore.pooling import DENSE
 from featurestore.store import FeatureStore, open_store
+from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture, Detector
-from finetune.detection.material import prepare_material
-from finetune.detection.scoring import score_detections
-from finetune.detection.stored import StoredMaps
+from finetune.detection.evaluation import score_detections
+from finetune.detection.features import StoredMaps
 from finetune.detection.study import DetectionStudy, make_detector
 from finetune.detection.targets import DetectionInputs
 from finetune.detection.training import TrainingOptions, detect, train_detector
@@ -73,7 +73,7 @@ def write_squares(root: Path, n_train: int, n_test: int) -> None:
 
 
 def _compare_epochs(place: str, store: FeatureStore) -> Row:
-    material = prepare_material(f"coco:{place}/squares", VARIANT, "all")
+    material = prepare_data(f"coco:{place}/squares", VARIANT, "all")
     views = material.views(store, BACKBONE)
     training = TrainingOptions(epochs=1, learning_rate=0.01, augmentation=None, architecture=ARCHITECTURE)
     study = DetectionStudy(place, (BACKBONE,), variant=VARIANT, weights=WEIGHTS, training=training)

@@ -14,10 +14,10 @@ from time import process_time
 import numpy as np
 
 from benchmarks.row import Row
+from finetune.detection.data import DetectionData, prepare_data
 from finetune.detection.detector import Architecture
-from finetune.detection.material import Material, prepare_material
+from finetune.detection.evaluation import score_detections
 from finetune.detection.results import DetectionRun, compare
-from finetune.detection.scoring import score_detections
 from finetune.detection.study import DetectionStudy, make_detector
 from finetune.detection.training import TrainingOptions, detect, train_detector
 
@@ -65,7 +65,7 @@ def measure(budget: Budget | None = None) -> Iterator[Row]:
 
 def _compare_modes(view: str, budget: Budget) -> Iterator[Row]:
     """The cost of the frozen detector, and its score against the one from scratch."""
-    material = prepare_material(f"rgz:{DATA}", VARIANT, view)
+    material = prepare_data(f"rgz:{DATA}", VARIANT, view)
     study = DetectionStudy(str(DATA), (BACKBONE,), variant=VARIANT, view=view, training=budget.training(budget.epochs))
     frozen = [_run(study, material, seed) for seed in range(budget.seeds[view])]
     scratch = [_run(replace(study, mode="scratch"), material, seed) for seed in range(budget.seeds[view])]
@@ -85,7 +85,7 @@ def _compare_modes(view: str, budget: Budget) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _run(study: DetectionStudy, material: Material, seed: int) -> DetectionRun:
+def _run(study: DetectionStudy, material: DetectionData, seed: int) -> DetectionRun:
     """Train and test one detector; its seconds are those of the processor."""
     started = process_time()
     detector, images = make_detector(study, material, BACKBONE, seed), material.images(material.train.scenes)
@@ -99,7 +99,7 @@ def _run(study: DetectionStudy, material: Material, seed: int) -> DetectionRun:
 
 def _memorise(budget: Budget) -> Row:
     """The sanity bar: eight images without augmentation, tested on themselves."""
-    material = prepare_material(f"rgz:{DATA}", VARIANT, "source")
+    material = prepare_data(f"rgz:{DATA}", VARIANT, "source")
     budget = replace(budget, rate=budget.memorise_rate)
     options = replace(budget.training(budget.memorise), augmentation=None, batch_size=4)
     study = DetectionStudy(str(DATA), (BACKBONE,), mode="tuned", variant=VARIANT, view="source", training=options)
@@ -126,7 +126,7 @@ def _sizes(budget: Budget) -> str:
     return f"{sizes.channels} channels, {sizes.hidden} hidden, {sizes.regions} regions, rate {budget.rate:g}"
 
 
-def _rarest(material: Material) -> str:
+def _rarest(material: DetectionData) -> str:
     """A warning of the class with the fewest boxes, where there are several."""
     classes = material.train.classes
     if len(classes) == 1:

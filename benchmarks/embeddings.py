@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.featureset import FeatureSet
-from featurestore.key import FeatureKey
 from featurestore.samples import SampleTable
+from featurestore.store.features import FeatureSet
+from featurestore.store.key import FeatureKey
 
 SEPARATION = {4: 0.27, 6: 0.3}
 """Number of classes -> spread of their centres along each of the leading directions, in its standard deviations."""

@@ -12,11 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.precisions import native_precisions
 from benchmarks.row import Row
 from featurestore.datasets import open_dataset
-from featurestore.extraction import extract_features
-from featurestore.featureset import FeatureSet
-from featurestore.planning import ExtractionOptions
+from featurestore.extraction.extract import extract_features
+from featurestore.extraction.requests import ExtractionOptions
 from featurestore.store import FeatureStore, open_store
-from probes.sweep import sweep
+from featurestore.store.features import FeatureSet
+from probes.sweep.sweep import sweep
 
 BACKBONE, VARIANT = "efficientnet-lite0", "full-224"
 REFERENCE = ("torch", "fp32")

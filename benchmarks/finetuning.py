@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from benchmarks.row import Row
 from featurestore.datasets import open_dataset
 from featurestore.datasets.base import ImageDataset
-from finetune.classification import Task, plan_fit, run_fit
-from finetune.config import FinetuneOptions, TrainerOptions
-from finetune.images import load_images
-from finetune.rows import usable_rows
-from probes.bootstrap import bootstrap_difference
-from probes.results import Run
+from finetune.data.images import load_images
+from finetune.data.rows import usable_rows
+from finetune.learners.classification import Task, plan_fit, run_fit
+from finetune.options import FinetuneOptions, TrainerOptions
+from probes.results.run import Run
+from probes.statistics.bootstrap import bootstrap_difference
 
 BACKBONE, SIDE = "efficientnet-lite0", 128
 WHOLE, CROP = f"resize={SIDE}", f"resize={SIDE},crop=center:0.5"

@@ -20,7 +20,7 @@ from benchmarks.images import GeneratedImages
 from benchmarks.record import RESULTS
 from benchmarks.row import seconds
 from benchmarks.stored import make_store, write_features
-from featurestore.featureset import FeatureSet
+from featurestore.store.features import FeatureSet
 
 FIGURE = Path(__file__).parents[1] / "docs" / "images" / "growth.svg"
 D, N_CLASSES, N_TEST = 256, 4, 1_000
@@ -34,8 +34,8 @@ Curve = list[tuple[int, float]]
 
 def time_extraction(n: int) -> float:
     """Tiny images that need no decoding through a tiny backbone: what remains is the cost of a row."""
-    from featurestore.extraction import extract_features
-    from featurestore.planning import ExtractionOptions
+    from featurestore.extraction.extract import extract_features
+    from featurestore.extraction.requests import ExtractionOptions
     from featurestore.store import open_store
 
     with TemporaryDirectory() as place:
@@ -53,7 +53,7 @@ def time_reading(n: int) -> float:
 
 def time_sweep(n: int) -> float:
     """12 linear heads: 4 label fractions x 3 seeds, 100 epochs of the study's optimiser."""
-    from probes.sweep import sweep
+    from probes.sweep.sweep import sweep
 
     features = _features(n, n_test=N_TEST)
     return seconds(lambda: sweep(features, ["linear"], protocol="paper", fractions=(10, 30, 50, 100), seeds=3))
@@ -111,7 +111,7 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from probes.figures.style import PAGE, STYLE
+    from probes.plotting import PAGE, STYLE
 
     with mpl.rc_context(STYLE | {"text.parse_math": True}):  # powers of ten on the axes
         figure = Figure(figsize=(PAGE, 0.62 * PAGE))

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
-from probes.knn import KNNProbe
+from probes.heads.knn import KNNProbe
 
 N_TRAIN, N_TEST, D = 8_000, 2_000, 768
 K = 10

@@ -25,8 +25,8 @@ def measure() -> Iterator[Row]:
 
 def peak_memory(count: int) -> int:
     """Largest resident memory in bytes, looked at after every batch once warm."""
-    from featurestore.extraction import extract_features
-    from featurestore.planning import ExtractionOptions
+    from featurestore.extraction.extract import extract_features
+    from featurestore.extraction.requests import ExtractionOptions
     from featurestore.store import open_store
 
     peak = 0

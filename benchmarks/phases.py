@@ -12,19 +12,19 @@ import numpy as np
 import torch
 
 from benchmarks.row import seconds
+from featurestore.backbones.engines.base import Forward, compile_forward, resolve_runtime
+from featurestore.backbones.engines.torch import one_thread
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Forward, compile_forward, resolve_runtime
-from featurestore.backbones.torch_engine import one_thread
 from featurestore.datasets import open_dataset
-from featurestore.extraction import extract_features
-from featurestore.planning import ExtractionOptions
+from featurestore.extraction.extract import extract_features
+from featurestore.extraction.requests import ExtractionOptions
 from featurestore.preprocessing import VARIANTS
 from featurestore.store import open_store
 
 VARIANT = "full-224"
 BATCH_SIZES = (2, 4, 8, 16)
 ENGINES = {"fp32": ("openvino", "torch"), "bf16": ("openvino",)}
-LANES = ExtractionOptions().lane_count
+LANES = ExtractionOptions().worker_count
 
 
 def extract_seconds(

@@ -12,10 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from benchmarks.row import seconds
-from featurestore.featureset import FeatureSet
-from probes.base import weigh_classes
-from probes.network import initialise
-from probes.sweep import Task
+from featurestore.store.features import FeatureSet
+from probes.heads.base import weigh_classes
+from probes.solvers.network import initialise
+from probes.sweep.tasks import Task
 
 BATCH_SIZE = 64
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from joblib import cpu_count
+from featurestore.workers import count_processors
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
@@ -54,7 +54,7 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory in GB, Python, and versions of the libraries that are installed."""
     return {
         "processor": _processor(),
-        "cores": cpu_count(),
+        "cores": count_processors(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

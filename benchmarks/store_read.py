@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.row import Row, seconds, time_pairs
 from benchmarks.stored import make_store, write_features
-from featurestore.feature_arrays import FeatureArrays
+from featurestore.store.entry import FeatureEntry
 
 N, D = 100_000, 768
 PAIRS = 9
@@ -31,7 +31,7 @@ def measure() -> Iterator[Row]:
             yield from _measure_one(features, Path(folder) / "values.npy")
 
 
-def _measure_one(features: FeatureArrays, file: Path) -> Iterator[Row]:
+def _measure_one(features: FeatureEntry, file: Path) -> Iterator[Row]:
     dtype = features.key.dtype
     stored = features.open()
 
@@ -73,7 +73,7 @@ def _compare(
     )
 
 
-def _sample(features: FeatureArrays) -> Row:
+def _sample(features: FeatureEntry) -> Row:
     rows = np.sort(np.random.default_rng(1).choice(N, N // 10, replace=False))
     times = time_pairs(lambda: features.read(rows=rows), features.read, PAIRS)
     return Row(

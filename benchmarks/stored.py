@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.feature_arrays import DONE, Block, FeatureArrays
-from featurestore.key import FeatureKey
 from featurestore.samples import SampleTable
 from featurestore.store import FeatureStore, open_store
+from featurestore.store.entry import DONE, Block, FeatureEntry
+from featurestore.store.key import FeatureKey
 
 
 def make_store(path: str, n: int) -> FeatureStore:
@@ -21,7 +21,7 @@ def make_store(path: str, n: int) -> FeatureStore:
     return store
 
 
-def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str) -> FeatureArrays:
+def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str) -> FeatureEntry:
     """Write the features of all samples, float32 (n, d), as an extraction would: block by block."""
     arrays = make_room(store, values.shape[1], dtype)
     for block, start in enumerate(range(0, len(values), store.block_rows)):
@@ -29,7 +29,7 @@ def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str)
     return arrays
 
 
-def make_room(store: FeatureStore, width: int, dtype: str) -> FeatureArrays:
+def make_room(store: FeatureStore, width: int, dtype: str) -> FeatureEntry:
     """Features of `width` values that are still to be written."""
     key = FeatureKey({}, "noise", "none:noise", "", "", "last", "none", "fp32", "cpu", dtype)
     return store.create("noise", "none", f"noise{width}", key, {"avgpool": (width,)}, {})

@@ -77,7 +77,7 @@ def write_store(path: str) -> None:
 def train(path: str, protocol: str) -> Trained:
     """Train all heads, on features that stay in the store."""
     from featurestore.store import open_store
-    from probes.sweep import sweep
+    from probes.sweep.sweep import sweep
 
     features = open_store(path).select().open()
     options = {"linear": {"epochs": EPOCHS}}

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
@@ -16,10 +15,12 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
-from probes.factorisation import SharedRows
-from probes.logistic import MemoryRows, Problems, solve
-from probes.scaling import find_scaling
-from probes.sweep import Task, plan
+from featurestore.workers import count_processors
+from probes.solvers.factorisation import SharedRows
+from probes.solvers.logistic import MemoryRows, Problems, solve
+from probes.solvers.scaling import find_scaling
+from probes.sweep.sweep import plan
+from probes.sweep.tasks import Task
 
 N_TRAIN, D, N_CLASSES = 8_000, 768, 4
 SEPARATION = 0.24
@@ -68,7 +69,10 @@ def _weigh(X: NDArray[np.float32], y: NDArray[np.int64]) -> Subset:
 
 
 def _map(fit: Callable[[Any], Fit], jobs: Sequence[Any]) -> list[Fit]:
-    with threadpool_limits(1), ThreadPoolExecutor(cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool:
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(count_processors(), initializer=threadpool_limits, initargs=(1,)) as pool,
+    ):
         return list(pool.map(fit, jobs))
 
 

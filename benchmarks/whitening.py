@@ -9,7 +9,7 @@ from statistics import median
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
 from benchmarks.sweep_convex import N_CLASSES, N_TRAIN, SEPARATION, D
-from probes.sweep import sweep
+from probes.sweep.sweep import sweep
 
 PAIRS = 5
 

@@ -1,32 +1,8 @@
 """skyprobe's feature store: embeddings of frozen vision models, extracted once.
 
-Names are loaded when they are first used, so that importing the package costs nothing and never loads torch.
+A name is loaded when it is first used, so that importing the package costs nothing; `__init__.pyi` lists the names.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from featurestore import errors
-    from featurestore.featureset import FeatureSet
-    from featurestore.key import FeatureKey
-    from featurestore.store import FeatureStore, open_store
-
-__all__ = ["FeatureKey", "FeatureSet", "FeatureStore", "errors", "open_store"]
-
-_HOMES = {
-    "FeatureKey": "featurestore.key",
-    "FeatureSet": "featurestore.featureset",
-    "FeatureStore": "featurestore.store",
-    "open_store": "featurestore.store",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name == "errors":
-        return import_module("featurestore.errors")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

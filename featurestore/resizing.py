@@ -43,7 +43,7 @@ def resize_on_device(bands: NDArray[Any], side: int, interpolation: str, antiali
     What goes to a GPU is pinned, and goes as it was decoded. Tested on the CPU; it has not been run on a GPU.
 
     Args:
-        bands: As of `resize`, and so the others.
+        bands: See `resize`, and so the others.
         side: Side of the result.
         interpolation: One of `INTERPOLATIONS`.
         antialias: Whether shrinking averages.

@@ -49,7 +49,7 @@ def choose_groups(table: SampleTable, text: str) -> SampleTable:
     """The table with the groups that the dataset as the user typed it asks for; the same table if it asks for none.
 
     Raises:
-        UsageError, DatasetError: As of `split_groups` and `group_by_sky`.
+        UsageError, DatasetError: See `split_groups` and `group_by_sky`.
     """
     radius = split_groups(text)[1]
     return table if radius is None else group_by_sky(table, radius)

@@ -77,7 +77,7 @@ class Stretch:
     """An interval of values that becomes [0, 1], and a curve over it.
 
     Written ``INTERVAL+CURVE``, each optional: intervals ``minmax``, ``unit`` (pixels are in [0, 1]
-    already, as those of `featurestore.datasets.cropping`), ``zscale:CONTRAST``, ``percentile:LOW:HIGH``,
+    already, as those of `featurestore.datasets.cropping.crop`), ``zscale:CONTRAST``, ``percentile:LOW:HIGH``,
     ``sigmaclip:SIGMA``; curves ``linear``, ``asinh:A``, ``log:A``, ``sqrt``. Parameters are those of
     `astropy.visualization` and have defaults. Without an interval, integers are divided by the largest value of
     their type and floats are mapped by their range; ``none`` is neither interval nor curve.

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from featurestore.atomic_file import write_atomically
-from featurestore.backbones.runtime import resolve_runtime
+from featurestore.backbones.engines.base import resolve_runtime
 from featurestore.errors import FinetuneError
-from finetune.config import TrainerOptions
+from featurestore.files import write_atomically
 from finetune.freezing import train_only
+from finetune.options import TrainerOptions
 from finetune.processes import is_first, join_processes
 
 Progress = Callable[[int, int], None]

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from featurestore.atomic_file import write_atomically
 from featurestore.backbones.base import Adapter, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS
 from featurestore.backbones.weights import WeightsSource, hash_weights, load_strictly, parse_weights, read_state_dict
 from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
-from finetune.classification import Tuned
+from featurestore.files import write_atomically
 from finetune.freezing import count_parameters
-from finetune.kept import library_versions
-from probes.json_values import json_ready
+from finetune.learners.classification import Tuned
+from finetune.run_cache import library_versions
+from probes.results.json_values import json_ready
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import ProbeError, UsageError
-from featurestore.featureset import FeatureSet
-from featurestore.key import digest
 from featurestore.samples import UNLABELLED
+from featurestore.store.features import FeatureSet
+from featurestore.store.key import digest
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -78,7 +78,7 @@ def project(
 
 
 def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any) -> Projection:
-    """The stored projection of exactly these values, or a new one that is stored; options as of `project`."""
+    """The stored projection of exactly these values, or a new one that is stored; options as in `project`."""
     parameters = (project.__kwdefaults__ or {}) | options
     identity = {
         "key": features.key.sha256,
@@ -87,12 +87,12 @@ def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any)
         "values": hashlib.sha256(np.ascontiguousarray(features.values, dtype="<f4").data).hexdigest(),
     }
     name = digest(identity | parameters | _versions())
-    if (found := store.get_derived(KIND, name)) is not None:
+    if (found := store.get_cached(KIND, name)) is not None:
         arrays = found.arrays
         return Projection(arrays["xy"], arrays["pca"], arrays["explained"], found.attributes["parameters"])
     made = project(features, **options)
     arrays = {"xy": made.xy, "pca": made.pca, "explained": made.explained}
-    store.put_derived(KIND, name, arrays, identity | {"parameters": dict(made.parameters)})
+    store.put_cached(KIND, name, arrays, identity | {"parameters": dict(made.parameters)})
     return made
 
 

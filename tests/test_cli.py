@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli import main
-from featurestore.datasets.remote import REMOTE, RemoteDataset, RemoteFile
+from featurestore.datasets.public.registry import REMOTE, RemoteDataset, RemoteFile
 from featurestore.store import open_store
 
 BACKBONE = "timm:test_efficientnet"
@@ -104,7 +104,7 @@ def test_attention_is_drawn_and_kept(images, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     assert run(*words).exit_code == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
-    assert open_store(str(tmp_path / "store.zarr")).list_derived("attention") != []
+    assert open_store(str(tmp_path / "store.zarr")).list_cached("attention") != []
 
 
 def test_a_cnn_has_no_attention_to_draw(images, tmp_path):

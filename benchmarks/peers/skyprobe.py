@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.peers.protocol import Embed, serve
 from featurestore.datasets import open_dataset
-from featurestore.extraction import extract_features
-from featurestore.planning import ExtractionOptions
+from featurestore.extraction.extract import extract_features
+from featurestore.extraction.requests import ExtractionOptions
 from featurestore.store import open_store
 
 

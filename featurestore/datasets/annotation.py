@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurestore.datasets.files import FileDataset, find_images, is_fits, stamps_of
+from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, is_fits
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError
 from featurestore.samples import UNLABELLED, Boxes, SampleTable
@@ -111,7 +111,7 @@ class AnnotatedFolder(FileDataset):
             sample_ids=paths,
             splits=np.array([image.split for image in images]),
             groups=np.array([image.group for image in images]) if any(image.group for image in images) else None,
-            stamps=stamps_of(paths, found),
+            stamps=fingerprints_of(paths, found),
             boxes=_boxes(images, classes, box_origin),
             box_classes=classes,
             notice=notice,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.base import Sample
-from featurestore.datasets.decoding import digest_of_pixels
-from featurestore.datasets.files import stamp_of
+from featurestore.datasets.decoding.images import digest_of_pixels
+from featurestore.datasets.files import fingerprint_of
 from featurestore.datasets.labels import SPLIT_NAMES
 from featurestore.errors import EmptyDatasetError
 from featurestore.samples import SampleTable
@@ -82,7 +82,7 @@ def file_columns(parts: Sequence[ImageArray], where: Path) -> dict[str, Any]:
     sizes = [len(part) for part in parts]
     if not sum(sizes):
         raise EmptyDatasetError("the files hold no images", where=where, hint="Download or write them again.")
-    stamps = np.array([stamp_of(part.path.stat()) for part in parts], dtype=np.uint64)
+    stamps = np.array([fingerprint_of(part.path.stat()) for part in parts], dtype=np.uint64)
     return {"splits": np.repeat([_split_of(part.path) for part in parts], sizes), "stamps": np.repeat(stamps, sizes)}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.base import Sample
-from featurestore.datasets.decoding import decode_image, digest_of, digest_of_pixels
-from featurestore.datasets.fits_decoding import decode_fits, read_header
+from featurestore.datasets.decoding.fits import decode_fits, read_header
+from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
@@ -98,7 +98,7 @@ def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: ob
     others: Counter[str] = Counter()
     for path, entry in walk(folder):
         if wanted(entry.name):
-            found[path] = stamp_of(_status(entry), salt=salt)
+            found[path] = fingerprint_of(_status(entry), salt=salt)
         else:
             others[PurePosixPath(path).suffix or entry.name] += 1
     if not found:
@@ -126,13 +126,13 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
         return entry.stat(follow_symlinks=False)
 
 
-def stamp_of(*files: os.stat_result, salt: object = None) -> int:
+def fingerprint_of(*files: os.stat_result, salt: object = None) -> int:
     """64 bits of BLAKE2b over sizes, times of change (ns) and `salt`."""
     text = repr(([(file.st_size, file.st_mtime_ns) for file in files], salt))
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def stamps_of(paths: Sequence[str], found: Mapping[str, int]) -> NDArray[np.uint64]:
+def fingerprints_of(paths: Sequence[str], found: Mapping[str, int]) -> NDArray[np.uint64]:
     """Stamps of these paths, uint64 (n,)."""
     return np.array([found[path] for path in paths], dtype=np.uint64)
 

@@ -60,7 +60,7 @@ class Detector(nn.Module):
     one size, so that nothing is resized again.
 
     Args:
-        trunk: From images float (B, 3, S, S) in [0, 1] to feature maps by name; None for a detector that is only ever
+        body: From images float (B, 3, S, S) in [0, 1] to feature maps by name; None for a detector that is only ever
             given feature maps.
         shapes: Shapes of the feature maps of one image.
         side: S.
@@ -73,7 +73,7 @@ class Detector(nn.Module):
 
     def __init__(
         self,
-        trunk: nn.Module | None,
+        body: nn.Module | None,
         shapes: Shapes,
         side: int,
         n_classes: int,
@@ -81,7 +81,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.side = side
-        self.trunk = trunk
+        self.body = body
         self.pyramid, strides = make_pyramid(shapes, side, architecture.channels)
         self.proposals = _proposal_network(strides, architecture)
         self.heads = _region_heads(strides, n_classes, architecture)
@@ -97,7 +97,7 @@ class Detector(nn.Module):
             In training mode name -> scalar loss, four of them; else for each image a dict of ``boxes`` float (m, 4)
             inside the square, ``labels`` int64 (m,) from 1 and ``scores`` float (m,) in (0, 1], best first.
         """
-        maps = self.trunk(inputs) if isinstance(inputs, Tensor) and self.trunk is not None else inputs
+        maps = self.body(inputs) if isinstance(inputs, Tensor) and self.body is not None else inputs
         levels = self.pyramid(maps)
         n_images = len(levels[LEVELS[0]])
         frame = ImageList(levels[LEVELS[0]], [(self.side, self.side)] * n_images)

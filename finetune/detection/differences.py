@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from featurestore.errors import FinetuneError
+from finetune.detection.evaluation import SWEEP, bootstrap_map50, match_detections
 from finetune.detection.figures import iou_differences
 from finetune.detection.results import DetectionRun, check_comparable
-from finetune.detection.scoring import SWEEP, bootstrap_map50, match_detections
-from probes.bootstrap import Difference
-from probes.report.html import Plate
+from probes.plotting import CaptionedFigure
+from probes.statistics.bootstrap import Difference
 
 SCRATCH = "scratch"
 """Mode of a detector whose backbone was not pretrained."""
@@ -30,7 +30,7 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
 
     Args:
         runs: Runs (seeds) of detectors on any datasets.
-        **options: As of `sweep_differences`.
+        **options: See `sweep_differences`.
 
     Returns:
         What was tested, in two lines -> name of the detector and its number of runs -> differences.
@@ -54,14 +54,14 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
     return found
 
 
-def difference_plate(runs: Sequence[DetectionRun], **options: Any) -> Plate:
-    """The differences as a figure with its caption; arguments and errors as of `differences_from_scratch`."""
+def difference_figure(runs: Sequence[DetectionRun], **options: Any) -> CaptionedFigure:
+    """The differences as a figure with its caption; arguments and errors as in `differences_from_scratch`."""
     differences = differences_from_scratch(runs, **options)
     figure = iou_differences(differences)
     one = next(iter(next(iter(next(iter(differences.values())).values())).values()))
     tests = "; ".join(title.replace("\n", ", ") for title in differences)
     baselines = dict.fromkeys(f"{run.backbone} on {run.dataset}" for run in runs if run.mode == SCRATCH)
-    return Plate(
+    return CaptionedFigure(
         "figure-c-map-difference",
         figure,
         f"Difference in mAP from the network trained from scratch ({', '.join(baselines)}) against the IoU threshold: "
@@ -80,7 +80,7 @@ def sweep_differences(
         first: Runs (seeds) of one detector.
         second: Runs of the other.
         n_resamples: Resamples of the test images.
-        **options: As of `finetune.detection.scoring.bootstrap_map50`.
+        **options: See `finetune.detection.evaluation.bootstrap_map50`.
 
     Raises:
         FinetuneError: No runs, or runs that were tested on different images or classes.

@@ -13,13 +13,13 @@ from astropy.table import Table, vstack
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from featurestore.atomic_file import write_atomically
 from featurestore.datasets.base import ImageDataset
-from featurestore.datasets.quiet import ignored_warnings
-from finetune.detection.targets import Detections, Scene
+from featurestore.datasets.decoding.quiet import ignored_warnings
+from featurestore.files import write_atomically
+from finetune.detection.targets import AnnotatedImage, Detections
 
 
-def coco_dataset(scenes: Sequence[Scene], classes: Sequence[str]) -> dict[str, Any]:
+def coco_dataset(scenes: Sequence[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
     """The truth as a COCO dataset: images by their place from 1, categories from 1, crowd regions as ``iscrowd``.
 
     Boxes are x, y, width, height in pixels of the image in display order; the file says so by ``info.box_origin``. In
@@ -43,7 +43,7 @@ def coco_dataset(scenes: Sequence[Scene], classes: Sequence[str]) -> dict[str, A
     }
 
 
-def coco_results(scenes: Sequence[Scene], detections: Sequence[Detections]) -> list[dict[str, Any]]:
+def coco_results(scenes: Sequence[AnnotatedImage], detections: Sequence[Detections]) -> list[dict[str, Any]]:
     """Detections in COCO's results format, with the ids of `coco_dataset`."""
     return [
         _box_entry(box) | {"image_id": image, "category_id": int(label) + 1, "score": float(score)}
@@ -62,7 +62,7 @@ def write_json(path: Path, value: object) -> Path:
 
 
 def sky_catalogue(
-    dataset: ImageDataset, scenes: Sequence[Scene], detections: Sequence[Detections], classes: Sequence[str]
+    dataset: ImageDataset, scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: Sequence[str]
 ) -> Table | None:
     """Detections on the sky, one row each; None if no image has celestial coordinates.
 
@@ -125,7 +125,7 @@ def _celestial(dataset: ImageDataset, row: int) -> WCS | None:
         return wcs.celestial if wcs.has_celestial else None
 
 
-def _catalogue_part(wcs: WCS, scene: Scene, found: Detections, classes: Sequence[str]) -> Table:
+def _catalogue_part(wcs: WCS, scene: AnnotatedImage, found: Detections, classes: Sequence[str]) -> Table:
     x0, y0, x1, y1 = found.boxes.astype(np.float64).T
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     centre = _to_sky(wcs, x, y, scene)
@@ -146,7 +146,7 @@ def _catalogue_part(wcs: WCS, scene: Scene, found: Detections, classes: Sequence
     return Table(columns, units=units)
 
 
-def _to_sky(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], scene: Scene) -> SkyCoord:
+def _to_sky(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], scene: AnnotatedImage) -> SkyCoord:
     """Points in display order -> sky.
 
     In display order the outer corner of the top left pixel is (0, 0); in FITS the middle of the bottom left one is.

@@ -16,10 +16,9 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from featurestore.errors import FinetuneError
-from finetune.detection.scoring import SWEEP, DetectionScores, Matches, bin_shares
-from finetune.detection.targets import Detections, Scene
-from probes.bootstrap import Difference
-from probes.figures.style import (
+from finetune.detection.evaluation import SWEEP, DetectionScores, Matches, bin_shares
+from finetune.detection.targets import AnnotatedImage, Detections
+from probes.plotting import (
     BASELINE,
     COLUMN,
     MARKERS,
@@ -30,6 +29,7 @@ from probes.figures.style import (
     share_legend,
     title_figure,
 )
+from probes.statistics.bootstrap import Difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +193,7 @@ def completeness_reliability(
 @mpl.rc_context(STYLE)
 def contact_sheet(
     pictures: Sequence[NDArray[Any]],
-    scenes: Sequence[Scene],
+    scenes: Sequence[AnnotatedImage],
     detections: Sequence[Detections],
     matches: Matches,
     *,
@@ -230,7 +230,9 @@ def contact_sheet(
     return figure
 
 
-def _draw_boxes(axes: Axes, index: int, scene: Scene, found: Detections, matches: Matches, threshold: float) -> None:
+def _draw_boxes(
+    axes: Axes, index: int, scene: AnnotatedImage, found: Detections, matches: Matches, threshold: float
+) -> None:
     for box in scene.boxes[scene.crowd]:
         _draw(axes, box, "ignored", "--")
     objects = matches.object_image == index

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.base import ImageDataset
 from featurestore.preprocessing import Preprocessing
+from finetune.detection.evaluation import match_detections
 from finetune.detection.figures import completeness_reliability, contact_sheet, training_curves
 from finetune.detection.results import DetectionRun
-from finetune.detection.scoring import match_detections
 from finetune.detection.targets import box_fluxes
-from probes.figures.style import save_figure
+from probes.plotting import save_figure
 
 MOST_PICTURES = 16
 """Images on a contact sheet."""

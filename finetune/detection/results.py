@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import FinetuneError
-from finetune.detection.scoring import (
+from finetune.detection.evaluation import (
     SWEEP,
     DetectionScores,
     Matches,
@@ -20,11 +20,11 @@ from finetune.detection.scoring import (
     match_detections,
     score_detections,
 )
-from finetune.detection.targets import Detections, Scene
-from probes.bootstrap import Difference
-from probes.json_values import json_ready
-from probes.results import COMPARED, IDENTITY
-from probes.tables import Table
+from finetune.detection.targets import AnnotatedImage, Detections
+from probes.results.json_values import json_ready
+from probes.results.run import COMPARED, IDENTITY
+from probes.results.tables import Table
+from probes.statistics.bootstrap import Difference
 
 SCORE_THRESHOLD = 0.5
 """Score from which on a detection counts for completeness and reliability, unless another is given."""
@@ -63,7 +63,7 @@ class DetectionRun:
     seed: int
     n_train: int
     classes: tuple[str, ...]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[AnnotatedImage, ...]
     detections: tuple[Detections, ...]
     threshold: float = SCORE_THRESHOLD
     key: str = ""
@@ -77,7 +77,7 @@ class DetectionRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The columns of `probes.results.IDENTITY`: features are dense maps, the labels those of the view."""
+        """The columns of `probes.results.run.IDENTITY`: features are dense maps, the labels those of the view."""
         own = {"pooling": "dense", "scheme": f"boxes:{self.view}", "head": self.head, "protocol": "paper"}
         return {name: own[name] if name in own else getattr(self, name) for name in IDENTITY}
 
@@ -93,7 +93,7 @@ class DetectionRun:
 
 
 def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
-    """Tidy rows, one a run x metric x class, in the columns of `probes.results.to_frame`.
+    """Tidy rows, one a run x metric x class, in the columns of `probes.results.run.to_frame`.
 
     ``ap50`` and ``ap`` (IoU 0.5 ... 0.95) of each class; ``map50``, ``map`` and ``map_iou0.1`` ... ``map_iou0.9`` as
     ``macro``; ``completeness`` and ``reliability`` as ``all``; ``support`` is the number of objects. ``n_test`` and
@@ -107,7 +107,7 @@ def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
 def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     """One line for each detector, over its seeds.
 
-    The columns are those of `probes.results.COMPARED`, ``runs``, and of ``map50``, ``map``, ``completeness`` and
+    The columns are those of `probes.results.run.COMPARED`, ``runs``, and of ``map50``, ``map``, ``completeness`` and
     ``reliability`` the mean, with ``map50_min`` and ``map50_max``.
     """
     frame = to_frame(runs)
@@ -166,7 +166,7 @@ def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **opt
     Args:
         first: Runs (seeds) of one detector.
         second: Runs of the other.
-        **options: As of `finetune.detection.scoring.bootstrap_map50`.
+        **options: See `finetune.detection.evaluation.bootstrap_map50`.
 
     Raises:
         FinetuneError: No runs, or runs that were tested on different images or classes.

@@ -14,33 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from featurestore.atomic_file import write_atomically
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.weights import parse_weights, seeded, stamp
 from featurestore.errors import UsageError
-from featurestore.key import digest
+from featurestore.files import write_atomically
 from featurestore.registry import unknown_name
+from featurestore.reporter import Reporter, StageResult
+from featurestore.store.key import digest
+from finetune.detection.body import MODES as TRUNK_MODES
+from finetune.detection.body import load_body, shapes_of
+from finetune.detection.data import DetectionData, prepare_data
 from finetune.detection.detector import Detector
+from finetune.detection.evaluation import score_detections
 from finetune.detection.export import coco_dataset, coco_results, sky_catalogue, write_json, write_sky
+from finetune.detection.features import DenseViews, StoredMaps
 from finetune.detection.figures import iou_sweep
 from finetune.detection.illustration import illustrate
-from finetune.detection.kept import keep_run, kept_run
-from finetune.detection.material import Material, prepare_material
 from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, by_detector, format_table, summarise, to_frame
-from finetune.detection.scoring import score_detections
-from finetune.detection.stored import DenseViews, StoredMaps
+from finetune.detection.run_cache import keep_run, kept_run
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
-from finetune.detection.trunk import MODES as TRUNK_MODES
-from finetune.detection.trunk import load_trunk, shapes_of
-from finetune.kept import library_versions
 from finetune.loggers import check_loggers, make_logger
 from finetune.processes import is_first
-from probes.figures.style import save_figure
-from probes.json_values import json_ready
-from probes.outcome import Outcome
-from probes.results import write_frame
-from probes.splits import check_fractions, parse_fractions
-from probes.stages import Reporter
+from finetune.run_cache import library_versions
+from probes.plotting import save_figure
+from probes.results.json_values import json_ready
+from probes.results.run import write_frame
+from probes.sweep.splits import check_fractions, parse_fractions
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -53,7 +52,7 @@ REVISION = 1
 
 STORED = "stored"
 MODES = (*TRUNK_MODES, STORED)
-"""Those of `finetune.detection.trunk.MODES`; and stored: a frozen backbone whose dense features are in the store."""
+"""Those of `finetune.detection.body.MODES`; and stored: a frozen backbone whose dense features are in the store."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +113,11 @@ def make_detection_study(
         fractions: Percents of the training images, with commas.
         augment: Whether training images are augmented.
         log: Names of `finetune.loggers.LOGGERS`.
-        given: Other fields of `DetectionStudy`, and options as of `finetune.detection.training.make_options`.
+        given: Other fields of `DetectionStudy`, and options as in `finetune.detection.training.make_options`.
 
     Raises:
         UsageError: A fraction is no whole number.
-        SkyprobeError: As of `DetectionStudy` and `make_options`.
+        SkyprobeError: See `DetectionStudy` and `make_options`.
     """
     own = {name: given.pop(name) for name in list(given) if name in DetectionStudy.__dataclass_fields__}
     training = make_options(augment=augment, **given)
@@ -144,7 +143,7 @@ class Job:
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.backbone)}-{mode}-{self.fraction}-{self.seed}"
 
 
-def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path, reporter: Reporter) -> Outcome:
+def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path, reporter: Reporter) -> StageResult:
     """Train and test a detector for each backbone, fraction and seed, and write what came of it.
 
     What was trained before, and still has its files in `output`, is read from the store.
@@ -162,9 +161,9 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         reporter: Shows progress and notices.
 
     Raises:
-        SkyprobeError: As of the stages. Unreadable images raise nothing; the outcome lists them.
+        SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
     """
-    material = prepare_material(study.data, study.variant, study.view)
+    material = prepare_data(study.data, study.variant, study.view)
     for text in (material.dataset.table.notice, *(survey.describe() for survey in material.surveys)):
         reporter.notice(text)
     files: dict[str, Path] = {}
@@ -175,7 +174,7 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         files |= written
     if is_first():
         files |= _write_all(runs, output)
-    return Outcome(
+    return StageResult(
         tables=(format_table(summarise(runs)),),
         files=files,
         seconds={"detect": sum(run.seconds for run in runs)},
@@ -184,7 +183,7 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
 
 
 def make_detector(
-    study: DetectionStudy, material: Material, backbone: str, seed: int, views: DenseViews | None = None
+    study: DetectionStudy, material: DetectionData, backbone: str, seed: int, views: DenseViews | None = None
 ) -> Detector:
     """The untrained detector; pyramid and heads start from random weights that the seed gives.
 
@@ -197,16 +196,21 @@ def make_detector(
     """
     side = material.preprocessing.resize
     if views:
-        trunk, shapes = None, views.shapes
+        body, shapes = None, views.shapes
     else:
-        trunk = load_trunk(backbone, study.mode, side, weights=study.weights, seed=seed)
-        shapes = shapes_of(trunk, side)
+        body = load_body(backbone, study.mode, side, weights=study.weights, seed=seed)
+        shapes = shapes_of(body, side)
     with seeded(seed):
-        return Detector(trunk, shapes, side, len(material.train.classes), study.training.architecture)
+        return Detector(body, shapes, side, len(material.train.classes), study.training.architecture)
 
 
 def _run_once(
-    study: DetectionStudy, material: Material, job: Job, folder: Path, reporter: Reporter, store: FeatureStore | None
+    study: DetectionStudy,
+    material: DetectionData,
+    job: Job,
+    folder: Path,
+    reporter: Reporter,
+    store: FeatureStore | None,
 ) -> tuple[DetectionRun, dict[str, Path]]:
     """The run of one training and its files: as kept, or trained now."""
     views = material.views(store, job.backbone) if study.mode == STORED else None
@@ -224,7 +228,7 @@ def _run_once(
     return run, files
 
 
-def _identify(study: DetectionStudy, material: Material, job: Job, views: DenseViews | None) -> str:
+def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: DenseViews | None) -> str:
     """Digest of everything that decides the numbers of a run."""
     spec = find_spec(job.backbone)
     weights = f"random:{job.seed}" if study.mode == "scratch" else study.weights or spec.weights
@@ -241,7 +245,7 @@ def _identify(study: DetectionStudy, material: Material, job: Job, views: DenseV
 
 
 def _train(
-    study: DetectionStudy, material: Material, job: Job, folder: Path, reporter: Reporter, views: DenseViews | None
+    study: DetectionStudy, material: DetectionData, job: Job, folder: Path, reporter: Reporter, views: DenseViews | None
 ) -> tuple[DetectionRun, pd.DataFrame]:
     started = perf_counter()
     options = study.training
@@ -303,7 +307,7 @@ def _write_card(run: DetectionRun, identity: str, folder: Path) -> Path:
     return write_atomically(folder / CARD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def _write_run(run: DetectionRun, history: pd.DataFrame, material: Material, folder: Path) -> dict[str, Path]:
+def _write_run(run: DetectionRun, history: pd.DataFrame, material: DetectionData, folder: Path) -> dict[str, Path]:
     files = {
         "history.csv": write_frame(history, folder / "history.csv"),
         "detections.json": write_json(folder / "detections.json", coco_results(run.scenes, run.detections)),

@@ -16,8 +16,8 @@ from featurestore.errors import LabelMismatchError, PreprocessingError, Unreadab
 from featurestore.preprocessing import ORIENTATIONS, Preprocessing
 from featurestore.registry import unknown_name
 from featurestore.samples import Boxes, SampleTable
-from finetune.images import check_channels
-from probes.splits import Rows
+from finetune.data.images import check_channels
+from probes.sweep.splits import Rows
 
 VIEWS = ("all", "source")
 """Classes of a detector: those of the boxes, or a single one for every object."""
@@ -35,7 +35,7 @@ _NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class Scene:
+class AnnotatedImage:
     """One image and what is annotated in it. Boxes are x0, y0, x1, y1 in pixels of the image as it was read.
 
     Attributes:
@@ -73,7 +73,7 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class Survey:
+class AnnotationSet:
     """The scenes of some rows, and what had to be left out.
 
     Attributes:
@@ -85,7 +85,7 @@ class Survey:
     """
 
     classes: tuple[str, ...]
-    scenes: tuple[Scene, ...]
+    scenes: tuple[AnnotatedImage, ...]
     unreadable: Mapping[str, str]
     n_clipped: int
     n_degenerate: int
@@ -113,7 +113,7 @@ class DetectionInputs(Protocol):
         scenes: What is in each.
     """
 
-    scenes: Sequence[Scene]
+    scenes: Sequence[AnnotatedImage]
 
     @property
     def n_views(self) -> int:
@@ -145,7 +145,7 @@ class DetectionImages:
         preprocessing: How an image becomes a square.
     """
 
-    def __init__(self, dataset: ImageDataset, scenes: Sequence[Scene], preprocessing: Preprocessing) -> None:
+    def __init__(self, dataset: ImageDataset, scenes: Sequence[AnnotatedImage], preprocessing: Preprocessing) -> None:
         self.dataset, self.scenes, self.preprocessing = dataset, scenes, preprocessing
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class DetectionImages:
         return torch.stack(list(images))
 
 
-def make_target(scene: Scene, preprocessing: Preprocessing) -> dict[str, Tensor]:
+def make_target(scene: AnnotatedImage, preprocessing: Preprocessing) -> dict[str, Tensor]:
     """The `finetune.detection.detector.Target` of an image, in pixels of the square that it becomes."""
     square = to_square(scene.boxes, scene.size, preprocessing.resize)
     boxes = torch.from_numpy(orient_boxes(square, preprocessing.orientation, preprocessing.resize))
@@ -210,7 +210,7 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         )
 
 
-def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessing, view: str = "all") -> Survey:
+def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessing, view: str = "all") -> AnnotationSet:
     """Read every image once, clip its boxes, and count what cannot be used.
 
     Args:
@@ -228,7 +228,7 @@ def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessin
     table = dataset.table
     classes, boxes = class_names(table, view), boxes_of(table)
     boxes_by_row = np.split(np.argsort(boxes.row, kind="stable"), np.bincount(boxes.row, minlength=len(table)).cumsum())
-    scenes: list[Scene] = []
+    scenes: list[AnnotatedImage] = []
     unreadable: dict[str, str] = {}
     changed = np.zeros(2, dtype=np.int64)
     for row in rows.tolist():
@@ -242,7 +242,7 @@ def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessin
         inside, sound, n_clipped = _clip(boxes.xyxy[own], image.shape[:2])
         scenes.append(_scene(table, row, image, own[sound], inside[sound], len(classes)))
         changed += n_clipped, len(own) - len(scenes[-1].boxes)
-    return Survey(classes, tuple(scenes), unreadable, n_clipped=int(changed[0]), n_degenerate=int(changed[1]))
+    return AnnotationSet(classes, tuple(scenes), unreadable, n_clipped=int(changed[0]), n_degenerate=int(changed[1]))
 
 
 def class_names(table: SampleTable, view: str) -> tuple[str, ...]:
@@ -330,9 +330,9 @@ def _clip(boxes: NDArray[np.float32], size: tuple[int, int]) -> tuple[NDArray[np
 
 def _scene(
     table: SampleTable, row: int, image: NDArray[Any], own: Rows, inside: NDArray[np.float32], n_classes: int
-) -> Scene:
+) -> AnnotatedImage:
     boxes = boxes_of(table)
-    return Scene(
+    return AnnotatedImage(
         row=row,
         sample_id=table.sample_ids[row],
         size=(image.shape[0], image.shape[1]),

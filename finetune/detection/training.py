@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from featurestore.errors import FinetuneError, UsageError
-from featurestore.key import digest
 from featurestore.registry import unknown_name
-from finetune.config import TrainerOptions
+from featurestore.store.key import digest
 from finetune.detection.augmentation import Augmentation, augment_target
 from finetune.detection.detector import Architecture, Detector
 from finetune.detection.targets import DetectionInputs, Detections, from_square
+from finetune.options import TrainerOptions
 from finetune.trainer import Group, Progress, Row, Stage, device_of, shuffle_rows, train
 
 Item = tuple[Tensor, Mapping[str, Tensor]]

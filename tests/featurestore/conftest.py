@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featurestore.backbones import loading, runtime
+from featurestore.backbones import loading
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.engines import base as runtime
 from featurestore.backbones.weights import parse_weights
 from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
-from featurestore.feature_arrays import DONE, MISSING, UNREADABLE, Block, FeatureArrays
-from featurestore.key import FeatureKey
 from featurestore.preprocessing import to_unit
 from featurestore.samples import Boxes, SampleTable
 from featurestore.store import FeatureStore, open_store
+from featurestore.store.entry import DONE, MISSING, UNREADABLE, Block, FeatureEntry
+from featurestore.store.key import FeatureKey
 
 BLOCK_ROWS = 4
 SHAPES = {"cls": (3,), "avg_patch": (5,)}
@@ -34,7 +35,7 @@ def make_ids(n: int) -> tuple[str, ...]:
     return tuple(f"sky/é{row:03d}.png" for row in range(n))
 
 
-def stamps_of(ids: Sequence[str], version: int = 0) -> np.ndarray:
+def fingerprints_of(ids: Sequence[str], version: int = 0) -> np.ndarray:
     return np.array([zlib.crc32(name.encode()) + version for name in ids], dtype=np.uint64)
 
 
@@ -59,7 +60,7 @@ def make_table() -> Callable[..., SampleTable]:
             "labels": {"peaks": np.arange(n) % 3 - 1, "has/bar?": np.arange(n) % 2},
             "classes": {"peaks": ("one", "two"), "has/bar?": ("no", "yes")},
             "splits": np.array(["train", "valid", "test", ""])[np.arange(n) % 4],
-            "stamps": stamps_of(ids, version),
+            "stamps": fingerprints_of(ids, version),
             "source": "/data/my galaxies",
             "notice": "for scholars",
         }
@@ -105,12 +106,12 @@ def store(store_path: str) -> FeatureStore:
 
 
 @pytest.fixture
-def make_arrays(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureArrays]:
+def make_arrays(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureEntry]:
     """Put a table, and make room for its features."""
 
     def make(
         store: FeatureStore, table: SampleTable, shapes: dict[str, tuple[int, ...]] | None = None, **key: Any
-    ) -> FeatureArrays:
+    ) -> FeatureEntry:
         store.put_dataset(table)
         provenance = {"weights": "hub", "versions": {"timm": "1.0"}}
         return store.create(*PLACE, make_key(**key), shapes or SHAPES, provenance)
@@ -134,7 +135,7 @@ def make_block() -> Callable[..., Block]:
             values={p: np.array([embed(name, *SHAPES[p], version) for name in known]) for p in poolings},
             state=state,
             content=np.array([content_of(name, version) for name in known]),
-            stamps=stamps_of(known, version),
+            stamps=fingerprints_of(known, version),
             reasons={row: f"cannot decode {known[row]}" for row in unreadable},
         )
 
@@ -145,7 +146,7 @@ def make_block() -> Callable[..., Block]:
 def fill(make_block: Callable[..., Block]) -> Callable[..., None]:
     """Write every block of some features, as an extraction would: only rows that are pending."""
 
-    def write(arrays: FeatureArrays, table: SampleTable, rows: np.ndarray | None = None, **options: Any) -> None:
+    def write(arrays: FeatureEntry, table: SampleTable, rows: np.ndarray | None = None, **options: Any) -> None:
         rows = np.arange(len(table)) if rows is None else rows
         sample_in = dict(zip(rows.tolist(), table.sample_ids, strict=True))
         size = int(rows.max()) + 1
@@ -160,10 +161,10 @@ def fill(make_block: Callable[..., Block]) -> Callable[..., None]:
 
 
 @pytest.fixture
-def full(store: FeatureStore, make_table: Any, make_arrays: Any, fill: Any) -> FeatureArrays:
+def full(store: FeatureStore, make_table: Any, make_arrays: Any, fill: Any) -> FeatureEntry:
     """Complete features of ten samples in `store`."""
     table = make_table(10)
-    arrays: FeatureArrays = make_arrays(store, table)
+    arrays: FeatureEntry = make_arrays(store, table)
     fill(arrays, table)
     return arrays
 

@@ -16,9 +16,9 @@ HEAVY = {"torch", "torchvision", "timm", "transformers", "open_clip", "openvino"
     [
         "featurestore",
         "probes",
-        "featurestore.registry, featurestore.key, featurestore.samples, featurestore.featureset",
+        "featurestore.registry, featurestore.store.key, featurestore.samples, featurestore.store.features",
         "featurestore.preprocessing",
-        "featurestore.planning",
+        "featurestore.extraction.requests",
     ],
 )
 def test_importing_loads_no_heavy_library(modules: str) -> None:

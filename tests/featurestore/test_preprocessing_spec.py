@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import SkyprobeError, UnknownNameError, UsageError
-from featurestore.key import digest
 from featurestore.preprocessing import VARIANTS, Preprocessing, parse_variant
 from featurestore.resizing import INTERPOLATIONS, RESIZERS
+from featurestore.store.key import digest
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -13,7 +13,7 @@ from featurestore.errors import DatasetError, LabelMismatchError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.sky_groups import choose_groups, group_by_sky, position_of, split_groups
 from featurestore.store import open_store
-from probes.splits import divide_rows
+from probes.sweep.splits import divide_rows
 
 MakeTable = Callable[..., SampleTable]
 

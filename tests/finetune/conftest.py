@@ -14,9 +14,9 @@ from featurestore.backbones.catalogue import ADAPTERS
 from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import Boxes, SampleTable
-from finetune.config import FinetuneOptions, TrainerOptions
-from finetune.images import load_images
-from finetune.rows import usable_rows
+from finetune.data.images import load_images
+from finetune.data.rows import usable_rows
+from finetune.options import FinetuneOptions, TrainerOptions
 
 SIDE = 32
 VARIANT = f"resize={SIDE}"

@@ -6,8 +6,8 @@ import torch
 import transformers
 from torch import nn
 
-from featurestore.backbones.timm_adapter import wrap_model
-from featurestore.backbones.torchvision_adapter import ADAPTER as TORCHVISION
+from featurestore.backbones.adapters.timm import wrap_model
+from featurestore.backbones.adapters.torchvision import ADAPTER as TORCHVISION
 from featurestore.backbones.weights import parse_weights
 from featurestore.errors import FinetuneError
 from finetune.freezing import count_parameters, find_blocks, parameter_layers, train_only

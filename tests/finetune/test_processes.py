@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.config import TrainerOptions
+from finetune.options import TrainerOptions
 from finetune.processes import Processes, is_first
 from finetune.trainer import Group, Stage, shuffle_rows, train
 

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
 from featurestore.errors import FinetuneError, UsageError
-from finetune.config import TrainerOptions
+from finetune.options import TrainerOptions
 from finetune.trainer import Group, Stage, schedule_factor, shuffle_rows, train
 
 N_ROWS, BATCH = 24, 6

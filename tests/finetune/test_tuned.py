@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from featurestore.backbones.loading import load_backbone
 from featurestore.backbones.weights import hash_weights
 from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
-from featurestore.extraction import extract_features
-from featurestore.planning import ExtractionOptions
+from featurestore.extraction.extract import extract_features
+from featurestore.extraction.requests import ExtractionOptions
 from featurestore.pooling import pool
 from featurestore.store import open_store
-from finetune.classification import Task, plan_fit, run_fit
+from finetune.learners.classification import Task, plan_fit, run_fit
 from finetune.tuned import CARD, README, WEIGHTS, read_card, save_tuned
 
 SIDE = 32

@@ -45,7 +45,7 @@ def test_architectures_of_transformers_have_the_size_stated(name: str) -> None:
     import torch
     import transformers
 
-    from featurestore.backbones.transformers_adapter import ARCHITECTURES
+    from featurestore.backbones.adapters.transformers import ARCHITECTURES
 
     config = ARCHITECTURES[CATALOGUE[name].model_id]()
     with torch.device("meta"):

@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from featurestore.backbones import transformers_adapter
+from featurestore.backbones.adapters import transformers as transformers_adapter
 from featurestore.backbones.base import Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, CATALOGUE
 from featurestore.backbones.loading import load_backbone

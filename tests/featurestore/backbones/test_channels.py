@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Runtime, compile_forward
 from featurestore.errors import BackboneError
 from featurestore.pooling import pool
 

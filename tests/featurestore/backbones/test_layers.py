@@ -11,9 +11,9 @@ import torch
 import transformers
 
 from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.layers import LayeredTokens, find_blocks
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Runtime, compile_forward
 from featurestore.errors import BackboneError, PoolingError, UnknownNameError
 from featurestore.pooling import TokenFeatures, pool
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from featurestore.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
-from featurestore.backbones.runtime import Runtime, compile_forward
 from featurestore.errors import BackboneError, UnknownNameError
 from featurestore.pooling import pool
 from featurestore.preprocessing import Preprocessing

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurestore.datasets.coco import Coco
-from featurestore.datasets.voc import Voc
+from featurestore.datasets.formats.coco import Coco
+from featurestore.datasets.formats.voc import Voc
 
 X, Y = st.integers(1, 8), st.integers(1, 6)
 OBJECTS = st.lists(st.tuples(st.sampled_from(["bent", "compact"]), X, Y, X, Y), max_size=4)

@@ -11,12 +11,12 @@ from featurestore.datasets.files import (
     FileDataset,
     check_match,
     find_images,
+    fingerprint_of,
+    fingerprints_of,
     image_kinds,
     is_fits,
     is_picture,
     some_of,
-    stamp_of,
-    stamps_of,
 )
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
@@ -28,7 +28,7 @@ def dataset_of(root: Path) -> FileDataset:
     found = find_images(root)
     paths = tuple(found)
     splits = np.array([""] * len(paths))
-    return FileDataset(SampleTable("sky", paths, {}, {}, splits, stamps_of(paths, found)), root, paths)
+    return FileDataset(SampleTable("sky", paths, {}, {}, splits, fingerprints_of(paths, found)), root, paths)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.b.tiff"])
@@ -102,13 +102,13 @@ def test_a_stamp_changes_with_size_time_and_salt(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"1")
     os.utime(file, ns=(1, 1))
-    first = stamp_of(file.stat())
-    assert first == stamp_of(file.stat())
+    first = fingerprint_of(file.stat())
+    assert first == fingerprint_of(file.stat())
     os.utime(file, ns=(1, 2))
-    second = stamp_of(file.stat())
+    second = fingerprint_of(file.stat())
     file.write_bytes(b"12")
     os.utime(file, ns=(1, 2))
-    assert len({first, second, stamp_of(file.stat()), stamp_of(file.stat(), salt="SCI")}) == 4
+    assert len({first, second, fingerprint_of(file.stat()), fingerprint_of(file.stat(), salt="SCI")}) == 4
     assert 0 <= first < 2**64
 
 

@@ -10,8 +10,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.resnet import resnet18
 
+from finetune.detection.body import load_body, shapes_of
 from finetune.detection.detector import Architecture, Detector, StridedAnchors, lies_in, spare_ignored
-from finetune.detection.trunk import load_trunk, shapes_of
 
 SMALL = Architecture(channels=16, hidden=32, regions=32)
 STAGES = {f"layer{n + 1}": str(n) for n in range(4)}
@@ -76,14 +76,14 @@ def test_losses_are_those_of_torchvision(pair):
 @pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_efficientnet"])
 def test_feature_maps_stand_for_images(name):
     """The seam to stored features: images, and the maps of these images, give the same detections and losses."""
-    trunk = load_trunk(name, "frozen", 64, weights="random:0")
+    body = load_body(name, "frozen", 64, weights="random:0")
     torch.manual_seed(0)
-    detector = Detector(trunk, shapes_of(trunk, 64), 64, 1, SMALL)
+    detector = Detector(body, shapes_of(body, 64), 64, 1, SMALL)
     images, targets = torch.rand(2, 3, 64, 64), [target([5, 5, 30, 30]), target()]
     for mode in (True, False):
         detector.train(mode)
         results = []
-        for inputs in (images, trunk(images)):
+        for inputs in (images, body(images)):
             torch.manual_seed(1)
             results.append(detector(inputs, targets if mode else None))
         torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from featurestore.errors import FinetuneError
-from finetune.detection.differences import difference_plate, differences_from_scratch, sweep_differences
-from finetune.detection.scoring import SWEEP
+from finetune.detection.differences import difference_figure, differences_from_scratch, sweep_differences
+from finetune.detection.evaluation import SWEEP
 
 
 def test_differences_are_those_of_coco_at_every_threshold(make_run):
@@ -69,7 +69,7 @@ def test_the_figure_shows_the_differences(make_run):
         make_run(2, dataset="other"),
         make_run(3, mode="scratch", dataset="other"),
     ]
-    plate = difference_plate(runs, n_resamples=20)
+    plate = difference_figure(runs, n_resamples=20)
     expected = differences_from_scratch(runs, n_resamples=20)
     for axes, (title, rows) in zip(plate.figure.axes, expected.items(), strict=True):
         assert axes.get_title() == title
@@ -90,4 +90,4 @@ def test_the_figure_shows_the_differences(make_run):
 
 def test_baselines_alone_make_no_figure(make_run):
     with pytest.raises(FinetuneError, match="there are no differences to draw"):
-        difference_plate([make_run(1, mode="scratch")])
+        difference_figure([make_run(1, mode="scratch")])

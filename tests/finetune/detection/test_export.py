@@ -10,17 +10,17 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
 
-from featurestore.datasets.coco import Coco
-from featurestore.datasets.fits import FitsFolder
+from featurestore.datasets.formats.coco import Coco
+from featurestore.datasets.formats.fits import FitsFolder
 from finetune.detection.export import coco_dataset, coco_results, ds9_regions, sky_catalogue, write_json, write_sky
-from finetune.detection.targets import Detections, Scene
+from finetune.detection.targets import AnnotatedImage, Detections
 
 HEIGHT, WIDTH = 20, 30
 
 
 def scene(row, name, boxes=(), labels=(), crowd=()):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    return Scene(
+    return AnnotatedImage(
         row,
         name,
         (HEIGHT, WIDTH),

@@ -6,13 +6,13 @@ import pytest
 from matplotlib.colors import to_hex
 
 from featurestore.errors import FinetuneError
+from finetune.detection.evaluation import SWEEP, THRESHOLDS, DetectionScores, match_detections
 from finetune.detection.figures import COLOURS, completeness_reliability, contact_sheet, iou_sweep, training_curves
-from finetune.detection.scoring import SWEEP, THRESHOLDS, DetectionScores, match_detections
-from finetune.detection.targets import Detections, Scene
-from probes.figures.style import save_figure
+from finetune.detection.targets import AnnotatedImage, Detections
+from probes.plotting import save_figure
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 90, 90]], np.float32)
-SCENE = Scene(
+SCENE = AnnotatedImage(
     0, "folder/a.png", (100, 100), BOXES, np.zeros(3, np.int64), np.array([0, 0, 1], bool), np.array([3.0, 1.0, 9.0])
 )
 FOUND = Detections(

@@ -7,15 +7,15 @@ import pytest
 
 from featurestore.errors import FinetuneError
 from finetune.detection.results import DetectionRun, compare, format_table, summarise, to_frame
-from finetune.detection.targets import Detections, Scene
-from probes.results import IDENTITY
-from probes.results import to_frame as probe_frame
+from finetune.detection.targets import AnnotatedImage, Detections
+from probes.results.run import IDENTITY
+from probes.results.run import to_frame as probe_frame
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
 
 
 def scene(row):
-    return Scene(row, f"{row}.png", (50, 50), BOXES, np.array([0, 1]), np.zeros(2, bool), np.full(2, np.nan))
+    return AnnotatedImage(row, f"{row}.png", (50, 50), BOXES, np.array([0, 1]), np.zeros(2, bool), np.full(2, np.nan))
 
 
 def found(count, score=0.9):

@@ -11,12 +11,12 @@ from astropy.table import Table
 
 from featurestore.errors import FinetuneError, LabelMismatchError, ProbeError, UnknownNameError, UsageError
 from featurestore.store import open_store
-from finetune.config import TrainerOptions
+from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture
-from finetune.detection.material import prepare_material
 from finetune.detection.results import to_frame
 from finetune.detection.study import DetectionStudy, detect_study, make_detector
 from finetune.detection.training import TrainingOptions
+from finetune.options import TrainerOptions
 
 SIDE = 64
 HEADER = {
@@ -126,7 +126,7 @@ def test_what_was_trained_is_not_trained_again(root, tmp_path):
 
 
 def test_fractions_are_nested(root):
-    material = prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     half, whole = ({scene.row for scene in material.scenes(percent, 0)} for percent in (50, 100))
     assert half < whole == set(range(6))
 
@@ -147,7 +147,7 @@ def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
 
 
 def test_the_seed_makes_the_detector(root):
-    material = prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     weights = [
         make_detector(study(root), material, "timm:test_efficientnet", seed).heads.box_head.fc6.weight
         for seed in (0, 0, 1)
@@ -162,17 +162,17 @@ def test_a_set_without_test_objects(tmp_path):
     content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 4]
     (root / "annotations.json").write_text(json.dumps(content))
     with pytest.raises(FinetuneError, match="a detector needs objects in training and in test images"):
-        prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+        prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
 
 
 def test_a_crop_and_a_set_without_boxes(tmp_path):
     root = write_set(tmp_path)
     with pytest.raises(UsageError, match="a detector looks at whole images"):
-        prepare_material(f"coco:{root}", "center-224", "all")
+        prepare_data(f"coco:{root}", "center-224", "all")
     write_set_without_boxes = json.loads((root / "annotations.json").read_text()) | {"annotations": []}
     (root / "annotations.json").write_text(json.dumps(write_set_without_boxes))
     with pytest.raises(LabelMismatchError, match="the dataset has no boxes"):
-        prepare_material(f"coco:{root}", f"resize={SIDE}", "all")
+        prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
 
 
 def test_rows_of_a_study_name_the_backbone(root, tmp_path):

@@ -21,7 +21,7 @@ from finetune.detection.targets import (
     survey_scenes,
     to_square,
 )
-from probes.splits import divide_rows
+from probes.sweep.splits import divide_rows
 
 SQUARE = Preprocessing(resize=32)
 

@@ -9,13 +9,13 @@ import torch
 from featurestore.datasets.base import Sample
 from featurestore.errors import FinetuneError, UnknownNameError, UsageError
 from featurestore.preprocessing import Preprocessing
-from finetune.config import TrainerOptions
 from finetune.detection.augmentation import Augmentation
+from finetune.detection.body import load_body, shapes_of
 from finetune.detection.detector import Architecture, Detector
-from finetune.detection.scoring import score_detections
-from finetune.detection.targets import DetectionImages, Scene
+from finetune.detection.evaluation import score_detections
+from finetune.detection.targets import AnnotatedImage, DetectionImages
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
-from finetune.detection.trunk import load_trunk, shapes_of
+from finetune.options import TrainerOptions
 
 SIDE = 64
 TINY = Architecture(channels=16, hidden=32, regions=32)
@@ -44,7 +44,7 @@ class Blobs:
                 boxes, crowd = np.append(boxes, [[0, 0, 9, 9]], axis=0).astype(np.float32), np.append(crowd, True)
             self.images.append(image)
             labels, flux = np.zeros(len(boxes), np.int64), np.full(len(boxes), np.nan)
-            self.scenes.append(Scene(row, f"{row}", (SIDE, SIDE), boxes, labels, crowd, flux))
+            self.scenes.append(AnnotatedImage(row, f"{row}", (SIDE, SIDE), boxes, labels, crowd, flux))
 
     def read(self, row):
         return Sample(self.images[row], bytes(16))
@@ -56,9 +56,9 @@ def material(count=6, **preprocessing):
 
 
 def detector(mode="frozen", name="timm:test_efficientnet"):
-    trunk = load_trunk(name, mode, SIDE, weights="random:0", seed=0)
+    body = load_body(name, mode, SIDE, weights="random:0", seed=0)
     torch.manual_seed(0)
-    return Detector(trunk, shapes_of(trunk, SIDE), SIDE, 1, TINY)
+    return Detector(body, shapes_of(body, SIDE), SIDE, 1, TINY)
 
 
 def state_of(module):
@@ -76,8 +76,8 @@ def test_frozen_means_frozen(name):
     before = state_of(one)
     train_detector(one, material(), QUICK, 0)
     moved = changed(before, one.state_dict())
-    assert not [key for key in moved if key.startswith("trunk.")]
-    trained = {key for key, _ in one.named_parameters() if not key.startswith("trunk.")}
+    assert not [key for key in moved if key.startswith("body.")]
+    trained = {key for key, _ in one.named_parameters() if not key.startswith("body.")}
     assert moved == trained
 
 

@@ -1,0 +1,1 @@
+"""One adapter a model library: timm, transformers, open_clip, torchvision."""

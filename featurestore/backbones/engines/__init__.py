@@ -1,0 +1,1 @@
+"""What runs a backbone, and in which arithmetic: torch or OpenVINO."""

@@ -1,0 +1,154 @@
+"""Engines: what runs a backbone, and in which arithmetic. One seam, two engines: torch and OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec as find_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones.engines.graph import build_graph
+from featurestore.errors import MissingDependencyError, UsageError
+from featurestore.pooling import check_offered
+from featurestore.registry import unknown_name
+
+if TYPE_CHECKING:
+    from featurestore.backbones.base import Backbone
+
+ENGINES = ("openvino", "torch", "torch-compile")
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+Pixels = NDArray[np.float32] | NDArray[np.uint8]
+Pooled = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs a backbone, all decided.
+
+    Attributes:
+        engine: ``openvino``; ``torch``; ``torch-compile``, the same graph compiled, which takes up to minutes at first.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    engine: str
+    device: str
+    precision: str
+
+
+class Forward(Protocol):
+    """A compiled backbone, safe to call from several threads at once.
+
+    Attributes:
+        shapes: Pooling -> shape of one image's features, (D,) or (h, w, D).
+        batch_size: Images a call, B.
+        small: Whether its weights can stay in the cache of a processor from one call to the next.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    batch_size: int
+    small: bool
+
+    def __call__(self, pixels: Pixels) -> Pooled:
+        """Pooling -> float32 (B, *shape), of pixels (B, C, H, W), uint8 or float32 in [0, 1], whose shape is fixed.
+
+        Both types give the same features: 8-bit pixels are divided by 255. They are the faster ones.
+        """
+        ...
+
+
+def resolve_runtime(engine: str = "auto", device: str = "auto", precision: str = "auto") -> Runtime:
+    """Decide what ``auto`` leaves open.
+
+    On a CPU: OpenVINO where it is installed, in exact fp32. On a GPU: torch, in bf16 where the GPU has it. The machine
+    alone decides: a model that OpenVINO cannot convert is an error later on, never a silent change of engine, since the
+    engine stands in the key. torch is imported only on a machine with an NVIDIA device.
+
+    Raises:
+        UnknownNameError: No such engine, device or precision.
+        UsageError: A combination that does not exist.
+        MissingDependencyError: OpenVINO is asked for and not installed.
+    """
+    choices = ("engine", engine, ENGINES), ("device", device, DEVICES), ("precision", precision, PRECISIONS)
+    for noun, value, known in choices:
+        if value not in (*known, "auto"):
+            raise unknown_name(noun, value, (*known, "auto"))
+    if device == "auto":
+        device = "cuda" if _has_cuda() else "cpu"
+    if engine == "auto":
+        engine = "openvino" if device == "cpu" and find_module("openvino") else "torch"
+    if precision == "auto":
+        precision = "fp32" if device == "cpu" else _best_on_gpu()
+    _check_combination(engine, device, precision)
+    return Runtime(engine, device, precision)
+
+
+def _check_combination(engine: str, device: str, precision: str) -> None:
+    if engine == "openvino" and not find_module("openvino"):
+        raise MissingDependencyError(
+            "the engine openvino is not installed", where="engine", hint="Install it: pip install 'skyprobe[cpu]'."
+        )
+    if engine == "openvino" and device != "cpu":
+        raise UsageError("OpenVINO runs on the CPU here", where=f"device={device}", hint="Use engine torch on a GPU.")
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("fp16 is slow and inexact on a CPU", where="precision=fp16", hint="Use fp32 or bf16.")
+    if device == "cuda" and not _has_cuda():
+        raise UsageError("no GPU that torch can use", where="device=cuda", hint="Use device cpu, or leave it to auto.")
+
+
+def _has_cuda() -> bool:
+    if not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _best_on_gpu() -> str:
+    import torch
+
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def compile_forward(
+    backbone: Backbone,
+    poolings: Sequence[str],
+    runtime: Runtime,
+    batch_size: int,
+    image_size: int,
+    lanes: int,
+    *,
+    eight_bit: bool = False,
+) -> Forward:
+    """Compile a backbone for one input shape.
+
+    Args:
+        backbone: The loaded model.
+        poolings: Poolings to compute in one pass, such as ``cls``, or ``cls@6`` of layer 6.
+        runtime: Engine, device and precision.
+        batch_size: Images a call.
+        image_size: Side of the square input in pixels.
+        lanes: Threads that will call it at the same time.
+        eight_bit: Whether 8-bit pixels are expected; others are taken as well.
+
+    Raises:
+        BackboneError: The engine cannot run or compile this model, or not in this precision on this CPU.
+        PoolingError: The model does not offer a pooling.
+    """
+    for kind in poolings:
+        check_offered(kind.partition("@")[0], backbone.spec.name, backbone.spec.poolings)
+    module, kinds = build_graph(backbone, tuple(poolings)), tuple(poolings)
+    shape = (batch_size, len(backbone.spec.mean), image_size, image_size)
+    if runtime.engine == "openvino":
+        from featurestore.backbones.engines.openvino import OpenVinoForward
+
+        return OpenVinoForward(module, kinds, shape, runtime.precision, lanes, backbone.spec.name, eight_bit=eight_bit)
+    from featurestore.backbones.engines.torch import TorchForward
+
+    return TorchForward(module, kinds, shape, runtime)

@@ -1,0 +1,1 @@
+"""From large FITS images and a sky catalogue to crops with boxes."""

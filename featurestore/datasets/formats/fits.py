@@ -1,0 +1,62 @@
+"""FITS images in a folder, labelled by class folders or by a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, image_kinds, is_fits
+from featurestore.datasets.folder_layout import read_layout
+from featurestore.datasets.naming import identity
+from featurestore.datasets.table import Catalogue, find_catalogue, require_catalogue
+from featurestore.samples import SampleTable
+
+
+class FitsFolder(FileDataset):
+    """FITS images below a folder; see `decode_fits` for how they are read.
+
+    With a catalogue (CSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from its
+    columns, see `Catalogue.fields`; without one they come from class folders, see `read_layout`.
+
+    Args:
+        path: The folder.
+        name: Name of the dataset; by default made from the path.
+        extension: Name or number of the HDU to read; None: the first that holds an image.
+        catalogue: The catalogue, if it lies elsewhere or is one of several.
+        file: Column with file names, relative to the folder or to its folder ``images``.
+        labels: Label columns of the catalogue, one scheme each.
+
+    Raises:
+        EmptyDatasetError: No FITS file below the folder.
+        LabelMismatchError: Labels that do not fit the images.
+        DatasetError: The folder or the catalogue cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        extension: str | int | None = None,
+        catalogue: str | None = None,
+        file: str | None = None,
+        labels: str | Sequence[str] = (),
+    ) -> None:
+        root = Path(path)
+        columns = [labels] if isinstance(labels, str) else labels
+        find = require_catalogue if columns or file else find_catalogue
+        chosen = Path(catalogue) if catalogue else find(root)
+        found = find_images(root, lambda image: is_fits(image) and not (chosen and image == chosen.name), extension)
+        fields: dict[str, Any]
+        if chosen:
+            fields, paths = Catalogue(chosen).fields(found, file, columns)
+        else:
+            paths = tuple(found)
+            fields = {"sample_ids": paths, "stamps": fingerprints_of(paths, found), **read_layout(paths, root)}
+        super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension)
+
+    @staticmethod
+    def detects(path: Path) -> bool:
+        """Whether there are FITS files below the folder, and no pictures."""
+        return path.is_dir() and image_kinds(path) == {"fits"}

@@ -1,0 +1,228 @@
+"""Hugging Face datasets saved on disk."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.datasets.base import Sample
+from featurestore.datasets.decoding.images import decode_image, digest_of
+from featurestore.datasets.files import fingerprint_of
+from featurestore.datasets.labels import as_text, encode_labels, normalise_split
+from featurestore.datasets.naming import identity
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.registry import unknown_name
+from featurestore.samples import UNLABELLED, SampleTable
+
+_TEXT_LABELS = ("label", "class")
+
+
+class HuggingFace:
+    """A `datasets.Dataset` or `DatasetDict` that ``save_to_disk`` wrote; the keys of a dict are splits.
+
+    Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``, where
+    null and empty text are no label. Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column
+    ``group`` gives groups.
+
+    Args:
+        path: The saved folder.
+        name: Name of the dataset; by default made from the path.
+        image: Column with images; may be left out if there is only one.
+        labels: Label columns, one scheme each; by default as above.
+
+    Raises:
+        EmptyDatasetError: No rows.
+        LabelMismatchError: Splits that differ in their label columns or classes, or labels that are no single values.
+        DatasetError: The folder is no saved dataset, its image column is not certain, or a row has no id.
+    """
+
+    decoder = "pillow"
+
+    def __init__(
+        self, path: str, *, name: str | None = None, image: str | None = None, labels: str | Sequence[str] = ()
+    ) -> None:
+        place = Path(path)
+        splits = _load(place)
+        self._column = _image_column(next(iter(splits.values())).features, image, place)
+        self._parts = [_undecoded(part, self._column) for part in splits.values()]
+        self._ends = list(accumulate(len(part) for part in self._parts))
+        self._table = SampleTable(
+            **identity("hf", place, name),
+            **_fields(splits, [labels] if isinstance(labels, str) else labels),
+            stamps=np.concatenate([_stamps(part, self._column) for part in splits.values()]),
+        )
+
+    @property
+    def table(self) -> SampleTable:
+        """Ids, labels, splits, groups."""
+        return self._table
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def read(self, row: int) -> Sample:
+        """Decode one image; see `decode_image`.
+
+        Raises:
+            UnreadableImageError: The image is missing or cannot be decoded.
+        """
+        part = bisect_right(self._ends, row)
+        content = self._parts[part][row - (self._ends[part - 1] if part else 0)][self._column]
+        where = f"{self._table.name}, {self._table.sample_ids[row]}"
+        data = _bytes_of(content, where)
+        return Sample(decode_image(data, where), digest_of(data))
+
+    @staticmethod
+    def detects(path: Path) -> bool:
+        """Whether the folder holds what ``save_to_disk`` writes."""
+        return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _load(place: Path) -> Mapping[str, Any]:
+    """Split -> `datasets.Dataset`; a dataset without splits has the key ``""``."""
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(place))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"not a dataset that save_to_disk wrote: {error}", where=place, hint="Give the folder that it wrote."
+        ) from error
+    except IndexError as error:  # what the library raises for a split without rows
+        raise _no_rows(place) from error
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    if not any(len(part) for part in splits.values()):
+        raise _no_rows(place)
+    return splits
+
+
+def _no_rows(place: Path) -> EmptyDatasetError:
+    return EmptyDatasetError("the dataset, or one of its splits, has no rows", where=place, hint="Save it with images.")
+
+
+def _image_column(features: Mapping[str, Any], given: str | None, place: Path) -> str:
+    import datasets
+
+    columns = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if given is not None and given not in columns:
+        raise unknown_name("image column", given, columns)
+    if given is None and len(columns) != 1:
+        raise DatasetError(
+            f"{len(columns)} columns of type Image among {', '.join(features)}",
+            where=place,
+            hint="Name the one to use." if columns else "Cast the column with images to datasets.Image and save again.",
+        )
+    return given or columns[0]
+
+
+def _undecoded(part: Any, column: str) -> Any:
+    """The image column alone, as bytes or paths."""
+    import datasets
+
+    if column not in part.features:
+        raise unknown_name("image column", column, part.features)
+    return part.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
+    try:
+        if content and content["bytes"] is not None:
+            return bytes(content["bytes"])
+        if content and content["path"]:
+            return Path(content["path"]).read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(
+            f"the file cannot be read: {error.strerror}", where=where, hint="Save the dataset with its images."
+        ) from error
+    raise UnreadableImageError("the row has no image", where=where, hint="Add the image, or remove the row.")
+
+
+def _fields(splits: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    features = {name: feature for part in splits.values() for name, feature in part.features.items()}
+    schemes = {name: _scheme(name, splits) for name in labels or _label_columns(features)}
+    ids = _sample_ids(splits, given="id" in features)
+    return {
+        "sample_ids": ids,
+        "labels": {name: codes for name, (codes, _) in schemes.items()},
+        "classes": {name: classes for name, (_, classes) in schemes.items()},
+        "splits": np.repeat([normalise_split(split) for split in splits], [len(part) for part in splits.values()]),
+        "groups": _groups(splits, ids) if "group" in features else None,
+    }
+
+
+def _sample_ids(splits: Mapping[str, Any], *, given: bool) -> tuple[str, ...]:
+    if not given:
+        return tuple(f"{split}/{row:06d}".lstrip("/") for split, part in splits.items() for row in range(len(part)))
+    ids = [as_text(value) for value in _values("id", splits)]
+    if None in ids:
+        raise DatasetError(f"row {ids.index(None)} has no id", where="id", hint="Give every row an id.")
+    return tuple(value for value in ids if value is not None)
+
+
+def _groups(splits: Mapping[str, Any], ids: Sequence[str]) -> NDArray[np.str_]:
+    """Groups; a row without one is a group of its own."""
+    pairs = zip(_values("group", splits), ids, strict=True)
+    return np.array([as_text(group) or own for group, own in pairs])
+
+
+def _stamps(part: Any, column: str) -> NDArray[np.uint64]:
+    """Size and time of the Arrow files, and of the file that an image only points to."""
+    from pyarrow.compute import struct_field
+
+    own = [Path(file["filename"]).stat() for file in part.cache_files]
+    images = part.data.column(column)
+    stamps = np.full(len(part), fingerprint_of(*own), dtype=np.uint64)
+    embedded = struct_field(images, "bytes").is_valid().to_pylist()
+    paths = struct_field(images, "path").to_pylist()
+    for row in np.flatnonzero(~np.array(embedded, dtype=bool)).tolist():
+        if paths[row] and Path(paths[row]).exists():
+            stamps[row] = fingerprint_of(Path(paths[row]).stat())
+    return stamps
+
+
+def _label_columns(features: Mapping[str, Any]) -> list[str]:
+    import datasets
+
+    return [n for n, feature in features.items() if isinstance(feature, datasets.ClassLabel) or n in _TEXT_LABELS]
+
+
+def _values(name: str, splits: Mapping[str, Any]) -> list[Any]:
+    lacking = [split for split, part in splits.items() if name not in part.column_names]
+    if len(lacking) == len(splits):
+        raise unknown_name("column", name, {known for part in splits.values() for known in part.column_names})
+    if lacking:
+        raise LabelMismatchError(
+            f"the column {name!r} is missing in the split {', '.join(lacking)}",
+            where=name,
+            hint="Save all splits with the same columns; null marks what is not known.",
+        )
+    return [value for part in splits.values() for value in part.data.column(name).to_pylist()]
+
+
+def _scheme(name: str, splits: Mapping[str, Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    import datasets
+
+    values = _values(name, splits)
+    if not all(isinstance(part.features[name], datasets.ClassLabel | datasets.Value) for part in splits.values()):
+        raise LabelMismatchError(
+            f"the column {name!r} holds no single values",
+            where=name,
+            hint="Save one class a row, or name another column.",
+        )
+    known = {tuple(getattr(part.features[name], "names", ())) for part in splits.values()}
+    if len(known) > 1:
+        raise LabelMismatchError(
+            f"the splits name the classes of {name!r} differently",
+            where=name,
+            hint="Save all splits with one ClassLabel.",
+        )
+    classes = known.pop()
+    if not classes:
+        return encode_labels([as_text(value) for value in values])
+    return np.array([UNLABELLED if value is None else value for value in values], dtype=np.int64), classes

@@ -1,0 +1,1 @@
+"""Readers of public datasets, and how they are downloaded."""

@@ -1,0 +1,148 @@
+"""estimate: what an extraction would do and cost, before it is begun."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.extraction.embedding import embed_batch, pad_slots
+from featurestore.extraction.extract import Model, load_models
+from featurestore.extraction.requests import (
+    ExtractionOptions,
+    ExtractionRequest,
+    find_arrays,
+    list_wanted,
+    pending_rows,
+    row_fingerprints,
+)
+
+if TYPE_CHECKING:
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.samples import SampleTable
+    from featurestore.store import FeatureStore
+    from featurestore.store.entry import FeatureEntry
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an extraction would do.
+
+    Attributes:
+        dataset: Name of the dataset.
+        images: Images to decode.
+        forwards: Images to forward, summed over backbones and variants.
+        bytes: Bytes of features to store.
+        seconds: Wall time, from one batch of the dataset's own images that was timed on one lane; without start-up.
+    """
+
+    dataset: str
+    images: int
+    forwards: int
+    bytes: int
+    seconds: float
+
+
+def estimate(
+    dataset: ImageDataset,
+    backbones: Sequence[str],
+    variants: Sequence[str],
+    store: FeatureStore | None,
+    options: ExtractionOptions,
+) -> Estimate:
+    """State images, forwards, bytes and time of `featurestore.extraction.extract.extract_features`; nothing is written.
+
+    Args:
+        dataset: The images.
+        backbones: Names of backbones.
+        variants: Names or specs of variants.
+        store: The store as it is; None if there is none yet.
+        options: As for the extraction.
+
+    Raises:
+        SkyprobeError: See the extraction, apart from writing.
+    """
+    plan = _Plan(dataset.table, store, options)
+    wanted = list_wanted(dataset, backbones, variants, options, store)
+    unfinished = [one for one in wanted if plan.pending(one, plan.find_by_request(one)).any()]
+    models = load_models(unfinished, options, dataset.decoder)
+    pending = {one: plan.pending(one, plan.find_by_key(one, model)) for one, model in models.items()}
+    todo = {one: mask for one, mask in pending.items() if mask.any()}
+    if not todo:
+        return Estimate(dataset.table.name, 0, 0, 0, 0.0)
+    rows = np.flatnonzero(np.any(list(todo.values()), axis=0))
+    counts = {one: int(mask.sum()) for one, mask in todo.items()}
+    return Estimate(
+        dataset=dataset.table.name,
+        images=len(rows),
+        forwards=_count_passes(todo),
+        bytes=sum(count * _row_bytes(one, models[one]) for one, count in counts.items()),
+        seconds=_seconds(dataset, {one: models[one] for one in todo}, rows, options),
+    )
+
+
+def _count_passes(todo: Mapping[ExtractionRequest, NDArray[np.bool_]]) -> int:
+    """Images forwarded, summed over networks and variants: layers share a pass."""
+    passes: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+    for one, mask in todo.items():
+        shared = (one.network, one.preprocessing)
+        passes[shared] = passes.get(shared, np.False_) | mask
+    return sum(int(mask.sum()) for mask in passes.values())
+
+
+class _Plan:
+    """What an extraction would find in the store, which is only read."""
+
+    def __init__(self, table: SampleTable, store: FeatureStore | None, options: ExtractionOptions) -> None:
+        self._table, self._options = table, options
+        self._store = store if store and table.name in store.datasets() else None
+        self._rows = _rows_in(self._store, table)
+
+    def find_by_request(self, wanted: ExtractionRequest) -> FeatureEntry | None:
+        """Features that an equal request made."""
+        return find_arrays(wanted, self._table.name, self._store) if self._store else None
+
+    def find_by_key(self, wanted: ExtractionRequest, model: Model) -> FeatureEntry | None:
+        """Features of the very key, whatever request made them."""
+        if self._store is None:
+            return None
+        key = wanted.key(model.backbone).sha256
+        return next(iter(self._store.find(self._table.name, wanted.variant, wanted.spec.name, key=key)), None)
+
+    def pending(self, wanted: ExtractionRequest, arrays: FeatureEntry | None) -> NDArray[np.bool_]:
+        """Bool (n,), samples to embed."""
+        stamps = row_fingerprints(self._table, wanted.preprocessing)
+        return pending_rows(arrays, wanted, self._rows, stamps, retry_unreadable=self._options.retry_unreadable)
+
+
+def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64]:
+    """int64 (n,): where the store keeps each sample; -1 where it does not know it."""
+    known = {sample: row for row, sample in enumerate(store.sample_ids(table.name))} if store else {}
+    return np.array([known.get(sample, -1) for sample in table.sample_ids], dtype=np.int64)
+
+
+def _row_bytes(wanted: ExtractionRequest, model: Model) -> int:
+    return sum(map(prod, model.shapes.values())) * np.dtype(wanted.dtype).itemsize
+
+
+def _seconds(
+    dataset: ImageDataset,
+    models: Mapping[ExtractionRequest, Model],
+    rows: NDArray[np.int64],
+    options: ExtractionOptions,
+) -> float:
+    """Time of one batch, for as many rounds as the lanes need."""
+    (device,) = {one.runtime.device for one in models}
+    size = options.batch_size_on(device)
+    slots = pad_slots(rows[:size], size)
+    tasks = [model.task(one.preprocessing, slots) for one, model in models.items()]
+    embed_batch(dataset, tasks)  # the first pass pays for caches and lazy kernels
+    started = perf_counter()
+    embed_batch(dataset, tasks)
+    return (perf_counter() - started) * math.ceil(len(rows) / (size * options.worker_count))

@@ -1,0 +1,8 @@
+"""The Zarr store: features by key, crash-safe, verified on read, on a local disk or an object store.
+
+A name is loaded when it is first used, so that importing the package costs nothing; `__init__.pyi` lists the names.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

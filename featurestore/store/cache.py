@@ -1,0 +1,74 @@
+"""CacheEntry data: what was computed from features (projections, probe results), kept to be reused.
+
+An entry is a cache, named by a digest of everything that decides it. Whatever is incomplete or damaged
+counts as absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptStoreError, UsageError
+from featurestore.store.layout.names import escape, unescape
+from featurestore.store.layout.storage import Storage
+from featurestore.store.layout.table_arrays import arrays_digest
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One entry.
+
+    Attributes:
+        arrays: Arrays by name.
+        attributes: Whatever JSON can hold.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, Any]
+
+
+def read_cached(storage: Storage, path: str) -> CacheEntry | None:
+    """The entry at `path`; None if it is absent, incomplete or damaged."""
+    try:
+        record = storage.attributes(path) or {}
+        if "sha256" not in record:
+            return None
+        arrays = {name: storage.get_array(f"{path}/{escape(name)}") for name in record["arrays"]}
+    except CorruptStoreError:
+        return None
+    intact = arrays_digest(arrays, record["attributes"]) == record["sha256"]
+    return CacheEntry(arrays, record["attributes"]) if intact else None
+
+
+def list_cached(storage: Storage, path: str) -> list[str]:
+    """Sorted names of the complete entries below `path`; their arrays are not looked at."""
+    names = storage.children(path)
+    return [unescape(name) for name in names if "sha256" in (storage.attributes(f"{path}/{name}") or {})]
+
+
+def write_cached(
+    storage: Storage, path: str, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
+) -> None:
+    """Write an entry; its digest, without which it counts as absent, comes last.
+
+    Raises:
+        UsageError: An array that is not of numbers or truth values.
+    """
+    for name, values in arrays.items():
+        if values.dtype.kind not in "biuf":
+            raise UsageError(
+                f"the array {name!r} has the type {values.dtype}", where=path, hint="Put text into the attributes."
+            )
+    if storage.attributes(path) is not None:
+        storage.delete(path)
+    plain = {name: np.asarray(values, dtype=values.dtype.newbyteorder("<")) for name, values in arrays.items()}
+    for name, values in plain.items():
+        dimensions = [f"{name}_{axis}" for axis in range(values.ndim)]
+        storage.put_array(f"{path}/{escape(name)}", values, dimensions)
+    record = {"arrays": list(plain), "attributes": dict(attributes), "sha256": arrays_digest(plain, attributes)}
+    storage.set_attributes(path, record)

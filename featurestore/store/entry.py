@@ -1,0 +1,263 @@
+"""FeatureEntry: the embeddings of one dataset under one key, written block by block and trusted row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, UsageError
+from featurestore.pooling import DENSE
+from featurestore.store.commands import extract_command
+from featurestore.store.features import FeatureSet
+from featurestore.store.key import FeatureKey
+from featurestore.store.layout.block_commit import Block, BlockCommit
+from featurestore.store.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
+from featurestore.store.layout.storage import REPAIR, Storage
+from featurestore.store.layout.table_arrays import StoredTable
+from featurestore.store.layout.text import decode_text
+from featurestore.store.stored_features import StoredFeatures
+
+__all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureEntry"]
+
+
+class Counts(NamedTuple):
+    """Rows by state."""
+
+    done: int
+    unreadable: int
+    missing: int
+
+
+class FeatureEntry:
+    """One group ``features/DATASET/VARIANT/BACKBONE/KEY12`` of a store; made by `FeatureStore`, not by hand.
+
+    Attributes:
+        path: Path of the group below the root of the store.
+        dataset: Name of the dataset.
+        variant: Name of the preprocessing variant.
+        backbone: Name of the backbone.
+        key: Identity of the features.
+        provenance: Where they come from.
+        shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D), in the order in which the poolings were
+            first asked for.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        path: str,
+        names: tuple[str, str, str],
+        attributes: Mapping[str, Any],
+        load_table: Callable[[], StoredTable],
+    ) -> None:
+        self.path = path
+        self.dataset, self.variant, self.backbone = names
+        self.key = FeatureKey.from_dict(attributes["key"])
+        self.provenance: Mapping[str, Any] = attributes["provenance"]
+        self.shapes = read_shapes(attributes["poolings"])
+        self._storage = storage
+        self._load_table = load_table
+
+    def __repr__(self) -> str:
+        return f"FeatureEntry({self.path!r}, {', '.join(self.shapes)})"
+
+    @property
+    def requests(self) -> list[str]:
+        """Digests of the requests that led here, as they stand in the store now."""
+        return list((self._storage.attributes(self.path) or {}).get("requests", []))
+
+    def add_request(self, digest: str) -> None:
+        """Note a request, so that the next equal one finds these features without loading a model."""
+        requests = self.requests
+        if digest not in requests:
+            self._storage.set_attributes(self.path, {"requests": [*requests, digest]})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values of all poolings."""
+        arrays = KeyArrays(self._storage, self.path)
+        itemsize = np.dtype(self.key.dtype).itemsize
+        return sum(arrays.values(name).rows * prod(shape) * itemsize for name, shape in self.shapes.items())
+
+    @property
+    def extract_command(self) -> str:
+        """The command that completes these features."""
+        source = self._load_table().table.source or self.dataset
+        options = {**self.key.to_dict(), "weights": self.provenance.get("weights")}
+        if DENSE in self.shapes:  # which is made only when it is named
+            options["pooling"] = tuple(self.shapes)
+        return extract_command(source, self.backbone, self.variant, self._storage.path, options)
+
+    def pending(
+        self,
+        stamps: NDArray[np.uint64],
+        present: NDArray[np.bool_],
+        *,
+        poolings: Iterable[str] | None = None,
+        retry_unreadable: bool = False,
+    ) -> NDArray[np.bool_]:
+        """Which rows are still to compute; no values are read.
+
+        Args:
+            stamps: uint64 (n,), current stamp of each store row.
+            present: bool (n,), rows that the dataset has now.
+            poolings: Poolings that are wanted; all of the key for None.
+            retry_unreadable: Whether unreadable rows are tried again; otherwise only when their stamp changed.
+
+        Returns:
+            bool (n,): present rows that are missing in a wanted pooling, or whose image changed.
+        """
+        arrays, rows = KeyArrays(self._storage, self.path), len(stamps)
+        waiting = arrays.column("stamp").read_all(rows) != stamps
+        for pooling in self.shapes if poolings is None else poolings:
+            if pooling not in self.shapes:
+                return present
+            state = arrays.state(pooling).read_all(rows)
+            waiting |= (state != DONE) if retry_unreadable else (state == MISSING)
+        pending: NDArray[np.bool_] = present & waiting
+        return pending
+
+    def write_block(self, block: int, data: Block) -> None:
+        """Commit the rows of one block.
+
+        Rows lose their state first and get it back last: wherever this stops, a row that says done is right. Rows
+        whose image changed go missing in the poolings that are not written.
+
+        Raises:
+            BackboneError: A value is not finite.
+            StorageOverflowError: A value is too large for the storage type.
+            StoreWriteError: The store cannot be written; what was committed before stays valid.
+        """
+        arrays = KeyArrays(self._storage, self.path)
+        BlockCommit(arrays, self.shapes, self._load_table(), block, data).write(self.key.dtype)
+
+    def discard_block(self, block: int) -> None:
+        """Forget one block, whatever state it is in: all its rows are missing afterwards."""
+        for array in KeyArrays(self._storage, self.path).all(self.shapes):
+            array.delete_block(block)
+
+    def open(
+        self,
+        pooling: str | None = None,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        allow_partial: bool = False,
+    ) -> StoredFeatures:
+        """Check states and row identity of one pooling, and leave its values in the store until they are asked for.
+
+        Args:
+            pooling: Name of the pooling; the one first asked for when None.
+            rows: Ascending positions in the dataset, as `FeatureStore.dataset` gives it, int64 (k,); all for None.
+            allow_partial: Whether rows that were not computed yet are left out instead of refused.
+
+        Raises:
+            MissingFeaturesError: Rows are missing, or the pooling is.
+            CorruptStoreError: Something is damaged.
+            UsageError: `rows` are not ascending positions in the dataset.
+        """
+        (pooling,) = self._chosen(pooling or next(iter(self.shapes)))
+        arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
+        wanted = _store_rows(stored, rows)
+        state = arrays.state(pooling).read_rows(wanted)
+        if not allow_partial:
+            self._check_complete(pooling, state)
+        self._check_identity(arrays, stored, wanted[state != MISSING])
+        kept = wanted[state == DONE]
+        return StoredFeatures(
+            variant=self.variant,
+            backbone=self.backbone,
+            pooling=pooling,
+            key=self.key,
+            table=stored.table if len(kept) == len(stored) else stored.table.take(kept),
+            unreadable=_reasons(arrays, stored, wanted[state == UNREADABLE]),
+            provenance=self.provenance,
+            array=arrays.values(pooling),
+            kept=kept,
+        )
+
+    def read(
+        self,
+        pooling: str | None = None,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        allow_partial: bool = False,
+    ) -> FeatureSet:
+        """Read one pooling, with every check: states, row identity, sizes and checksums of chunks.
+
+        Arguments and errors as in `open`.
+        """
+        return self.open(pooling, rows=rows, allow_partial=allow_partial).read()
+
+    def counts(self, pooling: str | None = None) -> Counts:
+        """Rows of the dataset by state; over all poolings for None, where a row is as far as its last pooling."""
+        missing, unreadable, present = self._marks(pooling)
+        failed = int((unreadable & ~missing & present).sum())
+        absent = int((missing & present).sum())
+        return Counts(int(present.sum()) - failed - absent, failed, absent)
+
+    def unreadable(self, pooling: str | None = None) -> dict[str, str]:
+        """Sample id -> reason, for the rows of the dataset marked unreadable in one pooling, or in any."""
+        _, unreadable, present = self._marks(pooling)
+        rows = np.flatnonzero(unreadable & present)
+        return _reasons(KeyArrays(self._storage, self.path), self._load_table(), rows)
+
+    def _marks(self, pooling: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Three bool (n,): missing in any pooling, unreadable in any, present."""
+        arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
+        states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
+        missing = np.any([state == MISSING for state in states], axis=0)
+        unreadable = np.any([state == UNREADABLE for state in states], axis=0)
+        return missing, unreadable, stored.present
+
+    def _chosen(self, pooling: str | None) -> list[str]:
+        if pooling is not None and pooling not in self.shapes:
+            raise MissingFeaturesError(
+                f"the pooling {pooling!r} is not stored",
+                where=self._storage.where(self.path),
+                hint=f"Stored: {', '.join(self.shapes)}. To add others, run: {self.extract_command}",
+            )
+        return list(self.shapes) if pooling is None else [pooling]
+
+    def _check_complete(self, pooling: str, state: NDArray[np.uint8]) -> None:
+        missing = int((state == MISSING).sum())
+        if missing:
+            raise MissingFeaturesError(
+                f"{missing} of {len(state)} rows are not extracted",
+                where=self._storage.where(f"{self.path}/{pooling}"),
+                hint=f"Run: {self.extract_command}",
+            )
+
+    def _check_identity(self, arrays: KeyArrays, stored: StoredTable, written: NDArray[np.int64]) -> None:
+        """Every row that was written must carry the id that the dataset has in that row."""
+        hashes = arrays.column("sample_hash").read_rows(written)
+        strange = written[hashes != stored.id_hashes[written]]
+        if len(strange):
+            raise CorruptStoreError(
+                f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says",
+                where=self._storage.where(self.path),
+                hint=REPAIR,
+            )
+
+
+def _store_rows(stored: StoredTable, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """int64: the store rows of these positions in the dataset."""
+    present = np.flatnonzero(stored.present)
+    if rows is None:
+        return present
+    if len(rows) and (rows[0] < 0 or rows[-1] >= len(present) or (np.diff(rows) <= 0).any()):
+        raise UsageError(
+            f"rows must be ascending and lie within 0 ... {len(present) - 1}",
+            where=stored.table.name,
+            hint="Sort them, each once: numpy.unique(rows).",
+        )
+    return present[rows]
+
+
+def _reasons(arrays: KeyArrays, stored: StoredTable, unreadable: NDArray[np.int64]) -> dict[str, str]:
+    """Sample id -> reason, of these ascending store rows; only blocks that have some are read."""
+    reasons = decode_text(arrays.column("reason").read_rows(unreadable))
+    return dict(zip([stored.table.sample_ids[row] for row in unreadable], reasons, strict=True))

@@ -1,0 +1,103 @@
+"""Selection: from a request (dataset, variant, backbone, fields of the key) to exactly one key, or a helpful error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featurestore.errors import AmbiguousFeaturesError, MissingFeaturesError
+from featurestore.registry import unknown_name
+from featurestore.store.commands import extract_command
+from featurestore.store.entry import FeatureEntry
+from featurestore.store.key import FeatureKey
+
+KEY, WEIGHTS = "key", "weights"
+"""Names that are no fields of the key: the start of its SHA-256, and the source of the weights in the provenance."""
+
+_FIELD_NAMES = (KEY, WEIGHTS, *FeatureKey.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is looked for; None matches everything.
+
+    Attributes:
+        dataset: Name of the dataset.
+        variant: Name of the variant.
+        backbone: Name of the backbone.
+        pooling: Name of a pooling that must be there.
+        fields: Fields of the key and the values they must have; ``key`` is the start of its SHA-256, ``weights`` the
+            source of the weights as the provenance states it.
+    """
+
+    dataset: str | None
+    variant: str | None
+    backbone: str | None
+    pooling: str | None
+    fields: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in self.fields:
+            if name.partition(".")[0] not in _FIELD_NAMES:
+                raise unknown_name("field of a feature key", name, _FIELD_NAMES)
+
+    def matches(self, arrays: FeatureEntry) -> bool:
+        """Whether these features are what is looked for, names of groups aside."""
+        if self.pooling is not None and self.pooling not in arrays.shapes:
+            return False
+        known = {**arrays.key.fields, **arrays.key.to_dict(), WEIGHTS: arrays.provenance.get(WEIGHTS)}
+        return all(
+            arrays.key.sha256.startswith(str(value)) if name == KEY else known.get(name) == value
+            for name, value in self.fields.items()
+        )
+
+    def __str__(self) -> str:
+        names = [self.dataset, self.variant, self.backbone, self.pooling]
+        return " ".join([name or "*" for name in names] + [f"{name}={value}" for name, value in self.fields.items()])
+
+
+def choose(
+    found: Sequence[FeatureEntry], others: Sequence[FeatureEntry], request: Request, data: str, store: str
+) -> FeatureEntry:
+    """The one that was found.
+
+    Args:
+        found: What matches the request.
+        others: What the store has of this dataset, whether it matches or not.
+        request: What was asked for.
+        data: What the user calls the dataset on the command line.
+        store: Path of the store.
+
+    Raises:
+        MissingFeaturesError: None was found.
+        AmbiguousFeaturesError: Several were found.
+    """
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise AmbiguousFeaturesError(
+            f"{len(found)} stored features match: {_list_differences(found)}", where=request, hint=_how_to_choose(found)
+        )
+    options = {"pooling": request.pooling, **request.fields}
+    command = extract_command(data, request.backbone or "BACKBONE", request.variant or "VARIANT", store, options)
+    stored = ", ".join(f"{arrays.variant} {arrays.backbone} {'/'.join(arrays.shapes)}" for arrays in others)
+    raise MissingFeaturesError(
+        "these features are not in the store", where=request, hint=f"Run: {command}. Stored: {stored or 'none'}."
+    )
+
+
+def _list_differences(found: Sequence[FeatureEntry]) -> str:
+    """Each key with the fields in which the found ones differ."""
+    names = sorted({name for one in found for name in found[0].key.differences(one.key)})
+    return "; ".join(
+        f"{one.variant} {one.backbone} {one.key.short}: {', '.join(f'{n}={one.key.fields.get(n)}' for n in names)}"
+        for one in found
+    )
+
+
+def _how_to_choose(found: Sequence[FeatureEntry]) -> str:
+    fields = [field for field in ("variant", "backbone") if len({getattr(one, field) for one in found}) > 1]
+    names = {name for one in found for name in found[0].key.differences(one.key)}
+    fields += [name for name in ("precision", "weights_hash", "engine", "device", "dtype") if name in names]
+    return f"Choose by {' or '.join([*fields, KEY])}, for example key={found[0].key.short}."

@@ -1,0 +1,327 @@
+"""FeatureStore: embeddings of many datasets, variants and backbones in one Zarr v3 hierarchy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, StoreFormatError, UsageError
+from featurestore.samples import SampleTable
+from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
+from featurestore.store.entry import FeatureEntry
+from featurestore.store.features import FeatureSet
+from featurestore.store.key import DTYPES, FORMAT_VERSION, FeatureKey
+from featurestore.store.layout.key_arrays import KeyArrays, Shapes, read_shapes, write_shapes
+from featurestore.store.layout.names import escape, unescape
+from featurestore.store.layout.storage import Storage
+from featurestore.store.layout.table_arrays import StoredTable, read_table, write_table
+from featurestore.store.query import Request, choose
+
+FORMAT = "skyprobe"
+DATASETS, FEATURES, DERIVED = "datasets", "features", "derived"
+
+
+def default_store_path() -> str:
+    """``$SKYPROBE_STORE``, else ``./skyprobe.zarr``."""
+    return os.environ.get("SKYPROBE_STORE") or "skyprobe.zarr"
+
+
+def open_store(path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512) -> FeatureStore:
+    """Open a store.
+
+    Args:
+        path: A folder or URL; `default_store_path` for None.
+        mode: ``r`` reads; ``a`` also writes, and makes the store if there is none.
+        block_rows: Rows of a block in a store that is made; an existing store keeps its own.
+
+    Raises:
+        StoreError: There is no store to read.
+        StoreFormatError: The folder is no skyprobe store, or one of another format version.
+        StoreWriteError: The store cannot be made.
+    """
+    if block_rows < 1:
+        raise UsageError(f"a block of {block_rows} rows", where="block_rows", hint="Use 1 or more; 512 suits most.")
+    path = str(path or default_store_path())
+    storage = Storage(path, read_only=mode == "r")
+    attributes = storage.attributes("")
+    if attributes is None:
+        if storage.is_vacant():
+            _make(storage, block_rows)
+        attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
+    return FeatureStore(storage, _checked(attributes, path))
+
+
+def _make(storage: Storage, block_rows: int) -> None:
+    if storage.read_only:
+        raise StoreError(
+            "there is no store",
+            where=storage.path,
+            hint="Make it by extracting features: skyprobe extract DATA -b BACKBONE -p VARIANT "
+            f"--store {storage.path}, or name another store by --store or $SKYPROBE_STORE.",
+        )
+    storage.require_group("", {"format": FORMAT, "format_version": FORMAT_VERSION, "block_rows": block_rows})
+
+
+def _checked(attributes: dict[str, Any], path: str) -> int:
+    """Rows of a block, from the attributes of a root that is really ours."""
+    if attributes.get("format") != FORMAT:
+        raise StoreFormatError("this is no skyprobe store", where=path, hint="Name another folder by --store.")
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION:
+        raise StoreFormatError(
+            f"the store has format version {version}, this skyprobe reads version {FORMAT_VERSION}",
+            where=path,
+            hint="Use a newer skyprobe: pip install --upgrade skyprobe, or extract into a new store.",
+        )
+    return int(attributes["block_rows"])
+
+
+class FeatureStore:
+    """A store; made by `open_store`.
+
+    Attributes:
+        path: Folder or URL.
+        block_rows: Rows of a block: what is committed at once, and never shared by two writers.
+    """
+
+    def __init__(self, storage: Storage, block_rows: int) -> None:
+        self.storage = storage
+        self.path = storage.path
+        self.block_rows = block_rows
+        self._tables: dict[str, tuple[str, StoredTable]] = {}  # with their revisions
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.path!r})"
+
+    def put_dataset(self, table: SampleTable) -> NDArray[np.int64]:
+        """Make the store know a dataset, or what changed in it; a known one costs one metadata read.
+
+        At first sight its order becomes the order of the rows. Afterwards known ids keep their row, new ones are
+        appended, rows of removed ones stay blank; labels, splits and boxes become those of `table`.
+
+        Returns:
+            int64 (n,): store row of each row of `table`.
+        """
+        path = f"{DATASETS}/{escape(table.name)}"
+        current = self._current(path)
+        stored, rows = StoredTable.first(table), np.arange(len(table))
+        if current is not None and current != stored.revision:
+            stored, rows = self._stored(table.name).updated(table)
+        if stored.revision != current:
+            write_table(self.storage, f"{path}/{stored.revision}", stored)
+            self.storage.set_attributes(path, {"current": stored.revision})
+            if current is not None:
+                self.storage.delete(f"{path}/{current}")
+        self._tables[table.name] = stored.revision, stored
+        return rows
+
+    def dataset(self, name: str) -> SampleTable:
+        """The samples that a dataset has now, in store order.
+
+        Raises:
+            MissingFeaturesError: The store does not know the dataset.
+        """
+        return self._stored(name).samples
+
+    def sample_ids(self, name: str) -> Sequence[str]:
+        """The sample id of every store row of a dataset, those that it no longer has included.
+
+        Raises:
+            MissingFeaturesError: The store does not know the dataset.
+        """
+        return self._stored(name).table.sample_ids
+
+    def datasets(self) -> list[str]:
+        """Sorted names of the datasets."""
+        names = [unescape(component) for component in self.storage.children(DATASETS)]
+        return sorted(name for name in names if self._current(f"{DATASETS}/{escape(name)}") is not None)
+
+    def create(
+        self,
+        dataset: str,
+        variant: str,
+        backbone: str,
+        key: FeatureKey,
+        shapes: Shapes,
+        provenance: Mapping[str, Any],
+    ) -> FeatureEntry:
+        """Make room for features of a dataset that `put_dataset` knows; what exists already is kept.
+
+        Args:
+            dataset: Name of the dataset; there is room for all its rows afterwards.
+            variant: Name of the variant.
+            backbone: Name of the backbone.
+            key: Identity of the features.
+            shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D); new poolings are added to an
+                existing key.
+            provenance: Where the features come from; JSON-ready. An existing key keeps its own.
+        """
+        if key.dtype not in DTYPES:
+            raise UsageError(f"unknown storage dtype {key.dtype!r}", where="dtype", hint=f"Use {' or '.join(DTYPES)}.")
+        path = "/".join([FEATURES, *map(escape, (dataset, variant, backbone)), key.short])
+        rows = len(self._stored(dataset))
+        known = self._known(path, key)
+        poolings = _joined(read_shapes(known.get("poolings", [])), shapes, self.storage.where(path))
+        KeyArrays(self.storage, path).create(poolings, key.dtype, rows, self.block_rows)
+        made = {"key": key.to_dict(), "sha256": key.sha256, "provenance": dict(provenance), "requests": []}
+        attributes = made | known | {"poolings": write_shapes(poolings)}
+        if attributes != known:
+            self.storage.set_attributes(path, attributes)
+        return self._arrays(path, attributes)
+
+    def find(
+        self,
+        dataset: str | None = None,
+        variant: str | None = None,
+        backbone: str | None = None,
+        *,
+        pooling: str | None = None,
+        **fields: Any,
+    ) -> list[FeatureEntry]:
+        """All features that match; None matches everything.
+
+        Args:
+            dataset: Name of the dataset.
+            variant: Name of the variant.
+            backbone: Name of the backbone.
+            pooling: Name of a pooling that must be there.
+            fields: Fields of the key, such as ``precision="fp32"``; ``key`` is the start of its SHA-256.
+
+        Raises:
+            UnknownNameError: The key has no such field.
+        """
+        request = Request(dataset, variant, backbone, pooling, fields)
+        paths = [FEATURES]
+        for name in (dataset, variant, backbone, None):
+            paths = [f"{path}/{child}" for path in paths for child in self._children(path, name)]
+        return [arrays for arrays in map(self.open_features, paths) if arrays is not None and request.matches(arrays)]
+
+    def select(
+        self,
+        dataset: str | None = None,
+        variant: str | None = None,
+        backbone: str | None = None,
+        *,
+        pooling: str | None = None,
+        **fields: Any,
+    ) -> FeatureEntry:
+        """The one match; arguments as in `find`.
+
+        Raises:
+            MissingFeaturesError: Nothing matches; the message gives the command that extracts it.
+            AmbiguousFeaturesError: Several match; the message lists them and how to choose.
+        """
+        found = self.find(dataset, variant, backbone, pooling=pooling, **fields)
+        others = [] if found else self.find(dataset)
+        request = Request(dataset, variant, backbone, pooling, fields)
+        return choose(found, others, request, self._data_argument(dataset), self.path)
+
+    def load(
+        self, dataset: str, variant: str, backbone: str, *, pooling: str | None = None, **fields: Any
+    ) -> FeatureSet:
+        """Select and read; arguments as in `find`, errors as in `select` and `FeatureEntry.read`."""
+        return self.select(dataset, variant, backbone, pooling=pooling, **fields).read(pooling)
+
+    def remove(self, arrays: FeatureEntry) -> None:
+        """Delete features; a removal that is cut short is completed by ``skyprobe verify --repair``."""
+        self.storage.set_attributes(arrays.path, {"removed": True})
+        self.storage.delete(arrays.path)
+
+    def get_cached(self, kind: str, digest: str) -> CacheEntry | None:
+        """What was computed from features before, or None.
+
+        Args:
+            kind: What it is, for example ``projection``.
+            digest: Digest of everything that decides it.
+        """
+        return read_cached(self.storage, f"{DERIVED}/{escape(kind)}/{escape(digest)}")
+
+    def put_cached(
+        self, kind: str, digest: str, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
+    ) -> None:
+        """Keep what was computed from features: arrays of numbers, and attributes that JSON can hold."""
+        write_cached(self.storage, f"{DERIVED}/{escape(kind)}/{escape(digest)}", arrays, attributes)
+
+    def list_cached(self, kind: str) -> list[str]:
+        """Sorted digests of the complete entries of one kind."""
+        return list_cached(self.storage, f"{DERIVED}/{escape(kind)}")
+
+    def _current(self, path: str) -> str | None:
+        """Revision that a dataset group names, or None."""
+        current = (self.storage.attributes(path) or {}).get("current")
+        return None if current is None else str(current)
+
+    def _stored(self, name: str) -> StoredTable:
+        """The dataset as it stands now; it is read again only when its revision changed."""
+        path = f"{DATASETS}/{escape(name)}"
+        current = self._current(path)
+        if current is None:
+            raise MissingFeaturesError(
+                f"the store has no dataset {name!r}",
+                where=self.path,
+                hint=f"Stored: {', '.join(self.datasets()) or 'none'}. To add it, run: skyprobe extract.",
+            )
+        known, stored = self._tables.get(name, (None, None))
+        if stored is None or known != current:
+            try:
+                stored = read_table(self.storage, f"{path}/{current}")
+            except CorruptStoreError:
+                if self._current(path) == current:
+                    raise
+                return self._stored(name)  # another process has switched to a new revision meanwhile
+            self._tables[name] = current, stored
+        return stored
+
+    def _data_argument(self, dataset: str | None) -> str:
+        """What the user calls a dataset on the command line: where it comes from, if that is known."""
+        if dataset is None:
+            return "DATA"
+        known = self._current(f"{DATASETS}/{escape(dataset)}") is not None
+        return (self.dataset(dataset).source if known else "") or dataset
+
+    def _known(self, path: str, key: FeatureKey) -> dict[str, Any]:
+        """Attributes of a key's group that is there already; a removal that was cut short is completed first."""
+        known = self.storage.attributes(path) or {}
+        if "removed" in known:
+            self.storage.delete(path)
+            return {}
+        if known.get("sha256", key.sha256) != key.sha256:
+            raise StoreError(
+                "two keys begin with the same 12 digits", where=self.storage.where(path), hint="Use another store."
+            )
+        return known
+
+    def _children(self, path: str, name: str | None) -> list[str]:
+        return self.storage.children(path) if name is None else [escape(name)]
+
+    def open_features(self, path: str) -> FeatureEntry | None:
+        """The features at a path below the root; None while they are being made or removed."""
+        attributes = self.storage.attributes(path) or {}
+        return None if "key" not in attributes or "removed" in attributes else self._arrays(path, attributes)
+
+    def _arrays(self, path: str, attributes: Mapping[str, Any]) -> FeatureEntry:
+        _, dataset, variant, backbone, _ = map(unescape, path.split("/"))
+        names = (dataset, variant, backbone)
+        return FeatureEntry(self.storage, path, names, attributes, partial(self._stored, dataset))
+
+
+def _joined(known: Shapes, shapes: Shapes, where: str) -> dict[str, tuple[int, ...]]:
+    """Poolings that are there, then those that come new."""
+    joined = dict(known)
+    for pooling, shape in shapes.items():
+        if joined.setdefault(pooling, shape) != shape:
+            raise StoreError(
+                f"{pooling} has {_size(joined[pooling])} features here, not {_size(shape)}",
+                where=where,
+                hint="The same key must give the same features: state what differs in the key.",
+            )
+    return joined
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

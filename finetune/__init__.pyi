@@ -1,0 +1,14 @@
+from .data.images import load_images as load_images
+from .learners.classification import Task as Task
+from .learners.classification import Tuned as Tuned
+from .learners.classification import plan_fit as plan_fit
+from .learners.classification import run_fit as run_fit
+from .options import FinetuneOptions as FinetuneOptions
+from .options import TrainerOptions as TrainerOptions
+from .study import FinetuneStudy as FinetuneStudy
+from .study import finetune_study as finetune_study
+from .trainer import Group as Group
+from .trainer import Learner as Learner
+from .trainer import Stage as Stage
+from .trainer import train as train
+from .tuned import save_tuned as save_tuned

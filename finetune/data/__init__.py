@@ -1,0 +1,1 @@
+"""Images, rows and augmentations that trainings of classifiers learn from."""

@@ -1,0 +1,9 @@
+from .body import load_body as load_body
+from .detector import Architecture as Architecture
+from .detector import Detector as Detector
+from .evaluation import score_detections as score_detections
+from .results import DetectionRun as DetectionRun
+from .results import compare as compare
+from .study import DetectionStudy as DetectionStudy
+from .study import detect_study as detect_study
+from .training import TrainingOptions as TrainingOptions

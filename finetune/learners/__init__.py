@@ -1,0 +1,1 @@
+"""How a classifier learns: from labels, or from unlabelled images too."""

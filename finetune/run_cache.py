@@ -1,0 +1,54 @@
+"""Runs of trainings in the store, so that reports and advice show them beside those of the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from probes.results.run import Run
+from probes.sweep import cache as run_cache
+
+if TYPE_CHECKING:
+    from featurestore.samples import SampleTable
+    from featurestore.store import FeatureStore
+
+TRAINED = "trained"
+"""Kind of these entries in a store."""
+
+_LIBRARIES = ("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "peft", "numpy")
+"""What of the installed can change a number."""
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that can change a number."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def keep_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -> None:
+    """Keep a run under the digest of what decided it.
+
+    Args:
+        store: A store opened for writing; it gets to know the dataset too, whose rows the entry names.
+        identity: Digest of everything that decides the numbers.
+        run: The run.
+        table: All samples of its dataset.
+    """
+    store.put_dataset(table)
+    run_cache.keep_run(store, TRAINED, identity, run)
+
+
+def kept_run(store: FeatureStore, identity: str) -> Run | None:
+    """The run of that digest; None if there is none."""
+    return run_cache.kept_run(store, TRAINED, identity)
+
+
+def kept_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None = None) -> list[Run]:
+    """All kept runs on these datasets; see `probes.sweep.cache.kept_runs`."""
+    return run_cache.kept_runs(store, TRAINED, datasets, scheme)

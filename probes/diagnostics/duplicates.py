@@ -1,0 +1,167 @@
+"""Images that are equal or nearly so in feature space, and those of them that lie in both training and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probes.diagnostics.neighbours import digest_rows, distinct_digests, nearest_distances
+from probes.diagnostics.sampling import FeatureSample, Floats, read_blocks
+from probes.sweep.splits import Rows
+from probes.sweep.streaming import Features
+
+CHANCE = 0.05
+"""Rows of a set without duplicates that are expected below the threshold."""
+
+MOST_PAIRS = 10_000
+"""Pairs that are listed, the closest first; all are counted."""
+
+BLOCK_ROWS = 2048
+"""Rows that are compared with as many others at a time: even if all are close, their pairs are held."""
+
+SLACK = 1e-4
+"""Rounding of squared distances by a product in single precision: closer candidates are measured again."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of rows whose cosine similarity is at least a threshold.
+
+    Equal rows are compared once: `pairs` speaks of kinds of equal rows, each by its first row.
+
+    Attributes:
+        threshold: Lowest cosine similarity of a pair.
+        kind: int64 (n,), for each row the first row that equals it.
+        pairs: Columns ``first`` < ``second`` (rows) and ``similarity``, the closest first; at most 10,000.
+        n_pairs: How many such pairs there are.
+    """
+
+    threshold: float
+    kind: Rows
+    pairs: pd.DataFrame
+    n_pairs: int
+
+
+def find_duplicates(features: Features, sample: FeatureSample, threshold: float | None = None) -> Duplicates:
+    """Rows of (n, d) features that equal others, and pairs of unequal rows that are close.
+
+    The cosine is that of rows from which the mean of the sample is subtracted: without that, all images of one survey
+    look alike. All pairs of rows are compared, block against block; time grows with n^2 d, memory with n.
+
+    Args:
+        features: The rows.
+        sample: Rows that give the mean and the default threshold.
+        threshold: Lowest cosine similarity; None: `default_threshold`.
+    """
+    chosen = default_threshold(sample, features.key.dtype) if threshold is None else threshold
+    digests = [digest_rows(values) for _, values in read_blocks(features)]
+    firsts, place = distinct_digests(np.concatenate(digests))
+    pairs, n_pairs = _close_pairs(features, sample.mean, firsts, chosen)
+    return Duplicates(chosen, firsts[place], pairs, n_pairs)
+
+
+def default_threshold(sample: FeatureSample, dtype: str) -> float:
+    """The cosine similarity that nearest neighbours of different images do not reach.
+
+    Where rows are scattered evenly, the distance r to the nearest neighbour follows a Weibull law, ``P(r > x) =
+    2^-(x / m)^k`` with median m; the upper quartile q, which duplicates do not move as long as fewer than half of the
+    rows have one, gives ``k = ln 2 / ln(q / m)``. The threshold is the distance ``m (0.05 / (n ln 2))^(1/k)`` that
+    0.05 of n rows are expected to lie within, but not less than what rounding to the storage type makes of one image.
+    With r between rows of unit length the cosine is ``1 - r^2 / 2``.
+
+    Args:
+        sample: n centred rows.
+        dtype: Storage type, ``float16`` or ``float32``.
+    """
+    rounding = float(np.finfo(dtype).eps)
+    rows = _unit(sample.values)
+    distances = nearest_distances(rows, min(1, len(rows) - 1))
+    middle, upper = np.quantile(distances, [0.5, 0.75]) if distances.size else (0.0, 0.0)
+    if not 0 < middle < upper:
+        return _cosine(rounding)
+    shape = np.log(2) / np.log(upper / middle)
+    return _cosine(max(rounding, float(middle * (CHANCE / (len(rows) * np.log(2))) ** (1 / shape))))
+
+
+def find_leaks(duplicates: Duplicates, parts: NDArray[np.str_]) -> pd.DataFrame:
+    """Test rows that have a duplicate among the rows that a head learns from.
+
+    Args:
+        duplicates: Pairs among n rows.
+        parts: Part of each row: ``train``, ``valid``, ``test`` or empty, (n,).
+
+    Returns:
+        A line for each such test row with its closest partner: ``test`` and ``train`` (rows; validation rows count as
+        training), ``similarity``; sorted by similarity.
+    """
+    rows = pd.DataFrame({"row": np.arange(len(parts)), "kind": duplicates.kind, "part": parts})
+    learnt = rows[rows["part"].isin(("train", "valid"))].drop_duplicates("kind")
+    pairs = duplicates.pairs
+    swapped = pairs.rename(columns={"first": "second", "second": "first"})
+    kinds = np.unique(duplicates.kind)
+    own = pd.DataFrame({"first": kinds, "second": kinds, "similarity": 1.0})
+    leaks = (
+        pd.concat([own, pairs, swapped])
+        .merge(rows[rows["part"] == "test"].rename(columns={"row": "test", "kind": "first"})[["first", "test"]])
+        .merge(learnt.rename(columns={"row": "train", "kind": "second"})[["second", "train"]])
+    )
+    ordered = leaks.sort_values(["similarity", "test", "train"], ascending=[False, True, True])
+    return ordered.drop_duplicates("test")[["test", "train", "similarity"]].reset_index(drop=True)
+
+
+def _close_pairs(features: Features, mean: Floats, firsts: Rows, threshold: float) -> tuple[pd.DataFrame, int]:
+    """The closest pairs among rows that differ, and the number of all."""
+    found, total = _no_pairs(), 0
+    for rows, units in _units(features, mean, firsts):
+        for others, other_units in _units(features, mean, firsts):
+            if others[0] > rows[-1]:
+                break
+            new = _compare(rows, units, others, other_units, threshold)
+            total += len(new)
+            found = pd.concat([found, new]) if len(found) else new
+            found = found.sort_values(["similarity", "first", "second"], ascending=[False, True, True])[:MOST_PAIRS]
+    return found.reset_index(drop=True), total
+
+
+def _compare(rows: Rows, units: Floats, others: Rows, other_units: Floats, threshold: float) -> pd.DataFrame:
+    """Pairs of a row and an earlier one of another block, or of the same."""
+    later, earlier = np.nonzero(units @ other_units.T >= threshold - SLACK)
+    before = others[earlier] < rows[later]
+    later, earlier = later[before], earlier[before]
+    similarity = np.empty(len(later))
+    for start in range(0, len(later), len(units)):  # as many at a time as there are rows: all could be pairs
+        span = slice(start, start + len(units))
+        difference = units[later[span]].astype(np.float64) - other_units[earlier[span]]
+        similarity[span] = 1 - np.einsum("ij,ij->i", difference, difference) / 2
+    near = similarity >= threshold
+    columns = {"first": others[earlier[near]], "second": rows[later[near]], "similarity": similarity[near]}
+    return pd.DataFrame(columns)
+
+
+def _units(features: Features, mean: Floats, wanted: Rows) -> Iterator[tuple[Rows, Floats]]:
+    """The wanted rows, centred and of unit length, block by block; rows of length 0 have no angle and are left out."""
+    for span, values in read_blocks(features, BLOCK_ROWS):
+        rows = wanted[(wanted >= span.start) & (wanted < span.stop)]
+        units = _unit(values[rows - span.start] - mean)
+        angled = units.any(axis=1)
+        if angled.any():
+            yield rows[angled], units[angled]
+
+
+def _unit(values: Floats) -> Floats:
+    from sklearn.preprocessing import normalize
+
+    return np.asarray(normalize(values))
+
+
+def _cosine(distance: float) -> float:
+    return 1 - distance**2 / 2
+
+
+def _no_pairs() -> pd.DataFrame:
+    none = np.zeros(0, dtype=np.int64)
+    return pd.DataFrame({"first": none, "second": none, "similarity": np.zeros(0)})

@@ -1,0 +1,1 @@
+"""Result rows, their scores, and the tables made from them."""

@@ -1,0 +1,1 @@
+"""The arithmetic below the heads: optimisers, losses, kernels, factorisations."""

@@ -1,0 +1,1 @@
+"""Is the difference real? Bootstrap, significance, ablations, learning curves."""

@@ -1,0 +1,124 @@
+"""Lines: runs that differ in their seed alone, as they are cited and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from probes.results.run import COMPARED, IDENTITY, Run
+
+if TYPE_CHECKING:
+    from featurestore.samples import SampleTable
+
+TRAINING = "finetune:"
+"""How the heads of trainings begin: ``finetune:lora``."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ in their seed alone, in the order of the seeds.
+
+    Attributes:
+        runs: At least one.
+        groups: Group of each test row, empty for none; None where the dataset has no groups.
+    """
+
+    runs: tuple[Run, ...]
+    groups: tuple[str, ...] | None = None
+
+    @property
+    def first(self) -> Run:
+        """The run of the lowest seed: what it says besides its numbers holds for all."""
+        return self.runs[0]
+
+    @property
+    def mean(self) -> float:
+        """Mean macro-F1."""
+        return fmean(run.scores.macro["f1"] for run in self.runs)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it comes from a training, not from a probe on stored features."""
+        return self.first.head.startswith(TRAINING)
+
+    @property
+    def settings(self) -> str:
+        """What was asked of the head besides its name, as JSON; empty for nothing."""
+        return _settings(self.first)
+
+    def __str__(self) -> str:
+        """The row as it is cited."""
+        one, values = self.first, [run.scores.macro["f1"] for run in self.runs]
+        seeds = ", ".join(str(run.seed) for run in self.runs)
+        options = f" {self.settings}" if self.settings else ""
+        return (
+            f"{one.dataset} ({one.scheme}): {one.backbone}, {one.variant}, {one.pooling}, head {one.head}, "
+            f"{one.protocol}{options}, {one.fraction} % of the labels ({one.n_train:,}), seeds {seeds}, "
+            f"{len(one.truth):,} test rows: macro-F1 {self.mean:.3f} [{min(values):.3f}-{max(values):.3f}]"
+        )
+
+
+def gather_configurations(
+    runs: Sequence[Run], table: SampleTable | None = None
+) -> tuple[tuple[Configuration, ...], int]:
+    """The lines of runs on one dataset and scheme, and how many runs were left out.
+
+    Only runs on the test rows that most runs share can be compared. Of several runs of the same identity, which other
+    library versions or an older state of the dataset left behind, the one with the most training rows counts, and of
+    equals the first.
+
+    Args:
+        runs: The runs, in any order.
+        table: Samples of the dataset, for its groups; None: every test row stands for itself.
+    """
+    shared = max(_group(runs, tested_on), key=len, default=[])
+    once = [max(part, key=lambda run: run.n_train) for part in _group(shared, _identify)]
+    lines = [
+        tuple(sorted(part, key=lambda run: run.seed)) for part in _group(once, lambda run: _identify(run, COMPARED))
+    ]
+    groups = _find_groups(shared[0].sample_ids, table) if shared and table else None
+    return tuple(Configuration(part, groups) for part in lines), len(runs) - len(shared)
+
+
+def find_changes(first: Configuration, second: Configuration) -> set[str]:
+    """Fields of `probes.results.run.COMPARED` in which two lines differ, and ``settings``."""
+    changed = {name for name in COMPARED if getattr(first.first, name) != getattr(second.first, name)}
+    return changed | ({"settings"} if first.settings != second.settings else set())
+
+
+def tested_on(run: Run) -> tuple[Any, ...]:
+    """What runs must share to be compared: their test rows, classes and true labels."""
+    return run.sample_ids, run.classes, run.truth.tobytes()
+
+
+def _settings(run: Run) -> str:
+    """What was asked of a probe besides its head: runs that differ in it are no repetitions of each other.
+
+    Trainings need none: their keys differ with their options.
+    """
+    given = {name: run.params[name] for name in ("options", "validation") if name in run.params}
+    return json.dumps(given, sort_keys=True) if given and not run.head.startswith(TRAINING) else ""
+
+
+def _identify(run: Run, names: Sequence[str] = IDENTITY) -> tuple[str, ...]:
+    """Text that orders and tells runs apart; seeds and fractions by their number."""
+    fields = (getattr(run, name) for name in names)
+    cells = [f"{field:09d}" if isinstance(field, int) else str(field) for field in fields]
+    return (*cells, _settings(run))
+
+
+def _find_groups(sample_ids: Sequence[str], table: SampleTable) -> tuple[str, ...] | None:
+    """Groups of test rows; a row that the table has no longer is in none."""
+    if table.groups is None:
+        return None
+    known = dict(zip(table.sample_ids, table.groups.tolist(), strict=True))
+    return tuple(known.get(name, "") for name in sample_ids)
+
+
+def _group(runs: Iterable[Run], by: Callable[[Run], tuple[Any, ...]]) -> list[list[Run]]:
+    ordered = sorted(runs, key=by)
+    return [list(part) for _, part in groupby(ordered, key=by)]

@@ -1,0 +1,1 @@
+"""The grid of probes: heads x label fractions x seeds. The only place that knows splits."""

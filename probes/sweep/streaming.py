@@ -1,0 +1,306 @@
+"""Linear heads on features that outgrow memory: one pass over the store serves all heads that are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from featurestore.errors import ProbeError
+from featurestore.pooling import DENSE
+from featurestore.store.features import FeatureSet
+from featurestore.store.stored_features import StoredFeatures
+from probes.heads.base import weigh_classes
+from probes.heads.linear import FINAL_TOL, LinearProbe
+from probes.heads.registry import HEADS
+from probes.solvers.backend import array_library
+from probes.solvers.factorisation import Axes
+from probes.solvers.logistic import Problems, solve
+from probes.solvers.network import Columns, Layers, initialise
+from probes.solvers.optimisers import LabelledRows, Schedule, descend
+from probes.solvers.scaling import Floats, Scaling, find_scaling
+from probes.sweep.splits import Rows
+from probes.sweep.tasks import Task
+
+Features = FeatureSet | StoredFeatures
+"""Features in memory, or those that stay in the store."""
+
+BUFFER_BYTES = 2**26
+"""Values, as float32, among which rows are shuffled; a few such buffers live at a time."""
+
+BLOCK_BYTES = 2**24
+"""Values, as float32, of a block of rows in a pass that goes through them in order."""
+
+SAMPLE_ROWS = 2**14
+"""Training rows whose correlations turn the coordinates of the solver."""
+
+HEADS_TOGETHER = 16
+"""Heads that share the passes of the solver; the weights of the rows and the coordinates of each take memory."""
+
+
+def check_heads(features: Features, heads: Sequence[str]) -> None:
+    """Refuse heads that need all features in memory, where these stay in the store.
+
+    Raises:
+        ProbeError: The features stay in the store, and a head is not ``linear``.
+    """
+    whole = [head for head in heads if HEADS.get(head) is not LinearProbe]
+    if whole:
+        in_memory([features], f"the head {whole[0]!r} needs")
+
+
+def check_vectors(*features: Features) -> None:
+    """Refuse dense features: a probe, a projection and a figure want one vector a sample.
+
+    Raises:
+        ProbeError: These are the patches of each image.
+    """
+    for one in features:
+        if one.pooling == DENSE:
+            raise ProbeError(
+                "dense features are no vectors",
+                where=f"{one.table.name}, {one.variant}, {one.backbone}",
+                hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
+            )
+
+
+def in_memory(features: Sequence[Features], who_needs: str) -> list[FeatureSet]:
+    """The same features for what cannot read them block by block; who that is begins the message.
+
+    Raises:
+        ProbeError: Some stay in the store.
+    """
+    found = []
+    for one in features:
+        if isinstance(one, StoredFeatures):
+            n, d = one.shape
+            raise ProbeError(
+                f"{who_needs} all {n:,} x {d} features in memory, and there is no room for them",
+                where=one.table.name,
+                hint="Fit the head linear, which reads them from the store block by block, and do not save it; or use "
+                "a dataset with fewer rows, or a machine with more memory.",
+            )
+        found.append(one)
+    return found
+
+
+def describe_streaming(features: Features, protocol: str) -> dict[str, Any]:
+    """What every run on features that stay in the store has to state."""
+    if not isinstance(features, StoredFeatures):
+        return {}
+    block = features.array.block_rows
+    paper = f"rows shuffled in buffers of {max(block, _buffer_rows(features))}, each of random blocks of {block}"
+    return {"streamed": paper if protocol == "paper" else "all rows in every step, strength not cross-validated"}
+
+
+def fit_heads(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> list[LinearProbe]:
+    """The linear heads of tasks of one protocol, each fitted on its own training rows.
+
+    ``convex`` finds the same optimum as `LinearProbe.fit`, at the only strength that is given, else at the default one:
+    where rows outgrow memory, there are far more of them than features, and the penalty hardly matters. ``paper`` takes
+    as many steps from the same initial weights, but rows are shuffled within buffers of random blocks of the store.
+
+    Args:
+        features: Features (n, d).
+        tasks: Tasks of the head ``linear``.
+        pool: Threads, each with one thread of linear algebra.
+    """
+    fits = [_Fit(features, task) for task in tasks]
+    for span, values in features.blocks(_rows(features, BLOCK_BYTES)):
+        list(pool.map(partial(_Fit.scan, span=span, values=values), fits))
+    if all(fit.head.protocol == "paper" for fit in fits):
+        _descend(features, fits, pool)
+    else:
+        for alike in _group(fits):
+            _solve(features, alike)
+    return [fit.head for fit in fits]
+
+
+def predict_heads(features: StoredFeatures, heads: Sequence[LinearProbe], rows: Sequence[Rows]) -> list[Floats]:
+    """Probabilities of some rows by each head, (len(rows[i]), len(heads[i].classes_)), in one pass."""
+    found = [np.empty((len(some), len(head.classes_)), np.float32) for head, some in zip(heads, rows, strict=True)]
+    for span, values in features.blocks(_rows(features, BLOCK_BYTES)):
+        for head, some, probabilities in zip(heads, rows, found, strict=True):
+            inside = (some >= span.start) & (some < span.stop)
+            if inside.any():
+                probabilities[inside] = head.predict_proba(values[some[inside] - span.start])
+    return found
+
+
+class _Fit:
+    """One head, its training rows, and how far it has come.
+
+    Attributes:
+        head: The head; it is unfitted until `finish`.
+        inside: bool (n,), training rows.
+        class_weights: float32 (n_classes,).
+    """
+
+    def __init__(self, features: StoredFeatures, task: Task) -> None:
+        self.head = LinearProbe(**task.params)
+        self._labels = features.table.labels[task.scheme]
+        self.head.classes_ = np.unique(self._labels[task.train])
+        self.head.n_features_in_ = features.shape[1]
+        self.inside = np.zeros(len(self._labels), dtype=bool)
+        self.inside[task.train] = True
+        self.class_weights = weigh_classes(self.head.class_weight, self.head.classes_, self.columns(task.train))
+        self._scaler = StandardScaler()
+
+    def scan(self, span: slice, values: Floats) -> None:
+        """Take the training rows among some rows into the mean and the variance."""
+        if self.inside[span].any():
+            self._scaler.partial_fit(values[self.inside[span]])
+
+    @property
+    def scaling(self) -> Scaling:
+        """Standardisation on the training rows; known when all rows were scanned."""
+        return Scaling(self._scaler.mean_, self._scaler.scale_)
+
+    def columns(self, rows: slice | Rows) -> Columns:
+        """Column of the label of each row; of no meaning for a row without a known label."""
+        classes = self.head.classes_
+        return np.minimum(np.searchsorted(classes, self._labels[rows]), len(classes) - 1)
+
+    def finish(self, axes: Scaling | Axes, coef: Floats, intercept: Floats, **chosen: Any) -> None:
+        """Make the head a fitted one, from coefficients of standardised or rotated rows."""
+        self.head.mean_ = axes.mean.astype(np.float32)
+        self.head.coef_ = axes.pull_back(coef).astype(np.float32)
+        self.head.intercept_ = intercept.astype(np.float32)
+        self.head.chosen_ = chosen
+
+
+def _rows(features: StoredFeatures, nbytes: int) -> int:
+    """How many rows of float32 are so many bytes, at least 1."""
+    return max(1, nbytes // (features.shape[1] * np.dtype(np.float32).itemsize))
+
+
+def _buffer_rows(features: StoredFeatures) -> int:
+    return _rows(features, BUFFER_BYTES)
+
+
+def _descend(features: StoredFeatures, fits: Sequence[_Fit], pool: Executor) -> None:
+    """Protocol ``paper``: all heads learn from a buffer before the next one is read."""
+    runs = [_Descent(fit) for fit in fits]
+    order = np.random.default_rng(0)  # one order of the blocks for all: it must not depend on which heads are fitted
+    for epoch in range(max(fit.head.epochs for fit in fits)):
+        left = [run for run in runs if run.fit.head.epochs > epoch]
+        for rows, values in features.shuffled_blocks(_buffer_rows(features), order):
+            list(pool.map(partial(_Descent.learn, rows=rows, values=values), left))
+        for run in left:
+            run.end_epoch()
+    for run in runs:
+        ((coef, intercept),) = run.layers
+        run.fit.finish(run.fit.scaling, coef, intercept, epochs=run.fit.head.epochs)
+
+
+class _Descent:
+    """A head on its way down.
+
+    Rows that do not fill a batch wait for the next buffer: an epoch has as many steps as in memory.
+    """
+
+    def __init__(self, fit: _Fit) -> None:
+        head = fit.head
+        self.fit, self._scaling = fit, fit.scaling
+        self._rng = np.random.default_rng(head.random_state)
+        self.layers: Layers = initialise([head.n_features_in_, len(head.classes_)], self._rng)
+        self._schedule = Schedule(head.learning_rate, head.batch_size, epochs=1)
+        self._waiting = np.empty((0, head.n_features_in_), np.float32), np.empty(0, np.intp)
+
+    def learn(self, rows: Rows, values: Floats) -> None:
+        """Learn once from the training rows among some rows, as far as they fill batches."""
+        chosen = self._rng.permutation(np.flatnonzero(self.fit.inside[rows]))
+        Z = np.concatenate([self._waiting[0], self._scaling.project(values[chosen])])
+        columns = np.concatenate([self._waiting[1], self.fit.columns(rows[chosen])])
+        whole = len(Z) - len(Z) % self._schedule.batch_size
+        self._step(Z[:whole], columns[:whole])
+        self._waiting = Z[whole:].copy(), columns[whole:]
+
+    def end_epoch(self) -> None:
+        """Learn from the rows that are waiting."""
+        self._step(*self._waiting)
+        self._waiting = self._waiting[0][:0], self._waiting[1][:0]
+
+    def _step(self, Z: Floats, columns: Columns) -> None:
+        rows = LabelledRows(Z, columns, self.fit.class_weights)
+        self.layers = descend(self.layers, rows, self._schedule, self._rng)
+
+
+def _group(fits: Sequence[_Fit]) -> Iterator[list[_Fit]]:
+    """Heads that know the same classes, and no more of them than may share a pass."""
+    by_classes: dict[bytes, list[_Fit]] = {}
+    for fit in fits:
+        by_classes.setdefault(fit.head.classes_.tobytes(), []).append(fit)
+    for alike in by_classes.values():
+        for start in range(0, len(alike), HEADS_TOGETHER):
+            yield alike[start : start + HEADS_TOGETHER]
+
+
+def _solve(features: StoredFeatures, fits: Sequence[_Fit]) -> None:
+    """Protocol ``convex``: every head is a weighting of all rows, and all are problems of one solve."""
+    everything, n_classes = slice(None), len(fits[0].head.classes_)
+    columns = fits[0].columns(everything)
+    strengths = [_strength(fit.head) for fit in fits]
+    weights = np.zeros((len(fits), len(columns)), dtype=np.float32)
+    for row, strength, fit in zip(weights, strengths, fits, strict=True):
+        row[fit.inside] = (strength * fit.class_weights)[columns[fit.inside]]
+    rows = StreamedRows(features, np.any([fit.inside for fit in fits], axis=0), [fit.scaling for fit in fits])
+    found = solve(rows, Problems(columns, n_classes, weights, [1.0]), tol=FINAL_TOL)[:, 0]
+    solver = array_library().__name__
+    for fit, strength, axes, coef in zip(fits, strengths, rows.axes, found, strict=True):
+        fit.finish(axes, coef[:, :-1], coef[:, -1], strength=strength, folds=0, solver=solver)
+
+
+def _strength(head: LinearProbe) -> float:
+    """The only candidate, else the strength for heads that are not cross-validated."""
+    return float(head.strengths[0] if len(head.strengths) == 1 else head.default_strength)
+
+
+class StreamedRows:
+    """The rows of a store as `probes.solvers.logistic.Rows`; every weighting has its own standardisation.
+
+    The coordinates are principal axes of a sample of the training rows, all of them, so that the optimum does not
+    depend on the sample.
+
+    Args:
+        features: Features (n, d).
+        inside: bool (n,), training rows of any weighting.
+        scalings: Of each weighting.
+
+    Attributes:
+        axes: Coordinates of each weighting.
+    """
+
+    def __init__(self, features: StoredFeatures, inside: NDArray[np.bool_], scalings: Sequence[Scaling]) -> None:
+        xp, (n, d) = array_library(), features.shape
+        rows = np.flatnonzero(inside)
+        sample = features.values(rows[:: -(-len(rows) // SAMPLE_ROWS)])
+        pooled = find_scaling(sample)
+        Z = pooled.project(sample)
+        variances, vectors = np.linalg.eigh(Z.T @ Z / len(Z))
+        self.axes = [Axes(scaling.mean, vectors.T / scaling.scale) for scaling in scalings]
+        self.shape = n, d + 1
+        self.basis = xp.asarray(np.stack([_basis(axes, axes.mean - pooled.mean) for axes in self.axes]))
+        self.variances = xp.asarray(np.append(np.maximum(variances, 0), 1).astype(np.float32))
+        self._features, self._centre = features, pooled.mean.astype(np.float32)
+
+    def __iter__(self) -> Iterator[tuple[slice, Any]]:
+        for span, values in self._features.blocks(_rows(self._features, BLOCK_BYTES)):
+            block = np.ones((len(values), self.shape[1]), dtype=np.float32)
+            np.subtract(values, self._centre, out=block[:, :-1])
+            yield span, array_library().asarray(block)
+
+
+def _basis(axes: Axes, offset: NDArray[np.float64]) -> Floats:
+    """Coefficients of the coordinates, and the intercept, as those of rows whose centre is `offset` before the mean."""
+    k, d = axes.components.shape
+    basis = np.zeros((k + 1, d + 1))
+    basis[:k, :d] = axes.components
+    basis[:k, d] = -axes.components @ offset
+    basis[k, d] = 1
+    return basis.astype(np.float32)

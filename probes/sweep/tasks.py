@@ -1,0 +1,45 @@
+"""Tasks: one fit of the grid each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from probes.heads.registry import HEADS, Head
+from probes.sweep.splits import Rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fit: a head with its parameters, and the rows it may see.
+
+    Attributes:
+        head: Name of the head.
+        params: Parameters of the head, with ``random_state`` and, where the head has one, ``protocol``.
+        protocol: ``convex`` or ``paper``.
+        scheme: Label scheme.
+        fraction: Percent of the training labels.
+        seed: Seed of subset and initialisation.
+        train: int64, rows to fit on.
+        pool: int64, all training rows, of which `train` is a fraction.
+        valid: int64, labelled rows to choose by; empty for a head that does not look at any.
+        test: int64, rows to predict.
+        notes: What the result row has to state beyond what the head chose.
+    """
+
+    head: str
+    params: Mapping[str, Any]
+    protocol: str
+    scheme: str
+    fraction: int
+    seed: int
+    train: Rows
+    pool: Rows
+    valid: Rows
+    test: Rows
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Head:
+        """The head, unfitted."""
+        return HEADS.get(self.head)(**self.params)

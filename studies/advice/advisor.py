@@ -1,0 +1,83 @@
+"""All advice on one dataset, from what its store holds; nothing is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from featurestore.datasets import open_dataset
+from featurestore.errors import SkyprobeError
+from probes.sweep.combination import split_names
+from studies.advice.ablations import advise_on_ablations
+from studies.advice.choice import advise_on_backbone, backbone_configurations
+from studies.advice.evidence import Evidence, gather_evidence
+from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
+from studies.advice.outcome import Advice, Advised
+from studies.advice.training import advise_on_labels, advise_on_training, last_rise
+from studies.stages import OtherRuns, dataset_name
+
+if TYPE_CHECKING:
+    from featurestore.store import FeatureStore
+
+
+def advise(
+    store: FeatureStore,
+    data: str,
+    scheme: str | None = None,
+    others: OtherRuns = lambda _store, _datasets, _scheme: [],
+) -> Advised:
+    """The study's best practice, as far as it was measured on this dataset.
+
+    Args:
+        store: Where features and runs are.
+        data: The dataset as the user calls it: a path or shortcut, or its name in the store.
+        scheme: Label scheme; None: the dataset's default.
+        others: Gives runs of other methods on the dataset: trainings.
+
+    Raises:
+        MissingFeaturesError: The store does not know the dataset.
+        UnknownNameError, LabelMismatchError: See `SampleTable.scheme`.
+    """
+    name = dataset_name(data, store)
+    table = store.dataset(name)
+    scheme = table.scheme(scheme)
+    evidence = gather_evidence(store, data, table, scheme, others)
+    objects = _measure(data, table.source) if table.boxes is not None else None
+    return Advised(name, scheme, tuple(draw(evidence, objects)))
+
+
+def draw(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[Advice]:
+    """All advice from what was measured.
+
+    Args:
+        evidence: Runs and features.
+        objects: Sizes of the objects; None where they are not known.
+    """
+    yield from advise_on_size(evidence, objects)
+    if evidence.elsewhere:
+        text = (
+            f"{evidence.elsewhere} runs were tested on other rows than most, and left out; probe these features again."
+        )
+        yield Advice("test rows", text)
+    lines = backbone_configurations(evidence)
+    base = next((line for line in lines if len(split_names(line.first.backbone)) == 1), None)
+    if base is None:
+        names = list(dict.fromkeys(source.backbone for source in evidence.sources))
+        command = evidence.command("probe", *(names[:1] or ["BACKBONE"]), "--labels", evidence.scheme)
+        yield Advice("backbone", "No linear head on a single backbone was measured.", (), command)
+        return
+    yield from advise_on_backbone(evidence, lines)
+    yield from advise_on_ablations(evidence, base, objects is not None)
+    rise = last_rise(evidence, base)
+    yield from advise_on_labels(evidence, base, rise)
+    yield from advise_on_training(evidence, base, rise)
+
+
+def _measure(*places: str) -> ObjectSizes | None:
+    """Sizes of the objects in the first of some places that has the images; advice is possible without."""
+    for place in places:
+        try:
+            return measure_objects(open_dataset(place))
+        except SkyprobeError:
+            continue
+    return None

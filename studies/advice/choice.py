@@ -1,0 +1,78 @@
+"""Which backbone is best within the interval, and what it costs; and the line that all other advice starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from probes.heads.base import PROTOCOLS
+from probes.statistics.configurations import Configuration
+from probes.statistics.significance import Comparison, compare_lines
+from studies.advice.evidence import Evidence
+from studies.advice.outcome import Advice
+
+HEAD = "linear"
+"""The head that backbones and preprocessing are compared by."""
+
+
+def backbone_configurations(evidence: Evidence) -> list[Configuration]:
+    """The linear head on every backbone with all that is the same for most of them, the best first.
+
+    Of several protocols the first of `probes.heads.base.PROTOCOLS` counts, of label fractions the largest, of
+    variants and settings the one with the most backbones, and of equals the one that has the best line; of one
+    backbone's poolings and keys the best.
+    """
+    lines = [line for line in evidence.find(head=HEAD) if line.first.protocol in PROTOCOLS]
+    if not lines:
+        return []
+    protocol = min((line.first.protocol for line in lines), key=PROTOCOLS.index)
+    fraction = max(line.first.fraction for line in lines if line.first.protocol == protocol)
+    alike = [line for line in lines if (line.first.protocol, line.first.fraction) == (protocol, fraction)]
+    groups = [_best_of_each(list(part)) for _, part in groupby(sorted(alike, key=_setting), key=_setting)]
+    return max(groups, key=lambda group: (len(group), group[0].mean))
+
+
+def advise_on_backbone(evidence: Evidence, lines: Sequence[Configuration]) -> Iterator[Advice]:
+    """The best backbone, those that cannot be told from it, and the smallest of them.
+
+    Args:
+        evidence: What was measured.
+        lines: See `backbone_configurations`; at least one.
+    """
+    best = lines[0]
+    where = f"{best.first.variant} with {best.first.fraction} % of the labels"
+    if len(lines) == 1:
+        text = f"{best.first.backbone} is the only backbone measured on {where}: it was compared with none."
+        yield Advice(
+            "backbone", text, (str(best),), evidence.command("extract", "OTHER", variants=[best.first.variant])
+        )
+        return
+    compared = [found for line in lines[1:] if (found := compare_lines(best, line))]
+    ties = [found for found in compared if found.verdict >= 0]
+    name = f"{best.first.backbone}{_tell_cost(evidence, best)}"
+    text = f"{name} is best of {len(lines)} backbones on {where}, chosen by the test rows. "
+    text += _tell_ties(evidence, best, ties) if ties else "It is better than each other one that shares seeds with it."
+    yield Advice("backbone", text, tuple(map(str, lines)))
+
+
+def _tell_ties(evidence: Evidence, best: Configuration, ties: Sequence[Comparison]) -> str:
+    listed = "; ".join(f"{one.second.first.backbone}{_tell_cost(evidence, one.second)} {one}" for one in ties)
+    tied = [best.first.backbone, *(one.second.first.backbone for one in ties)]
+    sizes = {name: evidence.params(name) for name in tied}
+    smallest = f" The smallest of these is {min(tied, key=sizes.__getitem__)}." if all(sizes.values()) else ""
+    return f"It cannot be told from {listed}.{smallest}"
+
+
+def _tell_cost(evidence: Evidence, line: Configuration) -> str:
+    params = evidence.params(line.first.backbone)
+    return f" ({params:g} M parameters, {line.first.n_features:,} features)" if params else ""
+
+
+def _setting(line: Configuration) -> tuple[str, str]:
+    return line.first.variant, line.settings
+
+
+def _best_of_each(lines: list[Configuration]) -> list[Configuration]:
+    """The best line of each backbone, the best of all first."""
+    ranked = sorted(lines, key=lambda line: (-line.mean, line.first.backbone, line.first.key))
+    return list({line.first.backbone: line for line in reversed(ranked)}.values())[::-1]

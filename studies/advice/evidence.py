@@ -1,0 +1,83 @@
+"""What advice is drawn from: measured lines, what is known of the features behind them, and commands for more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from featurestore.store import default_store_path
+from probes.statistics.configurations import Configuration, gather_configurations
+from probes.statistics.feature_info import Source, count_params, describe_source
+from probes.sweep.cache import kept_runs
+from probes.sweep.sweep import RUNS
+from studies.stages import OtherRuns
+
+if TYPE_CHECKING:
+    from featurestore.samples import SampleTable
+    from featurestore.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured on one label scheme of a dataset.
+
+    Attributes:
+        data: What the user calls the dataset.
+        scheme: Label scheme.
+        lines: Lines that were tested on the same rows.
+        sources: The stored feature matrices.
+        elsewhere: Number of runs that were left out, because they were tested on other rows.
+        store: Words by which a command finds the store; empty for the default one.
+    """
+
+    data: str
+    scheme: str
+    lines: tuple[Configuration, ...]
+    sources: tuple[Source, ...]
+    elsewhere: int = 0
+    store: tuple[str, ...] = ()
+
+    def command(self, verb: str, backbone: str, *words: str, variants: Iterable[str] = ()) -> str:
+        """A command line for this dataset."""
+        chosen = [word for variant in variants for word in ("-p", variant)]
+        return shlex.join(["skyprobe", verb, self.data, "-b", backbone, *chosen, *words, *self.store])
+
+    def probe_command(self, line: Configuration, heads: str, *words: str) -> str:
+        """The command that fits heads on the features of a line."""
+        return self._probe(line, line.first.backbone, line.first.variant, heads, *words)
+
+    def measure_command(self, line: Configuration, backbone: str, variant: str) -> str:
+        """The commands that embed by this backbone at this variant, and fit the head of a line there."""
+        extract = self.command("extract", backbone, variants=[variant])
+        return f"{extract} && {self._probe(line, backbone, variant, line.first.head)}"
+
+    def _probe(self, line: Configuration, backbone: str, variant: str, heads: str, *words: str) -> str:
+        given = ["--head", heads, "--protocol", line.first.protocol, "--pooling", line.first.pooling]
+        return self.command("probe", backbone, *given, "--labels", self.scheme, *words, variants=[variant])
+
+    def find(self, **fields: Any) -> list[Configuration]:
+        """Lines whose runs have these fields."""
+        return [line for line in self.lines if all(getattr(line.first, name) == v for name, v in fields.items())]
+
+    def params(self, backbone: str) -> float:
+        """Millions of parameters of a backbone, or of all those that it combines; 0 if one is not known."""
+        return count_params(backbone, self.sources)
+
+
+def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: str, others: OtherRuns) -> Evidence:
+    """All that a store holds of one label scheme of a dataset.
+
+    Args:
+        store: Where features and runs are.
+        data: What the user calls the dataset.
+        table: The samples, as the store has them.
+        scheme: Label scheme.
+        others: Gives runs of other methods on the dataset: trainings.
+    """
+    runs = [*kept_runs(store, RUNS, [table.name], scheme), *others(store, [table.name], scheme)]
+    lines, elsewhere = gather_configurations(runs, table)
+    sources = tuple(map(describe_source, store.find(table.name)))
+    place = () if store.path == default_store_path() else ("--store", store.path)
+    return Evidence(data, scheme, lines, sources, elsewhere, place)

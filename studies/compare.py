@@ -1,0 +1,223 @@
+"""Comparison of runs: ranking, effects of techniques and learning curves, for the command line and for reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from featurestore.errors import ProbeError, UsageError
+from featurestore.files import write_atomically
+from featurestore.registry import unknown_name
+from featurestore.store.layout.names import escape
+from probes.results import tables
+from probes.results.run import COMPARED, Run, write_frame
+from probes.results.scores import Metric
+from probes.results.tables import Table
+from probes.statistics.ablations import effect_frame, effect_table, measure_effects
+from probes.statistics.configurations import Configuration, gather_configurations
+from probes.statistics.feature_info import Source
+from probes.statistics.learning_curve import (
+    LearningCurve,
+    curve_frame,
+    curve_table,
+    fit_curves,
+    gather_curves,
+    tell_need,
+)
+from probes.statistics.significance import METRICS, rank, ranking_table
+from studies.advice.evidence import gather_evidence
+from studies.result import ComparisonResult
+from studies.stages import OtherRuns, dataset_name
+
+if TYPE_CHECKING:
+    from featurestore.samples import SampleTable
+    from featurestore.store import FeatureStore
+
+
+@dataclass
+class Findings:
+    """Tables of a comparison, as they are shown and in full.
+
+    Attributes:
+        tables: ``ranking``, ``techniques``, ``learning-curves`` -> what is shown; only those that have rows.
+        frames: The same names -> all columns.
+        curves: The fitted learning curves.
+        remarks: How many labels each configuration needs for a score, where one was asked for.
+    """
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    curves: list[LearningCurve] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_differences(
+    lines: Sequence[Configuration],
+    sources: Sequence[Source] = (),
+    metric: Metric = "f1",
+    *,
+    fraction: int | None = None,
+    against: str | None = None,
+    target: float | None = None,
+) -> Findings:
+    """Everything that can be said of the differences between lines of one test set.
+
+    Args:
+        lines: At least one.
+        sources: What is known of the features, for techniques that change the preprocessing or the size of a model.
+        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+        fraction: Percent of the labels at which lines are ranked; None: the largest.
+        against: Words that name the reference of the ranking, see `find_configuration`; None: the best.
+        target: A score; None: do not ask how many labels it needs.
+
+    Raises:
+        UsageError: No line has this fraction, or no line or several are named by `against`.
+        UnknownNameError: An unknown metric.
+    """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    chosen = _at_fraction(lines, fraction)
+    found = Findings()
+    ranking = rank(chosen, metric, find_configuration(chosen, against) if against else None)
+    found.frames["ranking"], found.tables["ranking"] = ranking, ranking_table(ranking)
+    if effects := measure_effects(chosen, sources, metric):
+        frame = effect_frame(effects)
+        found.frames["techniques"], found.tables["techniques"] = frame, effect_table(frame)
+    found.curves = curves = fit_curves(gather_curves(lines), metric)
+    if curves:
+        found.frames["learning-curves"] = curve_frame(curves, target)
+        found.tables["learning-curves"] = curve_table(curves, target)
+        if target is not None:
+            found.remarks += [f"{_cite(curve.lines[-1])}: {tell_need(curve, target)}" for curve in curves]
+    elif target is not None:
+        found.remarks.append(
+            f"No configuration was measured at enough label fractions to say how many labels {target:g} needs: "
+            "probe --fractions 10,30,50,100."
+        )
+    return found
+
+
+def find_configuration(lines: Sequence[Configuration], words: str) -> Configuration:
+    """The one line that has all of some values, given with commas: ``dinov2-s,linear``.
+
+    Raises:
+        UsageError: No line has them, or several have.
+    """
+    wanted = {word.strip() for word in words.split(",")}
+    found = [line for line in lines if wanted <= {str(getattr(line.first, name)) for name in COMPARED}]
+    if len(found) == 1:
+        return found[0]
+    listed = "\n".join(f"  {_cite(line)}" for line in found or lines)
+    raise UsageError(
+        f"{len(found) or 'no'} configurations are named by {words!r}",
+        where="against",
+        hint=f"Name one of these by words that it alone has, with commas between:\n{listed}",
+    )
+
+
+def compare_stored(
+    store: FeatureStore,
+    data: str,
+    scheme: str | None = None,
+    others: OtherRuns = lambda _store, _datasets, _scheme: [],
+    output: Path | None = None,
+    **options: Any,
+) -> ComparisonResult:
+    """Compare all runs that a store holds on a dataset.
+
+    Args:
+        store: Where features and runs are.
+        data: The dataset as the user calls it: a path or shortcut, or its name in the store.
+        scheme: Label scheme; None: the dataset's default.
+        others: Gives runs of other methods on the dataset: trainings.
+        output: Folder for the tables as CSV and LaTeX; None: none are written.
+        **options: See `find_differences`.
+
+    Raises:
+        ProbeError: There are no runs.
+        SkyprobeError: See `find_differences`, or the store does not know the dataset.
+    """
+    table = store.dataset(dataset_name(data, store))
+    scheme = table.scheme(scheme)
+    evidence = gather_evidence(store, data, table, scheme, others)
+    if not evidence.lines:
+        command = evidence.command("probe", "BACKBONE", "--labels", scheme)
+        raise ProbeError("there are no runs to compare", where=table.name, hint=f"Fit some heads: {command}")
+    found = find_differences(evidence.lines, evidence.sources, **options)
+    if evidence.elsewhere:
+        found.remarks.append(f"{evidence.elsewhere} runs were tested on other rows than most, and left out.")
+    return ComparisonResult(
+        dataset=table.name,
+        scheme=scheme,
+        tables=tuple(f"{one.caption}\n\n{tables.to_columns(one.frame)}" for one in found.tables.values()),
+        remarks=tuple(found.remarks),
+        rows={name: json.loads(frame.to_json(orient="records")) for name, frame in found.frames.items()},
+        files=write_findings(found, output) if output else {},
+    )
+
+
+def significance_tables(
+    runs: Sequence[Run], samples: Iterable[SampleTable] = (), sources: Sequence[Source] = (), metric: Metric = "f1"
+) -> Findings:
+    """`find_differences` for all datasets and label schemes of a report; names begin with both if there are several.
+
+    A dataset with a single line has no differences, and no tables.
+
+    Args:
+        runs: Runs on any datasets.
+        samples: Tables of these datasets, for groups of rows that are resampled together.
+        sources: What is known of the features.
+        metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+    """
+    known = {table.name: table for table in samples}
+    pairs = sorted({(run.dataset, run.scheme) for run in runs})
+    merged = Findings()
+    for dataset, scheme in pairs:
+        own = [run for run in runs if (run.dataset, run.scheme) == (dataset, scheme)]
+        lines, _ = gather_configurations(own, known.get(dataset))
+        if len(lines) < 2:
+            continue
+        found = find_differences(lines, sources, metric)
+        prefix = f"{dataset}-{scheme}-" if len(pairs) > 1 else ""
+        merged.tables |= {f"{prefix}{name}": table for name, table in found.tables.items()}
+        merged.frames |= {f"{prefix}{name}": frame for name, frame in found.frames.items()}
+        merged.curves += found.curves
+    return merged
+
+
+def write_findings(found: Findings, folder: Path) -> dict[str, Path]:
+    """Write each table as CSV (all columns) and LaTeX (as shown); file name -> path.
+
+    Raises:
+        StoreWriteError: The folder cannot be written.
+    """
+    return dict(_write(found, folder))
+
+
+def _write(found: Findings, folder: Path) -> Iterator[tuple[str, Path]]:
+    for name, table in found.tables.items():
+        stem, write = escape(name), partial(Path.write_text, data=tables.to_latex(table), encoding="utf-8")
+        yield f"{stem}.csv", write_frame(found.frames[name], folder / f"{stem}.csv")
+        yield f"{stem}.tex", write_atomically(folder / f"{stem}.tex", write)
+
+
+def _at_fraction(lines: Sequence[Configuration], fraction: int | None) -> list[Configuration]:
+    measured = sorted({line.first.fraction for line in lines})
+    wanted = measured[-1] if fraction is None else fraction
+    if wanted not in measured:
+        raise UsageError(
+            f"no run has {wanted} % of the labels", where="fraction", hint=f"Measured: {', '.join(map(str, measured))}."
+        )
+    return [line for line in lines if line.first.fraction == wanted]
+
+
+def _cite(line: Configuration) -> str:
+    one = line.first
+    parts = (one.backbone, one.variant, one.pooling, one.key, one.head, one.protocol, line.settings)
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,156 @@
+"""The stage of a study that looks at its features: measure the images, look, show and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.datasets import open_dataset
+from featurestore.errors import SkyprobeError
+from featurestore.preprocessing import parse_variant
+from featurestore.store.layout.names import escape
+from probes.diagnostics.covariates import cached_covariates, join_columns, read_columns
+from probes.diagnostics.diagnose import diagnose_features
+from probes.diagnostics.explanation import ROWS
+from probes.diagnostics.findings import Diagnostics, DiagnosticsOptions
+from probes.diagnostics.sampling import draw_rows
+from probes.results.run import write_frame
+from probes.results.tables import to_columns
+from studies.result import StudyResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.reporter import Reporter
+    from featurestore.store import FeatureStore
+    from probes.plotting import CaptionedFigure
+    from probes.sweep.streaming import Features
+    from studies.report.diagnostics import Pictures
+
+
+_NO_BOXES = np.empty((0, 4), dtype=np.float32)
+
+
+def look(
+    features: Sequence[Features],
+    store: FeatureStore,
+    reporter: Reporter,
+    output: Path | None = None,
+    *,
+    scheme: str | None = None,
+    options: DiagnosticsOptions | None = None,
+    columns: Path | None = None,
+) -> StudyResult:
+    """Look at feature matrices, dataset by dataset, and write what was found.
+
+    Args:
+        features: Matrices of any datasets.
+        store: A store opened for writing, which keeps what was measured from images.
+        reporter: Shows progress, and is told where images are not at hand.
+        output: Folder for all tables (CSV) and figures; nothing is written for None.
+        scheme: Label scheme; None: each dataset's default.
+        options: How to look.
+        columns: The user's own quantities, a CSV file with ``sample_id`` and numbers.
+
+    Raises:
+        ProbeError: See `probes.diagnostics.diagnose.diagnose_features`.
+        UsageError: See `probes.diagnostics.covariates.read_columns` and `join_columns`.
+    """
+    from studies.report.diagnostics import tables
+
+    started = perf_counter()
+    own = None if columns is None else read_columns(columns)
+    images = open_images(features, reporter)
+    found = diagnose_datasets(features, store, reporter, images, scheme=scheme, options=options, columns=own)
+    files = {name: path for one in found for name, path in _write(one, output, images)} if output else {}
+    return StudyResult(
+        tables=tuple(f"{table.caption}\n\n{to_columns(_round(table.frame))}" for one in found for table in tables(one)),
+        files=files,
+        seconds={"look": perf_counter() - started},
+        unreadable={name: reason for one in found for name, reason in one.unreadable.items()},
+    )
+
+
+def open_images(features: Sequence[Features], reporter: Reporter) -> dict[str, ImageDataset]:
+    """The images behind features, by the name of the dataset; the user is told of those that are not at hand."""
+    found = {}
+    for table in {matrix.table.name: matrix.table for matrix in features}.values():
+        try:
+            found[table.name] = open_dataset(table.source)
+        except SkyprobeError as error:
+            reporter.notice(f"Brightness, noise and size of {table.name} are not measured, no image is shown: {error}")
+    return found
+
+
+def diagnose_datasets(
+    features: Sequence[Features],
+    store: FeatureStore,
+    reporter: Reporter,
+    images: Mapping[str, ImageDataset],
+    *,
+    scheme: str | None = None,
+    options: DiagnosticsOptions | None = None,
+    columns: pd.DataFrame | None = None,
+) -> list[Diagnostics]:
+    """A look at each dataset; arguments and errors as in `look`, with `columns` read and `images` opened."""
+    chosen = options or DiagnosticsOptions()
+    found = []
+    for name, part in groupby(sorted(features, key=lambda matrix: matrix.table.name), lambda matrix: matrix.table.name):
+        own = list(part)
+        table = own[0].table
+        rows = draw_rows(table, min(ROWS, chosen.rows), chosen.seed)
+        dataset = images.get(name)
+        nuisance = cached_covariates(store, table, rows, dataset, reporter.progress(f"measure {name}"))
+        if columns is not None:
+            nuisance = join_columns(nuisance, columns, table)
+        progress = reporter.progress(f"look {name}")
+        found.append(diagnose_features(own, nuisance, scheme=scheme, options=chosen, progress=progress))
+    return found
+
+
+def show(inspection: Diagnostics, images: Mapping[str, ImageDataset]) -> list[CaptionedFigure]:
+    """The captioned_figures of a look, with contact sheets where the images are at hand."""
+    from studies.report.diagnostics import captioned_figures
+
+    dataset = images.get(inspection.dataset)
+    return captioned_figures(inspection, None if dataset is None else _read_pictures(dataset))
+
+
+def _read_pictures(dataset: ImageDataset) -> Pictures:
+    """From a variant and a sample id to what a backbone sees, uint8 (S, S, 3)."""
+    place = {name: row for row, name in enumerate(dataset.table.sample_ids)}
+    boxes = dataset.table.boxes
+
+    def read(variant: str, sample: str) -> NDArray[Any]:
+        row = place[sample]
+        image = dataset.read(row).image
+        seen = parse_variant(variant)[1].apply(image, _NO_BOXES if boxes is None else boxes.of(row))
+        return np.asarray(np.moveaxis(seen, 0, -1) * 255).astype(np.uint8)
+
+    return read
+
+
+def _write(inspection: Diagnostics, output: Path, images: Mapping[str, ImageDataset]) -> Iterator[tuple[str, Path]]:
+    from probes.plotting import save_figure
+
+    for name, frame in inspection.frames().items():
+        path = output / f"{escape(inspection.dataset)}-{name}.csv"
+        yield path.name, write_frame(frame, path)
+    for plate in show(inspection, images):
+        for path in save_figure(plate.figure, output, plate.name).values():
+            yield path.name, path
+
+
+def _round(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as a reader wants them."""
+    shown = frame.copy()
+    for name in shown.select_dtypes("float"):
+        shown[name] = shown[name].map("{:.4g}".format)
+    return shown

@@ -1,0 +1,1 @@
+"""Images of a study beside its features: samples, galleries, attention, histograms."""

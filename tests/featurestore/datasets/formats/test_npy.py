@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from featurestore.datasets.formats.npy import NumpyArrays
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.testing import DatasetConformance
+
+SHAPES = st.sampled_from([(2, 3, 4), (1, 2, 2, 5)])
+RNG = np.random.default_rng(0)
+
+
+class TestConformance(DatasetConformance):
+    @pytest.fixture
+    def dataset(self, tmp_path: Path) -> NumpyArrays:
+        images = RNG.normal(size=(4, 5, 6, 3))
+        images[1] = np.nan
+        np.save(tmp_path / "train_images.npy", images)
+        np.save(tmp_path / "train_labels.npy", np.array([0, 2, 10, -1]))
+        np.save(tmp_path / "test_images.npy", RNG.integers(0, 256, (2, 5, 6), dtype=np.uint8))
+        return NumpyArrays(str(tmp_path))
+
+    def test_the_table(self, dataset: NumpyArrays) -> None:
+        table = dataset.table
+        assert table.splits.tolist() == ["test"] * 2 + ["train"] * 4
+        assert table.sample_ids[0] == "test_images/000000"
+        assert table.classes == {"class": ("0", "2", "10")}
+        assert table.labels["class"].tolist() == [-1, -1, 0, 1, 2, -1]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["u1", "<u2", ">u2", "i1", "<i2", ">i2"]).flatmap(lambda dtype: arrays(dtype, SHAPES))
+    | st.sampled_from(["<f4", ">f4", "<f2"]).flatmap(lambda dtype: arrays(dtype, SHAPES, elements={"allow_nan": False}))
+)
+def test_every_type_keeps_its_values(tmp_path: Path, images: np.ndarray) -> None:
+    np.save(tmp_path / "images.npy", images)
+    dataset = NumpyArrays(str(tmp_path))
+    assert dataset.table.schemes == ()
+    for row, expected in enumerate(images):
+        image = dataset.read(row).image
+        assert image.dtype.isnative
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_float64_becomes_float32(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.array([[[1e300, 0.1]]]))
+    np.testing.assert_array_equal(NumpyArrays(str(tmp_path)).read(0).image, np.float32([[np.inf, 0.1]]))
+
+
+def test_labels_as_text(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((3, 2, 2), np.uint8))
+    np.save(tmp_path / "labels.npy", np.array(["disk", "", "bar"]))
+    table = NumpyArrays(str(tmp_path)).table
+    assert table.classes["class"] == ("bar", "disk")
+    assert table.labels["class"].tolist() == [1, -1, 0]
+
+
+def test_an_image_of_nan_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.full((1, 2, 2), np.nan, np.float32))
+    with pytest.raises(UnreadableImageError, match=r"every pixel is NaN .*images\.npy, row 0"):
+        NumpyArrays(str(tmp_path)).read(0)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (np.zeros((2, 2)), r"images are float64 \(2, 2\)"),
+        (np.zeros((2, 2, 2), np.int64), r"images are int64 \(2, 2, 2\)"),
+        (np.zeros((2, 2, 2), bool), r"images are bool"),
+        (np.array([[[None]]]), "the file is no array: .*Python objects"),
+    ],
+)
+def test_other_images(tmp_path: Path, images: np.ndarray, reason: str) -> None:
+    np.save(tmp_path / "images.npy", images)
+    with pytest.raises(DatasetError, match=reason):
+        NumpyArrays(str(tmp_path))
+
+
+@pytest.mark.parametrize("labels", [np.zeros(2), np.zeros((2, 1), int)])
+def test_other_labels(tmp_path: Path, labels: np.ndarray) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 2, 2), np.uint8))
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(DatasetError, match=r"labels are .*labels\.npy"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_more_labels_than_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 2, 2), np.uint8))
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
+    with pytest.raises(LabelMismatchError, match="3 labels for 2 images"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_a_file_that_was_cut(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 9, 9), np.uint8))
+    path = tmp_path / "images.npy"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DatasetError, match="the file is no array"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_no_file_and_no_images(tmp_path: Path) -> None:
+    with pytest.raises(EmptyDatasetError, match=r"no images\.npy"):
+        NumpyArrays(str(tmp_path))
+    np.save(tmp_path / "images.npy", np.zeros((0, 2, 2), np.uint8))
+    with pytest.raises(EmptyDatasetError, match="the files hold no images"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 4, 4), np.uint8))
+    dataset = NumpyArrays(str(tmp_path))
+    image = dataset.read(1).image
+    assert image.base is None and image.flags.writeable

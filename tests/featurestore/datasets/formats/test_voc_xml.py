@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featurestore.datasets.annotation import AnnotatedObject
+from featurestore.datasets.formats.voc_xml import parse_xml, read_annotation
+from featurestore.errors import DatasetError
+
+LAUGHS = """<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation><object>&b;</object></annotation>"""
+OUTSIDE = """<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation>&a;</annotation>"""
+
+
+def object_of(name: str, corners: tuple[float, ...], difficult: str = "<difficult>0</difficult>") -> str:
+    tags = ("xmin", "ymin", "xmax", "ymax")
+    box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(tags, corners, strict=True))
+    return f"<object><name>{name}</name>{difficult}<bndbox>{box}</bndbox></object>"
+
+
+def write(folder: Path, *objects: str, size: str = "<size><width>8</width><height>6</height></size>") -> Path:
+    path = folder / "a.xml"
+    path.write_text(f"<annotation><filename>a.png</filename>{size}{''.join(objects)}</annotation>")
+    return path
+
+
+def test_corners_become_edges(tmp_path: Path) -> None:
+    found = read_annotation(write(tmp_path, object_of(" 1_2 ", (1, 2, 3, 6)), object_of("1_1", (4, 4, 4, 4))))
+    assert found.height == 6
+    assert found.objects == (
+        AnnotatedObject((0, 1, 3, 6), "1_2", crowd=False),
+        AnnotatedObject((3, 3, 4, 4), "1_1", crowd=False),
+    )
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(*[st.integers(1, 50)] * 4), max_size=3))
+def test_corners_are_those_that_torchvision_reads(tmp_path: Path, boxes: list[tuple[int, ...]]) -> None:
+    from torchvision.datasets import VOCDetection
+
+    corners = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
+    path = write(tmp_path, *(object_of("x", box) for box in corners))
+    plain = VOCDetection.parse_voc_xml(ET.parse(path).getroot())["annotation"].get("object", [])
+    expected = [tuple(int(one["bndbox"][tag]) for tag in ("xmin", "ymin", "xmax", "ymax")) for one in plain]
+    edges = [one.xyxy for one in read_annotation(path).objects]
+    assert [(x0 + 1, y0 + 1, x1, y1) for x0, y0, x1, y1 in edges] == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "crowd"), [("<difficult>1</difficult>", True), ("<difficult>0</difficult>", False), ("", False)]
+)
+def test_difficult_objects_are_crowds(tmp_path: Path, flag: str, *, crowd: bool) -> None:
+    (found,) = read_annotation(write(tmp_path, object_of("x", (1, 1, 2, 2), flag))).objects
+    assert found.crowd is crowd
+
+
+def test_a_corner_at_zero_is_the_edge_of_the_image(tmp_path: Path) -> None:
+    (found,) = read_annotation(write(tmp_path, object_of("x", (0, 0, 2, 2)))).objects
+    assert found.xyxy == (0, 0, 2, 2)
+
+
+@pytest.mark.parametrize("size", ["", "<size/>", "<size><height>0</height></size>"])
+def test_the_height_may_be_unknown(tmp_path: Path, size: str) -> None:
+    assert read_annotation(write(tmp_path, size=size)).height is None
+
+
+def test_a_box_without_area(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"the box of an object jet has no area: .*a\.xml"):
+        read_annotation(write(tmp_path, object_of("jet", (5, 1, 2, 2))))
+
+
+@pytest.mark.parametrize("corner", ["nan", "inf"])
+def test_a_box_that_is_not_finite(tmp_path: Path, corner: str) -> None:
+    with pytest.raises(DatasetError, match="has no area"):
+        read_annotation(write(tmp_path, object_of("jet", (1, 1, 2, float(corner)))))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no element found"),
+        ("<annotation>", "no element found"),
+        ("<svg/>", "its outermost element is svg"),
+        ("<annotation><object/></annotation>", "an object has no name"),
+        ("<annotation><object><name>x</name></object></annotation>", "an object has no bndbox/xmin"),
+        (f"<annotation>{object_of('x', (1, 1, 2, 2)).replace('>2<', '>two<')}</annotation>", "could not convert"),
+        ("<annotation><size><height>six</height></size></annotation>", "invalid literal"),
+    ],
+)
+def test_what_is_no_annotation(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(DatasetError, match=f"the file is no Pascal-VOC annotation: .*{reason}"):
+        read_annotation(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize(("text", "name"), [(LAUGHS, "a"), (OUTSIDE, "a")])
+def test_entities_are_refused(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(DatasetError, match=f"the XML file declares the entity '{name}'"):
+        read_annotation(tmp_path / "a.xml")
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60))
+def test_xml_is_read_as_the_standard_library_reads_it(data: bytes) -> None:
+    document = b"<annotation><name>" + data.hex().encode() + b"</name>&amp;&#233;</annotation>"
+    ours, theirs = parse_xml(document, Path("a.xml")), ET.fromstring(document)
+    assert ET.tostring(ours) == ET.tostring(theirs)
+
+
+def test_reading_xml_loads_no_heavy_library() -> None:
+    imported = "import sys, featurestore.datasets.formats.voc"
+    code = f"{imported}; print(sorted({{'torch', 'astropy', 'pandas'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

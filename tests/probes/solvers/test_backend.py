@@ -1,0 +1,67 @@
+"""The choice between NumPy and CuPy, with stand-ins for the modules that need a GPU."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from probes.solvers.backend import accelerate, array_library, has_gpu, to_numpy
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """``install(has_device)`` puts stand-ins of cuML and CuPy in place; an exception is raised where CuPy asks."""
+    installed = []
+
+    def put(has_device):
+        def answer():
+            if isinstance(has_device, Exception):
+                raise has_device
+            return has_device
+
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(is_available=answer)))
+        monkeypatch.setitem(sys.modules, "cuml", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "cuml.accel", SimpleNamespace(install=lambda: installed.append(True)))
+        return installed
+
+    has_gpu.cache_clear()
+    yield put
+    has_gpu.cache_clear()
+
+
+def test_without_cuml_numpy_runs(install, monkeypatch):
+    installed = install(True)
+    monkeypatch.setitem(sys.modules, "cuml", None)
+    accelerate()
+    assert installed == []
+    assert array_library() is np
+    assert to_numpy(np.arange(3)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("answer", [False, RuntimeError("no driver"), OSError("libcuda.so.1")], ids=repr)
+def test_without_a_device_numpy_runs(install, answer):
+    installed = install(answer)
+    accelerate()
+    assert array_library() is np
+    assert installed == []
+
+
+def test_with_a_device_cupy_runs_and_cuml_stands_in(install):
+    installed = install(True)
+    accelerate()
+    assert installed == [True]
+    assert array_library() is sys.modules["cupy"]
+    assert to_numpy(SimpleNamespace(get=lambda: [1, 2])).tolist() == [1, 2]
+
+
+def test_cuml_is_asked_to_stand_in_before_scikit_learn_is_loaded(tmp_path):
+    accel = "import sys\n\ndef install():\n    print('sklearn' in sys.modules)\n"
+    device = "class cuda:\n    is_available = staticmethod(lambda: True)\n"
+    for path, text in {"cuml/__init__.py": "", "cuml/accel.py": accel, "cupy.py": device}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import probes"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,160 @@
+"""Power laws through scores, and the labels that a score needs."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import curve_fit
+
+from featurestore.errors import ProbeError
+from probes.statistics.configurations import gather_configurations
+from probes.statistics.learning_curve import (
+    EXPONENTS,
+    LearningCurve,
+    curve_frame,
+    curve_table,
+    fit_curve,
+    fit_power_law,
+    gather_curves,
+    tell_need,
+)
+
+LABELS = np.array([80.0, 240.0, 400.0, 800.0])
+
+
+def law(labels, a, b, c):
+    return a - b * labels**-c
+
+
+def make_curve(lines, parameters):
+    rows = np.tile(np.asarray(parameters, dtype=np.float64), (21, 1)) if np.ndim(parameters) == 1 else parameters
+    return LearningCurve(tuple(lines), "f1", LABELS, law(LABELS, *rows[0]), np.asarray(rows), 0.95)
+
+
+@pytest.fixture
+def rising(make_runs):
+    """One head at four label fractions, which errs less and less."""
+    wrong = {10: 150, 30: 105, 50: 90, 100: 80}
+    return gather_configurations(
+        [run for fraction, n in wrong.items() for run in make_runs(wrong=n, fraction=fraction)]
+    )[0]
+
+
+@settings(max_examples=40)
+@given(a=st.floats(0.5, 0.99), drop=st.floats(0.05, 0.4), c=st.floats(0.3, 2))
+def test_the_law_is_found_again(a, drop, c):
+    b = drop * LABELS[0] ** c
+    scores = law(LABELS, a, b, c)
+    ((fitted_a, fitted_b, fitted_c),) = fit_power_law(LABELS, scores[None])
+    assert law(LABELS, fitted_a, fitted_b, fitted_c) == pytest.approx(scores, abs=2e-3)
+    assert fitted_a == pytest.approx(a, abs=0.02)
+
+
+def test_no_fit_by_descent_is_better():
+    rng = np.random.default_rng(2)
+    scores = law(LABELS, 0.9, 3.0, 0.5) + rng.normal(0, 0.01, (20, 4))
+    for row, fitted in zip(scores, fit_power_law(LABELS, scores), strict=True):
+        found, _ = curve_fit(law, LABELS, row, p0=fitted, bounds=([0, 0, EXPONENTS[0]], [1, np.inf, EXPONENTS[-1]]),
+                             max_nfev=5000)  # fmt: skip
+        assert ((law(LABELS, *fitted) - row) ** 2).sum() <= ((law(LABELS, *found) - row) ** 2).sum() + 1e-6
+
+
+def test_bounds_hold():
+    rising_fast, falling, flat = [0.2, 0.5, 0.7, 0.99], [0.8, 0.7, 0.6, 0.5], [0.6] * 4
+    fitted = fit_power_law(LABELS, np.array([rising_fast, falling, flat]))
+    assert (fitted[:, 0] <= 1).all()
+    assert (fitted[:, 1] >= 0).all()
+    assert fitted[1:, :2] == pytest.approx(np.array([[0.65, 0], [0.6, 0]]))
+
+
+def test_labels_for_a_score_invert_the_law(rising):
+    curve = make_curve(rising, [0.9, 3.0, 0.5])
+    need = curve.labels_for(0.8)
+    assert law(need.value, 0.9, 3.0, 0.5) == pytest.approx(0.8)
+    assert need.low == need.high == pytest.approx(need.value)
+    assert curve.labels_for(0.95).value == np.inf
+    assert curve.predict(np.array([100.0, 900.0]))[0] == pytest.approx(law(np.array([100.0, 900.0]), 0.9, 3.0, 0.5))
+
+
+def test_some_resamples_that_never_reach_it_leave_the_interval_open(rising):
+    rows = [[0.9, 3.0, 0.5]] * 91 + [[0.79, 2.0, 0.5]] * 10
+    need = make_curve(rising, rows).labels_for(0.8)
+    assert np.isfinite([need.value, need.low]).all()
+    assert need.high == np.inf
+
+
+@pytest.mark.parametrize(
+    ("target", "pattern"),
+    [
+        (0.75, r"macro-F1 0.75 needs about 400 labels \[400, 400\]; 800 were measured.$"),
+        (0.85, r"macro-F1 0.85 needs about 3,600 labels .*, 2,800 more than the 800 measured: extrapolated; asymptote"),
+        (0.95, r"macro-F1 0.95 is not reached: asymptote 0.900 \[0.900, 0.900\] < 0.95.$"),
+    ],
+)
+def test_the_need_is_told(rising, target, pattern):
+    assert re.search(pattern, tell_need(make_curve(rising, [0.9, 3.0, 0.5]), target))
+
+
+def test_a_curve_that_rarely_reaches_it_says_so(rising):
+    rows = [[0.79, 2.0, 0.5]] * 91 + [[0.9, 3.0, 0.5]] * 10
+    told = tell_need(make_curve(rising, rows), 0.8)
+    assert "is not reached by the best fit" in told
+    assert told.endswith("more than 800,000].")
+
+
+def test_a_number_that_is_too_far_away_is_not_told(rising):
+    told = tell_need(make_curve(rising, [0.9, 3.0, 0.2]), 0.899)
+    assert "is not reached by the best fit, with labels up to 1,000 times the 800 measured" in told
+    assert "[more than 800,000, more than 800,000]" in told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "identified"),
+    [([0.9, 3.0, 0.5], True), ([1.0, 3.0, 0.2], False), ([0.6, 0.0, 0.5], False), ([0.9, 3.0, EXPONENTS[0]], False)],
+)
+def test_limits_that_decide_are_told(rising, parameters, identified):
+    curve = make_curve(rising, parameters)
+    assert curve.identified is identified
+    assert ("take it as a guess" in tell_need(curve, 0.95)) is not identified
+
+
+def test_a_measured_curve(rising):
+    curve = fit_curve(rising)
+    assert curve.labels.tolist() == LABELS.tolist()
+    assert curve.scores == pytest.approx([line.mean for line in rising])
+    assert law(LABELS, *curve.parameters[0]) == pytest.approx(curve.scores, abs=0.01)
+    value, low, high = curve.predict(LABELS)
+    assert (low < value).all()
+    assert (value < high).all()
+    assert np.array_equal(fit_curve(rising).parameters, curve.parameters)
+
+
+def test_curves_are_gathered_from_lines_that_differ_in_the_fraction_alone(make_runs, rising):
+    few = gather_configurations([*make_runs(head="mlp"), *make_runs(head="mlp", fraction=10)])[0]
+    (curve,) = gather_curves([*few, *rising[::-1]])
+    assert [line.first.fraction for line in curve] == [10, 30, 50, 100]
+    tiny = gather_configurations([run for fraction in (1, 2, 3, 4) for run in make_runs(fraction=fraction, n_train=3)])[
+        0
+    ]
+    assert gather_curves(tiny) == []
+
+
+def test_too_few_fractions_are_refused(rising):
+    with pytest.raises(ProbeError, match=r"4 different numbers of labels, not \[80.0, 240.0, 400.0\].*--fractions"):
+        fit_curve(rising[:3])
+
+
+def test_curves_as_tables(rising):
+    curve = fit_curve(rising)
+    frame, table = curve_frame([curve], 0.99), curve_table([curve], 0.99)
+    row = frame.iloc[0]
+    assert (row["labels"], row["fractions"], row["head"]) == (800, 4, "linear")
+    assert row["asymptote_low"] <= row["asymptote"] <= row["asymptote_high"]
+    assert row["score"] < row["doubled"] <= row["asymptote"]
+    assert table.frame.columns[-1] == "labels for 0.99"
+    assert "needed" not in curve_frame([curve])
+    assert "extrapolated" in table.caption

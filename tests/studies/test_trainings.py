@@ -1,0 +1,104 @@
+"""Trainings of study files: planned before any work, carried out once, shown with the probes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurestore.errors import UnknownNameError, UsageError
+from featurestore.store import open_store
+from finetune import study as stages
+from studies.pipeline import run_study
+from studies.spec import parse_study
+from studies.trainings import Trainings, plan_trainings
+
+BACKBONE = "timm:test_efficientnet"
+
+
+class Quiet:
+    def __init__(self):
+        self.notices = []
+
+    def progress(self, label):
+        return lambda done, total: None
+
+    def notice(self, text):
+        self.notices.append(text)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Twelve images of each of two brightnesses."""
+    rng = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        folder = tmp_path / "sky" / name
+        folder.mkdir(parents=True)
+        for row in range(12):
+            pixels = np.clip(rng.normal(level, 10, size=(32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{row}.png")
+    return str(tmp_path / "sky")
+
+
+def study_of(data, text=""):
+    return parse_study(
+        f"""
+        datasets = ["{data}"]
+        backbones = ["{BACKBONE}"]
+        variants = ["resize=32"]
+        [extract]
+        weights = "random:0"
+        [probe]
+        heads = ["centroid"]
+        fractions = [50, 100]
+        seeds = 2
+        [figures]
+        projection = false
+        {text}
+        """,
+        where="study.toml",
+    )
+
+
+def test_tables_take_what_they_do_not_say_from_the_study():
+    study = study_of("sky", '[[finetune]]\nmode = "lora"\nseeds = 1\nepochs = 3\n[[detect]]\ndatasets = ["a", "b"]')
+    planned = plan_trainings(study)
+    (tuned,) = planned.finetune
+    assert (tuned.data, tuned.backbones, tuned.variants) == ("sky", (BACKBONE,), ("resize=32",))
+    assert (tuned.fractions, tuned.seeds, tuned.weights) == ((50, 100), 1, "random:0")
+    assert (tuned.options.mode, tuned.options.epochs) == ("lora", 3)
+    assert [(one.data, one.seeds, one.resume) for one in planned.detect] == [("a", 2, True), ("b", 2, True)]
+    assert plan_trainings(study_of("sky")) == Trainings()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ('[[finetune]]\nmode = "lroa"', UnknownNameError, "lroa"),
+        ("[[finetune]]\nepochz = 3", UnknownNameError, "epochz"),
+        ('[[finetune]]\nseeds = "two"', UsageError, r"'two' is not of type int \[\[\[finetune\]\], table 1: seeds\]"),
+        ('[[finetune]]\nlearning_rate = "x"', UsageError, r"a value has the wrong type.*\[\[finetune\]\], table 1"),
+        ('[[detect]]\nmode = "frozn"', UnknownNameError, "Did you mean frozen"),
+        ("[[detect]]\ndatasets = 3", UsageError, "3 is no list of datasets"),
+        ("[detect]\nseeds = 3", UsageError, "is not of type"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(text, error, message):
+    with pytest.raises(error, match=message):
+        plan_trainings(study_of("sky", text))
+
+
+def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, monkeypatch):
+    store, reporter = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
+    study = study_of(data, '[[finetune]]\nmode = "head"\nfractions = [100]\nseeds = 1\nepochs = 1')
+    outcome = run_study(study, store, tmp_path / "out", reporter, "again", plan_trainings(study))
+    assert "finetune:head" in outcome.tables[0]
+    assert "centroid" in outcome.tables[0]
+    assert (tmp_path / "out" / "finetune" / "01-head" / "results.csv").is_file()
+    assert (tmp_path / "out" / "tables" / "ranking.tex").is_file()
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert {"figure-1-samples.pdf", "figure-3-f1.pdf", "figure-b-precision-recall.png"} <= names
+
+    monkeypatch.setattr(stages, "run_fit", lambda *_, **__: pytest.fail("trained again"))
+    again = run_study(study, store, tmp_path / "out", reporter, "again", plan_trainings(study))
+    assert again.tables == outcome.tables
