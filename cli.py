@@ -212,11 +212,9 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
     """
     from studies.pipeline import run_study
     from studies.spec import read_study
-    from studies.trainings import plan_trainings
 
     chosen = read_study(study)
-    trainings, opened = plan_trainings(chosen), _open(store, "a")
-    _finish(run_study(chosen, opened, output, _terminal(), _command(), trainings), as_json)
+    _finish(run_study(chosen, _open(store, "a"), output, _terminal(), _command()), as_json)
 
 
 @main.command()
@@ -272,10 +270,9 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
     """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
     from studies.pipeline import report_study
     from studies.spec import make_study
-    from studies.trainings import Trainings
 
     folder, opened = output or Path("skyprobe-report"), _open_existing(store)
-    _finish(report_study(make_study(**given), opened, folder, _terminal(), _command(), Trainings()), as_json)
+    _finish(report_study(make_study(**given), opened, folder, _terminal(), _command()), as_json)
 
 
 @main.command()
@@ -323,10 +320,9 @@ def attention(output: Path, store: str | None, as_json: bool, **given: Any) -> N
 @_json_option
 def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> None:
     """Say what to do next on DATA, from the runs in the store: each sentence with its rows, or what is not measured."""
-    from finetune.run_cache import kept_runs
     from studies.advice.advisor import advise as advise_on
 
-    _print(advise_on(_open(store, "r"), data, labels, kept_runs), as_json)
+    _print(advise_on(_open(store, "r"), data, labels), as_json)
 
 
 @main.command()
@@ -341,10 +337,9 @@ def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> N
 @_json_option
 def compare(data: str, labels: str | None, store: str | None, as_json: bool, **options: Any) -> None:
     """Rank what the runs in the store measured on DATA, with ties, effects of techniques and learning curves."""
-    from finetune.run_cache import kept_runs
     from studies.compare import compare_stored
 
-    _print(compare_stored(_open(store, "r"), data, labels, kept_runs, **options), as_json)
+    _print(compare_stored(_open(store, "r"), data, labels, **options), as_json)
 
 
 @main.command()

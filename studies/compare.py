@@ -33,7 +33,7 @@ from probes.statistics.learning_curve import (
 from probes.statistics.significance import METRICS, rank, ranking_table
 from studies.advice.evidence import gather_evidence
 from studies.result import ComparisonResult
-from studies.stages import OtherRuns, dataset_name
+from studies.stages import dataset_name
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -125,7 +125,6 @@ def compare_stored(
     store: FeatureStore,
     data: str,
     scheme: str | None = None,
-    others: OtherRuns = lambda _store, _datasets, _scheme: [],
     output: Path | None = None,
     **options: Any,
 ) -> ComparisonResult:
@@ -135,7 +134,6 @@ def compare_stored(
         store: Where features and runs are.
         data: The dataset as the user calls it: a path or shortcut, or its name in the store.
         scheme: Label scheme; None: the dataset's default.
-        others: Gives runs of other methods on the dataset: trainings.
         output: Folder for the tables as CSV and LaTeX; None: none are written.
         **options: See `find_differences`.
 
@@ -145,7 +143,7 @@ def compare_stored(
     """
     table = store.dataset(dataset_name(data, store))
     scheme = table.scheme(scheme)
-    evidence = gather_evidence(store, data, table, scheme, others)
+    evidence = gather_evidence(store, data, table, scheme)
     if not evidence.lines:
         command = evidence.command("probe", "BACKBONE", "--labels", scheme)
         raise ProbeError("there are no runs to compare", where=table.name, hint=f"Fit some heads: {command}")

@@ -1,4 +1,4 @@
-"""A study as a whole: from images to a report, or from stored features; other methods stand beside the probes."""
+"""A study as a whole: from images to a report, or from stored features; trainings stand beside the probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from featurestore.extraction.extract import ExtractionReport
 from featurestore.reporter import Reporter
 from probes.results.run import write_results
 from probes.sweep.combination import list_parts
-from studies.contribution import OtherMethods, contribute_nothing
 from studies.result import Clock, StudyResult
 from studies.stages import (
     choose_schemes,
@@ -22,6 +21,7 @@ from studies.stages import (
     probe,
     project,
 )
+from studies.trainings import Trainings, carry_out, plan_trainings
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -38,7 +38,6 @@ def run_study(
     output: Path,
     reporter: Reporter,
     command: str,
-    others: OtherMethods = contribute_nothing,
 ) -> StudyResult:
     """Every stage, from images to report.
 
@@ -48,15 +47,14 @@ def run_study(
         output: Folder for tables, figures and report; made if need be.
         reporter: Shows progress.
         command: The command that does this again, for the report.
-        others: Trains, or finds, what other methods make of these datasets.
 
     Raises:
         SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
     """
-    clock = Clock()
+    clock, trainings = Clock(), plan_trainings(study)
     with clock("extract"):
         extractions = extract(study, store, reporter)
-    return _conclude(study, store, output, reporter, command, clock, extractions, others)
+    return _conclude(study, store, output, reporter, command, clock, extractions, trainings)
 
 
 def report_study(
@@ -65,10 +63,9 @@ def report_study(
     output: Path,
     reporter: Reporter,
     command: str,
-    others: OtherMethods = contribute_nothing,
 ) -> StudyResult:
-    """Every stage but extraction: tables, figures and report from stored features; arguments as in `run_study`."""
-    return _conclude(study, store, output, reporter, command, Clock(), [], others)
+    """Every stage but extraction and training, from what is stored; arguments as in `run_study`."""
+    return _conclude(study, store, output, reporter, command, Clock(), [], Trainings())
 
 
 def _conclude(
@@ -79,7 +76,7 @@ def _conclude(
     command: str,
     clock: Clock,
     extractions: list[ExtractionReport],
-    others: OtherMethods,
+    trainings: Trainings,
 ) -> StudyResult:
     from probes.statistics.feature_info import describe_source
     from studies.compare import significance_tables, write_findings
@@ -94,15 +91,15 @@ def _conclude(
     with clock("probe"):
         runs = probe(study, features, store, reporter)
     with clock("train"):
-        other = others(store, schemes, output, reporter)
-    runs += other.runs
+        trained = carry_out(trainings, store, schemes, output, reporter)
+    runs += trained.runs
     with clock("project"):
         projections = project(features, store, reporter) if study.figures.projection else []
     with clock("report"):
         galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
         seen_tables, seen_figures = _look(study, features, store, reporter)
         found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_source, features)))
-        files = write_results(runs, output) | write_findings(found, output / "tables") | dict(other.files)
+        files = write_results(runs, output) | write_findings(found, output / "tables") | dict(trained.files)
         files["report"] = write_study_report(
             output,
             title=study.title,
@@ -110,19 +107,19 @@ def _conclude(
             features=features,
             projections=projections,
             galleries=galleries,
-            tables=[*found.tables.values(), *other.tables, *seen_tables],
+            tables=[*found.tables.values(), *trained.tables, *seen_tables],
             captioned_figures=[
                 *_show_attention(study, list(schemes), store, reporter),
                 *fitted_figures(found.curves),
-                *other.captioned_figures,
+                *trained.captioned_figures,
                 *seen_figures,
             ],
             extractions=extractions,
             scheme=study.probe.scheme,
             commands=[command],
         )
-    tables = (*format_tables(runs), *(f"{one.caption}\n\n{one.frame.to_string(index=False)}" for one in other.tables))
-    unreadable = list_unreadable(features) | dict(other.unreadable)
+    tables = (*format_tables(runs), *(f"{one.caption}\n\n{one.frame.to_string(index=False)}" for one in trained.tables))
+    unreadable = list_unreadable(features) | dict(trained.unreadable)
     return StudyResult(
         tables=tables, files=files, extractions=tuple(extractions), seconds=clock.seconds, unreadable=unreadable
     )

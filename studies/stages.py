@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from studies.spec import Study
 
 
-OtherRuns = Callable[["FeatureStore", Sequence[str], str | None], Sequence[Run]]
-"""From a store, names of datasets in it and a label scheme (None: each one's default) to runs kept there."""
-
-
 def extract(study: Study, store: FeatureStore, reporter: Reporter) -> list[ExtractionReport]:
     """Embed what the store lacks, dataset by dataset."""
     reports = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UsageError
 from finetune.run_cache import kept_runs
-from studies.contribution import Contribution
 from studies.spec import convert_values
 from studies.stages import dataset_name
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from finetune.detection.study import DetectionStudy
     from finetune.study import FinetuneStudy
+    from probes.plotting import CaptionedFigure
+    from probes.results.run import Run
+    from probes.results.tables import Table
     from studies.spec import Study
 
 
@@ -27,7 +29,7 @@ _HERE = ("data", "options", "training", "resume")
 
 @dataclass(frozen=True)
 class Trainings:
-    """What to train beside the probes; called, it trains, and tells what the store keeps of trainings.
+    """What to train beside the probes.
 
     Attributes:
         finetune: Trainings of classifiers.
@@ -37,28 +39,24 @@ class Trainings:
     finetune: tuple[FinetuneStudy, ...] = ()
     detect: tuple[DetectionStudy, ...] = ()
 
-    def __call__(
-        self, store: FeatureStore, schemes: Mapping[str, Sequence[str]], output: Path, reporter: Reporter
-    ) -> Contribution:
-        """Train what is not trained yet, each study in a folder of its own; then show all of these datasets."""
-        outcomes = [
-            *self._tune(store, output / "finetune", reporter),
-            *self._detect(store, output / "detect", reporter),
-        ]
-        datasets = {*schemes, *(dataset_name(one.data, store) for one in self.detect)}
-        return _show(store, schemes, sorted(datasets), outcomes, reporter)
 
-    def _tune(self, store: FeatureStore, output: Path, reporter: Reporter) -> Iterator[StageResult]:
-        for number, one in enumerate(self.finetune, start=1):
-            from finetune.study import finetune_study
+@dataclass(frozen=True)
+class TrainingResults:
+    """What a report shows of trainings.
 
-            yield finetune_study(one, store, output / f"{number:02d}-{_name(one.options.mode)}", reporter)
+    Attributes:
+        runs: Runs that stand in the tables of the probes.
+        tables: Tables of detectors, which have other metrics.
+        captioned_figures: Figures of them.
+        files: What was written: name -> path.
+        unreadable: sample id -> reason, of images that could not be read.
+    """
 
-    def _detect(self, store: FeatureStore, output: Path, reporter: Reporter) -> Iterator[StageResult]:
-        for number, one in enumerate(self.detect, start=1):
-            from finetune.detection.study import detect_study
-
-            yield detect_study(one, store, output / f"{number:02d}-{_name(one.mode)}", reporter)
+    runs: Sequence[Run] = ()
+    tables: Sequence[Table] = ()
+    captioned_figures: Sequence[CaptionedFigure] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_trainings(study: Study) -> Trainings:
@@ -76,6 +74,48 @@ def plan_trainings(study: Study) -> Trainings:
         tuple(one for at, table in enumerate(study.finetune, 1) for one in _plan_finetune(table, study, at)),
         tuple(one for at, table in enumerate(study.detect, 1) for one in _plan_detect(table, study, at)),
     )
+
+
+def carry_out(
+    trainings: Trainings,
+    store: FeatureStore,
+    schemes: Mapping[str, Sequence[str]],
+    output: Path,
+    reporter: Reporter,
+) -> TrainingResults:
+    """Train what is not trained yet, each study in a folder of its own; then show all that the store has of trainings.
+
+    Args:
+        trainings: What to train; nothing: what is cached is shown.
+        store: Where runs are cached.
+        schemes: Dataset -> label schemes that are shown.
+        output: Folder of the study.
+        reporter: Shows progress.
+    """
+    finished = [
+        *_tune(trainings.finetune, store, output / "finetune", reporter),
+        *_detect(trainings.detect, store, output / "detect", reporter),
+    ]
+    datasets = {*schemes, *(dataset_name(one.data, store) for one in trainings.detect)}
+    return _show(store, schemes, sorted(datasets), finished, reporter)
+
+
+def _tune(
+    studies: Sequence[FinetuneStudy], store: FeatureStore, output: Path, reporter: Reporter
+) -> Iterator[StageResult]:
+    for number, one in enumerate(studies, start=1):
+        from finetune.study import finetune_study
+
+        yield finetune_study(one, store, output / f"{number:02d}-{_name(one.options.mode)}", reporter)
+
+
+def _detect(
+    studies: Sequence[DetectionStudy], store: FeatureStore, output: Path, reporter: Reporter
+) -> Iterator[StageResult]:
+    for number, one in enumerate(studies, start=1):
+        from finetune.detection.study import detect_study
+
+        yield detect_study(one, store, output / f"{number:02d}-{_name(one.mode)}", reporter)
 
 
 def _plan_finetune(table: Mapping[str, Any], study: Study, number: int) -> Iterator[FinetuneStudy]:
@@ -129,20 +169,20 @@ def _show(
     store: FeatureStore,
     schemes: Mapping[str, Sequence[str]],
     datasets: Sequence[str],
-    outcomes: Sequence[StageResult],
+    finished: Sequence[StageResult],
     reporter: Reporter,
-) -> Contribution:
-    from finetune.detection import run_cache as kept
+) -> TrainingResults:
+    from finetune.detection import run_cache as detectors
     from studies.report.detection import detection_figures, detection_tables
 
     pairs = [(name, scheme) for name, own in schemes.items() for scheme in own]
-    detectors = kept.kept_runs(store, datasets)
-    return Contribution(
+    detected = detectors.kept_runs(store, datasets)
+    return TrainingResults(
         runs=[run for name, scheme in pairs for run in kept_runs(store, [name], scheme)],
-        tables=detection_tables(detectors),
-        captioned_figures=detection_figures(detectors, reporter.notice),
-        files={f"{path.parent.name}/{path.name}": path for outcome in outcomes for path in outcome.files.values()},
-        unreadable={name: reason for outcome in outcomes for name, reason in outcome.unreadable.items()},
+        tables=detection_tables(detected),
+        captioned_figures=detection_figures(detected, reporter.notice),
+        files={f"{path.parent.name}/{path.name}": path for one in finished for path in one.files.values()},
+        unreadable={name: reason for one in finished for name, reason in one.unreadable.items()},
     )
 
 

@@ -14,25 +14,19 @@ from studies.advice.evidence import Evidence, gather_evidence
 from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
 from studies.advice.outcome import Advice, Advised
 from studies.advice.training import advise_on_labels, advise_on_training, last_rise
-from studies.stages import OtherRuns, dataset_name
+from studies.stages import dataset_name
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 
-def advise(
-    store: FeatureStore,
-    data: str,
-    scheme: str | None = None,
-    others: OtherRuns = lambda _store, _datasets, _scheme: [],
-) -> Advised:
+def advise(store: FeatureStore, data: str, scheme: str | None = None) -> Advised:
     """The study's best practice, as far as it was measured on this dataset.
 
     Args:
         store: Where features and runs are.
         data: The dataset as the user calls it: a path or shortcut, or its name in the store.
         scheme: Label scheme; None: the dataset's default.
-        others: Gives runs of other methods on the dataset: trainings.
 
     Raises:
         MissingFeaturesError: The store does not know the dataset.
@@ -41,7 +35,7 @@ def advise(
     name = dataset_name(data, store)
     table = store.dataset(name)
     scheme = table.scheme(scheme)
-    evidence = gather_evidence(store, data, table, scheme, others)
+    evidence = gather_evidence(store, data, table, scheme)
     objects = _measure(data, table.source) if table.boxes is not None else None
     return Advised(name, scheme, tuple(draw(evidence, objects)))
 

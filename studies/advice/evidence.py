@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featurestore.store import default_store_path
+from finetune import run_cache as trainings
 from probes.statistics.configurations import Configuration, gather_configurations
 from probes.statistics.feature_info import Source, count_params, describe_source
 from probes.sweep.cache import kept_runs
 from probes.sweep.sweep import RUNS
-from studies.stages import OtherRuns
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -66,17 +66,16 @@ class Evidence:
         return count_params(backbone, self.sources)
 
 
-def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: str, others: OtherRuns) -> Evidence:
-    """All that a store holds of one label scheme of a dataset.
+def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: str) -> Evidence:
+    """All that a store holds of one label scheme of a dataset, of probes and of trainings.
 
     Args:
         store: Where features and runs are.
         data: What the user calls the dataset.
         table: The samples, as the store has them.
         scheme: Label scheme.
-        others: Gives runs of other methods on the dataset: trainings.
     """
-    runs = [*kept_runs(store, RUNS, [table.name], scheme), *others(store, [table.name], scheme)]
+    runs = [*kept_runs(store, RUNS, [table.name], scheme), *trainings.kept_runs(store, [table.name], scheme)]
     lines, elsewhere = gather_configurations(runs, table)
     sources = tuple(map(describe_source, store.find(table.name)))
     place = () if store.path == default_store_path() else ("--store", store.path)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
+from finetune.run_cache import TRAINED
 from probes.statistics.configurations import gather_configurations
 from probes.statistics.feature_info import Source
 from probes.sweep.cache import keep_run
@@ -118,8 +119,9 @@ def store(dict_store, make_table, measured):
 
 
 def test_runs_of_a_store_are_compared(store, measured, tmp_path):
-    tuned = [replace(run, head="finetune:lora", key="tuned") for run in measured[-3:]]
-    found = compare_stored(store, "toy", None, lambda *_: tuned, output=tmp_path)
+    for number, run in enumerate(measured[-3:]):
+        keep_run(store, TRAINED, f"{number:04d}", replace(run, head="finetune:lora", key="tuned"))
+    found = compare_stored(store, "toy", output=tmp_path)
     assert (found.dataset, found.scheme) == ("toy", "kind")
     assert [row["head"] for row in found.rows["ranking"]] == ["mlp", "linear", "finetune:lora", "whitened"]
     assert found.rows["ranking"][0]["p"] is None
@@ -134,8 +136,9 @@ def test_runs_of_a_store_are_compared(store, measured, tmp_path):
 
 
 def test_runs_on_other_rows_are_told(store, measured):
-    older = [replace(run, sample_ids=run.sample_ids[::-1], head="knn") for run in measured[:3]]
-    found = compare_stored(store, "toy", None, lambda *_: older)
+    for number, run in enumerate(measured[:3]):
+        keep_run(store, RUNS, f"old {number}", replace(run, sample_ids=run.sample_ids[::-1], head="knn"))
+    found = compare_stored(store, "toy")
     assert found.remarks == ("3 runs were tested on other rows than most, and left out.",)
 
 

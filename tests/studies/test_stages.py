@@ -18,7 +18,6 @@ from featurestore.store.stored_features import StoredFeatures
 from probes.projection import Projection
 from studies import pipeline as whole_study
 from studies import stages
-from studies.contribution import Contribution
 from studies.spec import FigureOptions, ProbeOptions, Study
 
 BROKEN = 5
@@ -342,16 +341,13 @@ def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporte
     assert len(seen) == 8
 
 
-def test_reports_and_projections_take_a_mapping_file(study, store, reporter, mapping, projected, tmp_path):
+def test_reports_and_projections_take_a_mapping_file(study, store, reporter, mapping, projected, tmp_path, monkeypatch):
     asked = []
-
-    def others(_store, schemes, folder, _reporter):
-        asked.append((schemes, folder))
-        return Contribution()
-
+    carry_out = whole_study.carry_out
+    monkeypatch.setattr(whole_study, "carry_out", lambda *given: asked.append(given[2:4]) or carry_out(*given))
     study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
     study = replace(study, figures=FigureOptions(projection=True))
-    outcome = whole_study.report_study(study, store, tmp_path / "report", reporter, "again", others)
+    outcome = whole_study.report_study(study, store, tmp_path / "report", reporter, "again")
     page = outcome.files["report"].read_text()
     assert "toy (bright)" in page
     assert "unlabelled are the samples of kind c_2 (29)" in page

@@ -91,7 +91,7 @@ def test_mistakes_are_told_before_any_work(text, error, message):
 def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, monkeypatch):
     store, reporter = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
     study = study_of(data, '[[finetune]]\nmode = "head"\nfractions = [100]\nseeds = 1\nepochs = 1')
-    outcome = run_study(study, store, tmp_path / "out", reporter, "again", plan_trainings(study))
+    outcome = run_study(study, store, tmp_path / "out", reporter, "again")
     assert "finetune:head" in outcome.tables[0]
     assert "centroid" in outcome.tables[0]
     assert (tmp_path / "out" / "finetune" / "01-head" / "results.csv").is_file()
@@ -100,5 +100,5 @@ def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, monkeypa
     assert {"figure-1-samples.pdf", "figure-3-f1.pdf", "figure-b-precision-recall.png"} <= names
 
     monkeypatch.setattr(stages, "run_fit", lambda *_, **__: pytest.fail("trained again"))
-    again = run_study(study, store, tmp_path / "out", reporter, "again", plan_trainings(study))
+    again = run_study(study, store, tmp_path / "out", reporter, "again")
     assert again.tables == outcome.tables
