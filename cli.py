@@ -527,11 +527,12 @@ def export(file: Path, pooling: str | None, **selection: Any) -> None:
 def _print_frame(frame: pd.DataFrame, output: Path | None, as_json: bool) -> None:
     """A table to a CSV or Parquet file, or to stdout."""
     from probes.results.run import write_frame
+    from probes.results.tables import to_csv
 
     if output:
         click.echo(write_frame(frame, output))
     else:
-        click.echo(frame.to_json(orient="records") if as_json else frame.to_csv(index=False), nl=as_json)
+        click.echo(frame.to_json(orient="records") if as_json else to_csv(frame), nl=as_json)
 
 
 # What there is

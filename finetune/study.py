@@ -22,6 +22,7 @@ from finetune.processes import is_first
 from finetune.run_cache import keep_run, kept_run
 from finetune.tuned import CARD, read_card, save_tuned
 from probes.results.run import Run, format_table, summarise, write_results
+from probes.results.tables import write_csv
 from probes.sweep.splits import check_fractions, parse_fractions
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _train_once(
     reporter.notice(_describe(tuned))
     if is_first():
         save_tuned(tuned, folder)
-        write_atomically(folder / HISTORY, lambda part: tuned.history.to_csv(part, index=False))
+        write_atomically(folder / HISTORY, lambda part: write_csv(tuned.history, part))
         keep_run(store, fit.identity, tuned.run, fit.images.dataset.table)
         checkpoint.unlink(missing_ok=True)  # all that it was for is safe now
     return tuned.run, folder

@@ -153,7 +153,7 @@ def compare_stored(
     return ComparisonResult(
         dataset=table.name,
         scheme=scheme,
-        tables=tuple(f"{one.caption}\n\n{tables.to_columns(one.frame)}" for one in found.tables.values()),
+        tables=tuple(map(tables.to_text, found.tables.values())),
         remarks=tuple(found.remarks),
         rows={name: json.loads(frame.to_json(orient="records")) for name, frame in found.frames.items()},
         files=write_findings(found, output) if output else {},

@@ -21,7 +21,7 @@ from probes.diagnostics.explanation import ROWS
 from probes.diagnostics.findings import Diagnostics, DiagnosticsOptions
 from probes.diagnostics.sampling import draw_rows
 from probes.results.run import write_frame
-from probes.results.tables import to_columns
+from probes.results.tables import to_text
 from studies.result import StudyResult
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def look(
     found = diagnose_datasets(features, store, reporter, images, scheme=scheme, options=options, columns=own)
     files = {name: path for one in found for name, path in _write(one, output, images)} if output else {}
     return StudyResult(
-        tables=tuple(f"{table.caption}\n\n{to_columns(_round(table.frame))}" for one in found for table in tables(one)),
+        tables=tuple(to_text(table) for one in found for table in tables(one)),
         files=files,
         seconds={"look": perf_counter() - started},
         unreadable={name: reason for one in found for name, reason in one.unreadable.items()},
@@ -146,11 +146,3 @@ def _write(inspection: Diagnostics, output: Path, images: Mapping[str, ImageData
     for plate in show(inspection, images):
         for path in save_figure(plate.figure, output, plate.name).values():
             yield path.name, path
-
-
-def _round(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as a reader wants them."""
-    shown = frame.copy()
-    for name in shown.select_dtypes("float"):
-        shown[name] = shown[name].map("{:.4g}".format)
-    return shown

@@ -10,6 +10,7 @@ from featurestore.errors import SkyprobeError
 from featurestore.extraction.extract import ExtractionReport
 from featurestore.reporter import Reporter
 from probes.results.run import write_results
+from probes.results.tables import to_text
 from probes.sweep.combination import list_parts
 from studies.result import Clock, StudyResult
 from studies.stages import (
@@ -118,7 +119,7 @@ def _conclude(
             scheme=study.probe.scheme,
             commands=[command],
         )
-    tables = (*format_tables(runs), *(f"{one.caption}\n\n{one.frame.to_string(index=False)}" for one in trained.tables))
+    tables = (*format_tables(runs), *map(to_text, trained.tables))
     unreadable = list_unreadable(features) | dict(trained.unreadable)
     return StudyResult(
         tables=tables, files=files, extractions=tuple(extractions), seconds=clock.seconds, unreadable=unreadable

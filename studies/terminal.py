@@ -16,6 +16,7 @@ from featurestore.reporter import StageResult
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.inventory import summarise
 from probes.results.json_values import json_ready
+from probes.results.tables import align_cells
 from studies.advice.outcome import Advised
 from studies.result import ComparisonResult, StudyResult
 
@@ -85,8 +86,7 @@ def _(value: list) -> str:  # type: ignore[type-arg]
         return "\n\n".join("\n".join(_lines(row)) for row in rows)
     columns = list(rows[0])
     cells = [columns, *[[_cell(row[column]) for column in columns] for row in rows]]
-    widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+    return "\n".join(align_cells(cells))
 
 
 @to_text.register

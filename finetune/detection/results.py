@@ -23,7 +23,7 @@ from finetune.detection.evaluation import (
 from finetune.detection.targets import AnnotatedImage, Detections
 from probes.results.json_values import json_ready
 from probes.results.run import COMPARED, IDENTITY
-from probes.results.tables import Table
+from probes.results.tables import Table, to_text
 from probes.statistics.bootstrap import Difference
 
 SCORE_THRESHOLD = 0.5
@@ -146,8 +146,7 @@ def show(summary: pd.DataFrame) -> Table:
 
 def format_table(summary: pd.DataFrame) -> str:
     """`show` as plain text."""
-    table = show(summary)
-    return f"{table.caption}\n\n{table.frame.to_string(index=False)}"
+    return to_text(show(summary))
 
 
 def by_detector(runs: Sequence[DetectionRun]) -> Iterator[tuple[str, list[DetectionRun]]]:

@@ -138,9 +138,9 @@ def write_results(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
         raise ProbeError("there are no results to write", where=folder, hint="Run at least one head.")
     frame, summary, predictions = to_frame(runs), summarise(runs), prediction_frame(runs)
     writers: dict[str, Callable[[Path], object]] = {
-        "results.csv": lambda path: frame.to_csv(path, index=False),
+        "results.csv": lambda path: tables.write_csv(frame, path),
         "results.parquet": lambda path: frame.to_parquet(path, index=False),
-        "summary.csv": lambda path: summary.to_csv(path, index=False),
+        "summary.csv": lambda path: tables.write_csv(summary, path),
         "summary.tex": lambda path: path.write_text(to_latex(summary), encoding="utf-8"),
         "predictions.parquet": lambda path: predictions.to_parquet(path, index=False),
     }
@@ -154,7 +154,7 @@ def to_latex(summary: pd.DataFrame) -> str:
 
 def format_table(summary: pd.DataFrame) -> str:
     """The summary as plain text: a caption that states metric, runs and interval, then label fractions as columns."""
-    return "\n".join([*describe(summary), "", tables.to_columns(wide_table(summary))])
+    return tables.to_text(Table("\n".join(describe(summary)), wide_table(summary)))
 
 
 def _provenance(run: Run) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def write_frame(frame: pd.DataFrame, path: Path) -> Path:
         StoreWriteError: The folder cannot be written.
     """
     writers: dict[str, Callable[[Path], object]] = {
-        ".csv": lambda part: frame.to_csv(part, index=False),
+        ".csv": lambda part: tables.write_csv(frame, part),
         ".parquet": lambda part: frame.to_parquet(part, index=False),
     }
     if path.suffix not in writers:

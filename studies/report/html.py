@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from featurestore.files import write_atomically
 from probes.plotting import CaptionedFigure, write_figure
 from probes.results.tables import Table as Table  # noqa: PLC0414 (a part of reports, as CaptionedFigure is)
+from probes.results.tables import show_cell
 
 Facts = Mapping[str, Any]
 """Names and values; a value may be facts again."""
@@ -79,10 +80,6 @@ def data_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _cell(value: object) -> str:
-    return f"{value:,.3f}" if isinstance(value, float) else str(value)
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("studies.report"),
@@ -92,7 +89,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "data_uri": data_uri, "flatten": flatten}
+    environment.filters |= {"cell": show_cell, "data_uri": data_uri, "flatten": flatten}
     return environment
 
 
