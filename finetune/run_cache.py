@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from probes.results.run import Run
@@ -15,20 +14,6 @@ if TYPE_CHECKING:
 
 TRAINED = "trained"
 """Kind of these entries in a store."""
-
-_LIBRARIES = ("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "peft", "numpy")
-"""What of the installed can change a number."""
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the installed libraries that can change a number."""
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def keep_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -> None:

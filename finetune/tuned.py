@@ -20,9 +20,9 @@ from featurestore.backbones.catalogue import ADAPTERS
 from featurestore.backbones.weights import WeightsSource, hash_weights, load_strictly, parse_weights, read_state_dict
 from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
 from featurestore.files import write_atomically
+from featurestore.versions import library_versions
 from finetune.freezing import count_parameters
 from finetune.learners.classification import Tuned
-from finetune.run_cache import library_versions
 from probes.results.json_values import json_ready
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def describe(tuned: Tuned) -> dict[str, Any]:
         "options": json_ready(run.params),
         "scores": json_ready({**run.scores.macro, **run.scores.overall}),
         "licence": spec.licence,
-        "versions": library_versions(),
+        "versions": library_versions("training"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from featurestore.errors import ProbeError, UsageError
 from featurestore.samples import UNLABELLED
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
+from featurestore.versions import library_versions
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -25,9 +25,6 @@ Floats = NDArray[np.float32]
 
 KIND = "projection"
 """Kind of the projections in a store."""
-
-LIBRARIES = ("numpy", "scikit-learn", "scipy", "umap-learn")
-"""Libraries whose version may change a projection."""
 
 FEWEST_ROWS = 4
 """Fewer points than this have no neighbourhood that UMAP could keep: they are shown by their principal components."""
@@ -74,7 +71,7 @@ def project(
     pca, explained = principal_components(features.values, n_components)
     parameters = {"n_components": n_components, "n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed}
     xy = _umap(pca, n_neighbors, min_dist, seed)
-    return Projection(xy, pca, explained, parameters | {"init": "pca"} | _versions())
+    return Projection(xy, pca, explained, parameters | {"init": "pca"} | library_versions("projection"))
 
 
 def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any) -> Projection:
@@ -86,7 +83,7 @@ def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any)
         "shape": list(features.values.shape),
         "values": hashlib.sha256(np.ascontiguousarray(features.values, dtype="<f4").data).hexdigest(),
     }
-    name = digest(identity | parameters | _versions())
+    name = digest(identity | parameters | library_versions("projection"))
     if (found := store.get_cached(KIND, name)) is not None:
         arrays = found.arrays
         return Projection(arrays["xy"], arrays["pca"], arrays["explained"], found.attributes["parameters"])
@@ -175,10 +172,6 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=ImportWarning)
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")
         yield
-
-
-def _versions() -> dict[str, str]:
-    return {library: version(library) for library in LIBRARIES}
 
 
 def _check_parameters(n_components: int, n_neighbors: int, min_dist: float) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from featurestore.errors import UsageError
 from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.store.key import DTYPES, FeatureKey, digest
+from featurestore.versions import library_versions
 from featurestore.workers import count_processors
 
 if TYPE_CHECKING:
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = {"cpu": 8, "cuda": 256}
 """Images a batch, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
-
-_LIBRARIES = (
-    *("skyprobe", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "openvino"),
-    *("numpy", "pillow", "astropy", "zarr"),
-)
 
 
 @dataclass(frozen=True)
@@ -205,7 +200,7 @@ def _recall_spec(name: str, store: FeatureStore | None) -> BackboneSpec | None:
     """The spec of a model outside the catalogue, where the store has it from the same versions of the libraries."""
     if store is None or name in list_names():
         return None
-    versions = _versions()
+    versions = library_versions("extraction")
     for arrays in store.find(backbone=name):
         if arrays.provenance.get("versions") == versions:
             return BackboneSpec.from_dict(arrays.provenance["spec"])
@@ -298,15 +293,5 @@ def provenance_of(
         "lanes": options.worker_count,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": _versions(),
+        "versions": library_versions("extraction"),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -21,6 +21,7 @@ from featurestore.files import write_atomically
 from featurestore.registry import unknown_name
 from featurestore.reporter import Reporter, StageResult
 from featurestore.store.key import digest
+from featurestore.versions import library_versions
 from finetune.detection.body import MODES as TRUNK_MODES
 from finetune.detection.body import load_body, shapes_of
 from finetune.detection.data import DetectionData, prepare_data
@@ -35,7 +36,6 @@ from finetune.detection.run_cache import keep_run, kept_run
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
 from finetune.loggers import check_loggers, make_logger
 from finetune.processes import is_first
-from finetune.run_cache import library_versions
 from probes.plotting import save_figure
 from probes.results.json_values import json_ready
 from probes.results.run import write_frame
@@ -240,7 +240,7 @@ def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: D
         "study": [study.mode, study.variant, study.view, study.threshold],
         "training": json_ready(asdict(study.training)),
         "material": material.digest,
-        "libraries": library_versions(),
+        "libraries": library_versions("training"),
     })  # fmt: skip
 
 

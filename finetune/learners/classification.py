@@ -15,13 +15,13 @@ from featurestore.backbones.base import Backbone
 from featurestore.backbones.engines.base import resolve_runtime
 from featurestore.backbones.loading import load_backbone
 from featurestore.store.key import digest
+from featurestore.versions import library_versions
 from finetune.data.images import Images
 from finetune.data.rows import TrainingRows, choose_rows
 from finetune.learners.consistency import ConsistencyLearner
 from finetune.learners.supervision import SupervisedLearner, pixel_batches, predict
 from finetune.models.classifier import SCALING_ROWS, Classifier, plan_stages, trained_share
 from finetune.options import FinetuneOptions
-from finetune.run_cache import library_versions
 from finetune.trainer import Progress, Row, train
 from probes.heads.registry import spread
 from probes.results.json_values import json_ready
@@ -132,7 +132,7 @@ def plan_fit(images: Images, task: Task) -> Fit:
         "labels": table.label_digest(task.scheme),
         "rows": rows.digest,
         "seed": task.seed,
-        "libraries": library_versions(),
+        "libraries": library_versions("training"),
     }
     return Fit(task, images, rows, backbone, digest(known), digest(method)[:12])
 

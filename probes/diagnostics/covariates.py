@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import UnreadableImageError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.key import digest
+from featurestore.versions import library_versions
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 KIND = "nuisance"
 """Kind of the measurements in a store."""
-
-LIBRARIES = ("numpy", "astropy")
-"""Libraries whose version may change a measurement."""
 
 SIGMA = 3.0
 """Standard deviations at which the background is clipped, and above which a pixel is of the object."""
@@ -100,8 +97,8 @@ def cached_covariates(
         See `measure_images`; None if nothing is stored and there are no images.
     """
     chosen = table.take(rows)
-    versions = {library: version(library) for library in LIBRARIES}
-    name = digest({"images": chosen.fingerprint, "boxes": _box_digest(chosen), "sigma": SIGMA} | versions)
+    measured = {"images": chosen.fingerprint, "boxes": _box_digest(chosen), "sigma": SIGMA}
+    name = digest(measured | library_versions("measurement"))
     if (found := store.get_cached(KIND, name)) is not None:
         return pd.DataFrame({SAMPLE_ID: chosen.sample_ids} | {str(key): column for key, column in found.arrays.items()})
     if dataset is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
@@ -17,6 +16,7 @@ from featurestore.errors import UsageError
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
 from featurestore.store.stored_features import StoredFeatures
+from featurestore.versions import library_versions
 from featurestore.workers import count_processors
 from probes.heads.registry import HEADS, REVISION, Head, head_params, spread
 from probes.results.json_values import json_ready
@@ -291,7 +291,7 @@ def task_digests(features: Features, tasks: Sequence[Task]) -> list[str]:
         "content": _content_digest(features),
         "labels": {scheme: features.table.label_digest(scheme) for scheme in {task.scheme for task in tasks}},
         "revision": REVISION,
-        "libraries": {name: _version(name) for name in ("skyprobe", "scikit-learn", "torch")},
+        "libraries": library_versions("probing"),
     }
     return [digest(shared | _task_identity(task)) for task in tasks]
 
@@ -374,10 +374,3 @@ def _check_names(heads: Sequence[str], validation: str, options: Mapping[str, An
 def _tell(run: Run, progress: Progress | None) -> None:
     if progress:
         progress(run)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

@@ -166,7 +166,7 @@ def test_whatever_changes_a_projection_makes_a_new_one(with_values, make_key, di
     cached_projection(dict_store, with_values(values), seed=1)
     cached_projection(dict_store, with_values(values, key=make_key(revision="other")))
     cached_projection(dict_store, with_values(values, pooling="avg_patch"))
-    monkeypatch.setattr(projection, "version", lambda library: "0")
+    monkeypatch.setattr("featurestore.versions.version", lambda library: "0")
     cached_projection(dict_store, with_values(values))
     assert dict_store.puts == len(dict_store.entries) == 7
 

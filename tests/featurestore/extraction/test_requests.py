@@ -240,7 +240,7 @@ def test_the_spec_of_a_model_outside_the_catalogue_is_recalled_from_the_store(ma
     )
     monkeypatch.setattr(requests, "find_spec", None)
     assert list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options, store) == [wanted]
-    monkeypatch.setattr(requests, "version", lambda library: "another")
+    monkeypatch.setattr("featurestore.versions.version", lambda library: "another")
     with pytest.raises(TypeError):  # other versions may describe the model differently: it is looked up anew
         list_wanted(dataset, ["timm:resnet10t"], ["full-224"], options, store)
 
