@@ -1,6 +1,7 @@
-"""From encoded bytes to pixels, as Pillow decodes them; what cannot be decoded says why.
+"""From encoded bytes to pixels; what cannot be decoded says why.
 
-Plain JPEG goes through libjpeg-turbo directly: the same pixels as Pillow's, bit for bit, in 60 % of the time.
+Pillow decodes what has 8 bits a channel. Plain JPEG goes through libjpeg-turbo directly: the same pixels as Pillow's,
+bit for bit, in 60 % of the time. Other libraries read what Pillow would cut to 8 bits.
 """
 
 from __future__ import annotations
@@ -14,8 +15,19 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from featurestore.datasets.boundary import decoding, unreadable
+from featurestore.datasets.budget import check_bytes, check_size
+from featurestore.datasets.decoding.arrays import on_black
+from featurestore.datasets.decoding.deep import decode_deep
+from featurestore.datasets.decoding.netpbm import decode_netpbm
 from featurestore.datasets.decoding.quiet import ignored_warnings
-from featurestore.errors import UnreadableImageError
+from featurestore.datasets.decoding.tiff import decode_tiff
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
+"""All that Pillow may try: among its other formats are some that start a program, such as PostScript."""
+
+_BYTES = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""Bytes a pixel that Pillow takes, where they are not four."""
 
 
 def digest_of(data: bytes) -> bytes:
@@ -30,40 +42,56 @@ def digest_of_pixels(image: NDArray[Any]) -> bytes:
 
 
 def decode_image(data: bytes, where: str) -> NDArray[Any]:
-    """Decode an image of any format that Pillow knows.
+    """Decode a picture: PNG, JPEG, TIFF, WebP, GIF, BMP, JPEG 2000, AVIF, or PBM, PGM, PPM.
 
-    EXIF orientation is applied, transparency is composited on black (the sky is dark), palettes and CMYK become RGB,
-    and of an animation the first frame is taken. Pillow reads colour files of 16 bits a channel as 8 bits.
+    Pixels have the values that were written: 8 bits stay 8 bits, more become uint16, also in colour (a 12-bit image
+    spans 0 to 4095). Fewer than 8 bits are scaled to 8. EXIF orientation is applied, transparency is composited on
+    black (the sky is dark), palettes and CMYK become RGB. Of an animation the first frame is taken; pages of a TIFF
+    are bands.
 
     Args:
         data: The encoded image.
         where: Path or name, for messages.
 
     Returns:
-        (H, W) or (H, W, 3): uint8, uint16 (16-bit grey) or float32 (float and 32-bit integer files).
+        (H, W) or (H, W, C), three bands but for TIFF and JPEG 2000: uint8, uint16, or float32 of signed, 32-bit and
+        floating-point numbers.
 
     Raises:
-        UnreadableImageError: Nothing, no image, a damaged one, or one above Pillow's limit of 179 million pixels.
+        UnreadableImageError: Nothing, no such picture, a damaged one, pages that are not one image, or more than the
+            budget of an image (see `featurestore.datasets.budget`) or Pillow's limit of 179 million pixels.
     """
     if not data:
-        raise _unreadable("the file is empty", where)
+        raise unreadable("the file is empty", where)
+    check_bytes(len(data), where)
+    with decoding(where):
+        return _decode(data, where)
+
+
+def _decode(data: bytes, where: str) -> NDArray[Any]:
+    for decode in (decode_tiff, decode_netpbm):
+        pixels = decode(data, where)
+        if pixels is not None:
+            return pixels
+    image = _open(data, where)
+    pixels = decode_deep(data, image, where)
+    return _load(data, image) if pixels is None else pixels
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    """The header alone, of a known format and within the budget."""
     try:
-        return _decode(data)
+        with ignored_warnings():
+            image: Image.Image = Image.open(BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise _unreadable(f"the image is too large: {error}", where) from error
+        raise unreadable(f"the image is too large: {error}", where) from error
     except UnidentifiedImageError as error:
-        raise _unreadable("the file is no image that Pillow knows", where) from error
-    except Exception as error:  # inside a decoder, damage can surface as almost anything
-        raise _unreadable(f"the image is damaged: {error or type(error).__name__}", where) from error
+        raise unreadable(f"the file is no picture of a known format ({', '.join(_FORMATS)})", where) from error
+    check_size((image.height, image.width), _BYTES.get(image.mode, 4), where)
+    return image
 
 
-def _unreadable(reason: str, where: str) -> UnreadableImageError:
-    return UnreadableImageError(reason, where=where, hint="Replace or remove the file.")
-
-
-def _decode(data: bytes) -> NDArray[Any]:
-    with ignored_warnings():
-        image: Image.Image = Image.open(BytesIO(data))
+def _load(data: bytes, image: Image.Image) -> NDArray[Any]:
     if _is_plain_jpeg(image):
         try:
             return _decode_jpeg(data, image.mode)
@@ -94,10 +122,5 @@ def _to_array(image: Image.Image) -> NDArray[Any]:
     if image.mode in ("F", "I"):
         return np.asarray(image, dtype=np.float32)
     if image.has_transparency_data:
-        return np.asarray(_on_black(image.convert("RGBA")))
+        return on_black(np.asarray(image.convert("RGBA")), 8)
     return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-
-
-def _on_black(image: Image.Image) -> Image.Image:
-    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, image).convert("RGB")

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from featurestore.datasets.budget import VARIABLE
 from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
 from featurestore.errors import UnreadableImageError
 
@@ -146,8 +147,33 @@ def test_an_empty_file_says_so() -> None:
 
 
 def test_text_is_no_image() -> None:
-    with pytest.raises(UnreadableImageError, match="no image that Pillow knows"):
+    with pytest.raises(UnreadableImageError, match="no picture of a known format"):
         decode_image(b"<html>not found</html>", "a.png")
+
+
+def test_postscript_starts_no_program(encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(RGB, "eps")
+    monkeypatch.setattr("subprocess.Popen", lambda *_: pytest.fail("a program was started"))
+    with pytest.raises(UnreadableImageError, match="no picture of a known format"):
+        decode_image(data, "x.png")
+
+
+def test_a_small_file_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("the pixels were decoded"))
+    with pytest.raises(
+        UnreadableImageError, match="too large: 2000 x 1000 values of 1 bytes exceed the limit of 1 MiB"
+    ):
+        decode_image(png_of_zeros(1_000, 2_000, whole=True), "x.png")
+
+
+def test_an_image_that_memory_is_too_small_for_is_unreadable(encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UnreadableImageError, match="damaged: there is not enough memory"):
+        decode_image(encode(RGB), "x.png")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp"])
