@@ -398,6 +398,7 @@ def predict(data: str, head: str | None, output: Path | None, store: str | None,
 @_training
 @click.option("--head-epochs", type=int, help="Epochs of the head alone that come first; default: 10.")
 @click.option("--backbone-rate", type=float, help="Learning rate of pretrained weights.")
+@click.option("--train-batch-norm", is_flag=True, help="Let batch normalisation of pretrained weights adapt too.")
 @click.option("--layer-decay", type=float, help="Factor from the rate of a block to that of the one below it.")
 @click.option("--lora-rank", type=int, help="Largest rank of the adapters.")
 @click.option("--augment", default="sky", show_default=True, help="none, flips or sky.")

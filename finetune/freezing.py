@@ -50,6 +50,16 @@ def train_only(module: nn.Module) -> None:
             part.eval()
 
 
+def hold_statistics(module: nn.Module) -> None:
+    """Eval mode for batch normalisation: it goes on using the statistics of the pretraining, trained or not.
+
+    Statistics of small batches of other images would change what every pretrained layer sees, all at once.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 def count_parameters(module: nn.Module, *, trained: bool = False) -> int:
     """Number of parameters; of those that are trained, if asked for."""
     return sum(one.numel() for one in module.parameters() if one.requires_grad or not trained)

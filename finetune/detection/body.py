@@ -15,6 +15,7 @@ from featurestore.backbones.loading import load_backbone
 from featurestore.errors import BackboneError
 from featurestore.registry import unknown_name
 from finetune.detection.pyramid import Shapes
+from finetune.freezing import hold_statistics
 
 MODES = ("frozen", "tuned", "scratch")
 """frozen: the backbone never changes; tuned: it is trained on, with fixed batch statistics; scratch: random weights,
@@ -53,9 +54,7 @@ class Body(nn.Module):
         """Training mode for what is trained, eval mode for what is fixed."""
         super().train(mode and self.mode != "frozen")
         if self.mode == "tuned":
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            hold_statistics(self)
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

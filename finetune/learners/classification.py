@@ -27,7 +27,7 @@ from probes.heads.registry import spread
 from probes.results.json_values import json_ready
 from probes.results.run import Run
 
-REVISION = 1
+REVISION = 2
 """Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
 
 
@@ -199,7 +199,14 @@ def _make_learner(fit: Fit) -> tuple[SupervisedLearner, dict[str, Any]]:
     options, rows, images = fit.task.options, fit.rows, fit.images
     labels = images.table.labels[fit.scheme]
     n_classes = len(set(labels[rows.train].tolist()))
-    classifier = Classifier(fit.backbone, fit.pooling, n_classes, images.preprocessing.resize, fit.task.seed).eval()
+    classifier = Classifier(
+        fit.backbone,
+        fit.pooling,
+        n_classes,
+        images.preprocessing.resize,
+        fit.task.seed,
+        train_batch_norm=options.train_batch_norm or options.mode == "scratch",
+    ).eval()
     device = torch.device(resolve_runtime("torch", options.trainer.device, options.trainer.precision).device)
     classifier.to(device)
     notes: dict[str, Any] = {"validation": rows.validation}

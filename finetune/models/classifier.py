@@ -11,7 +11,7 @@ from featurestore.backbones.base import Backbone
 from featurestore.backbones.weights import seeded
 from featurestore.errors import FinetuneError, PoolingError, UsageError
 from featurestore.pooling import pool
-from finetune.freezing import count_parameters, parameter_layers
+from finetune.freezing import count_parameters, hold_statistics, parameter_layers
 from finetune.models.lora import adapter_parameters, add_adapters, choose_rank, find_targets, merge_adapters
 from finetune.options import FinetuneOptions
 from finetune.trainer import Group, Stage
@@ -29,6 +29,7 @@ class Classifier(nn.Module):
         n_classes: Outputs.
         image_size: Side of the images in pixels.
         seed: Seed of the head's initial weights.
+        train_batch_norm: Whether batch normalisation of the backbone is ever in training mode.
 
     Attributes:
         tokens: The backbone's module.
@@ -46,8 +47,18 @@ class Classifier(nn.Module):
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, backbone: Backbone, pooling: str, n_classes: int, image_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: str,
+        n_classes: int,
+        image_size: int,
+        seed: int,
+        *,
+        train_batch_norm: bool = False,
+    ) -> None:
         super().__init__()
+        self.train_batch_norm = train_batch_norm
         spec = backbone.spec
         if spec.layer is not None:
             raise UsageError(
@@ -69,6 +80,13 @@ class Classifier(nn.Module):
         self.register_buffer("scale", torch.ones(width))
         with seeded(seed):
             self.head = nn.Linear(width, n_classes)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode; batch normalisation of the backbone takes part only where that is asked for."""
+        super().train(mode)
+        if not self.train_batch_norm:
+            hold_statistics(self.tokens)
+        return self
 
     def features(self, pixels: Tensor) -> Tensor:
         """Pooled features, (B, d), of float pixels (B, 3, S, S) in [0, 1]."""

@@ -10,7 +10,7 @@ from featurestore.backbones.adapters.timm import wrap_model
 from featurestore.backbones.adapters.torchvision import ADAPTER as TORCHVISION
 from featurestore.backbones.weights import parse_weights
 from featurestore.errors import FinetuneError
-from finetune.freezing import count_parameters, find_blocks, parameter_layers, train_only
+from finetune.freezing import count_parameters, find_blocks, hold_statistics, parameter_layers, train_only
 
 
 def timm_tokens(name):
@@ -98,6 +98,14 @@ def test_frozen_batch_normalisation_in_a_trained_block_keeps_its_statistics():
     train_only(block)
     block(torch.randn(8, 2) + 5)
     assert torch.equal(block[1].running_mean, torch.zeros(2))
+
+
+def test_held_statistics_stay_in_training():
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2, affine=False), nn.Dropout()).train()
+    hold_statistics(module)
+    module(torch.randn(8, 3, 4, 4) + 5)
+    assert torch.equal(module[1].running_mean, torch.zeros(2))
+    assert module[0].training and module[2].training
 
 
 def test_parameters_are_counted_once():

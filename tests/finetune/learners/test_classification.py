@@ -71,6 +71,31 @@ def test_a_frozen_backbone_is_bit_identical_after_training(fit, backbone):
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "given", "moved"),
+    [
+        ("full", {}, False),
+        ("layerwise", {}, False),
+        ("lora", {}, False),
+        ("full", {"train_batch_norm": True}, True),
+        ("scratch", {}, True),
+    ],
+)
+def test_batch_statistics_of_pretrained_weights_move_on_request_alone(fit, mode, given, moved):
+    """In training mode, the statistics of small batches replaced those of the pretraining, and the loss rose."""
+    one = fit(mode, trainer=TrainerOptions(device="cpu", keep_best=False), **given)
+    before = {name: buffer.clone() for name, buffer in one.backbone.tokens.named_buffers() if "running" in name}
+    after = dict(run_fit(one).classifier.tokens.named_buffers())
+    assert before
+    assert [not torch.equal(before[name], after[name]) for name in before] == [moved] * len(before)
+
+
+def test_scales_of_batch_normalisation_are_trained_with_fixed_statistics(fit):
+    one = fit("full", trainer=TrainerOptions(device="cpu", keep_best=False))
+    before = one.backbone.tokens.model.bn1.weight.clone()
+    assert not torch.equal(run_fit(one).classifier.tokens.model.bn1.weight, before)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_below_the_top_blocks_everything_is_bit_identical(fit, backbone):
     one = fit("top:1", backbone, trainer=TrainerOptions(device="cpu", keep_best=False))

@@ -81,7 +81,7 @@ def test_full_trains_the_head_alone_and_then_everything(quick):
     assert (first.epochs, second.epochs) == (2, 3)
     assert ids(first.parameters) == ids(classifier.head.parameters())
     assert ids(second.parameters) == ids(classifier.parameters())
-    assert {group.name: group.rate for group in second.groups} == {"head": 1e-3, "backbone": 1e-4}
+    assert {group.name: group.rate for group in second.groups} == {"head": 1e-3, "backbone": 3e-5}
 
 
 def test_no_head_epochs_is_no_head_stage(quick):
@@ -125,7 +125,7 @@ def test_rates_decay_from_the_last_block_down(quick):
     rate_of = {id(one): group.rate for group in stage.groups for one in group.parameters}
     depths = len(parameter_layers(classifier.tokens))
     for depth, layer in enumerate(parameter_layers(classifier.tokens)):
-        assert {rate_of[id(one)] for one in layer} == {1e-4 * 0.5 ** (depths - 1 - depth)}
+        assert {rate_of[id(one)] for one in layer} == {3e-5 * 0.5 ** (depths - 1 - depth)}
 
 
 def test_scratch_trains_everything_at_the_rate_of_the_head(quick):
