@@ -1,14 +1,17 @@
-"""Options of training, all checked when they are made. Importing this module loads no torch."""
+"""Options of training, checked when they are made (`featurestore.options`). Importing this loads no torch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import field, replace
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from featurestore.backbones.engines.base import DEVICES, PRECISIONS
 from featurestore.errors import UsageError
+from featurestore.options import Amount, Count, Natural, Rate, Share, assign, one_of, options
 from featurestore.registry import unknown_name
 
 OPTIMISERS = ("adamw", "sgd")
@@ -18,34 +21,7 @@ MODES = ("head", "full", "top:N", "layerwise", "lora", "scratch")
 layerwise: block by block from the top; lora: low-rank adapters; scratch: everything, from random weights."""
 
 
-def _check_choice(noun: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise unknown_name(noun, value, known)
-
-
-def _check_least(options: object, least: float, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not value >= least:
-            raise UsageError(f"{name} must be at least {least}", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _check_positive(options: object, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not 0 < value < float("inf"):
-            raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _check_most(options: object, most: float, *names: str) -> None:
-    for name, value in _values(options, names).items():
-        if not value <= most:
-            raise UsageError(f"{name} must be at most {most}", where=f"{name}={value}", hint="Leave it out.")
-
-
-def _values(options: object, names: Sequence[str]) -> Mapping[str, float]:
-    return {name: getattr(options, name) for name in names}
-
-
-@dataclass(frozen=True)
+@options
 class Augmentation:
     """Random changes of training images; see `finetune.data.augmentation`.
 
@@ -60,16 +36,12 @@ class Augmentation:
     """
 
     flips: bool = True
-    rotation: float = 0.0
-    shift: float = 0.0
-    zoom: float = 0.0
-    noise: float = 0.0
-    erase: float = 0.0
-    jitter: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_least(self, 0, "rotation", "shift", "zoom", "noise", "erase", "jitter")
-        _check_most(self, 1, "shift", "zoom", "erase", "jitter")
+    rotation: Amount = 0.0
+    shift: Share = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    noise: Amount = 0.0
+    erase: Share = 0.0
+    jitter: Share = 0.0
 
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {
@@ -80,7 +52,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 """Named augmentations."""
 
 
-@dataclass(frozen=True)
+@options
 class TrainerOptions:
     """How the training loop runs, whatever is learnt.
 
@@ -98,29 +70,20 @@ class TrainerOptions:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
     """
 
-    optimiser: str = "adamw"
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warmup: float = 1.0
-    accumulation: int = 1
-    clip: float = 1.0
-    patience: int = 10
-    score_every: int = 1
+    optimiser: Annotated[str, one_of("optimiser", OPTIMISERS)] = "adamw"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Annotated[str, one_of("schedule", SCHEDULES)] = "cosine"
+    warmup: Amount = 1.0
+    accumulation: Count = 1
+    clip: Amount = 1.0
+    patience: Natural = 10
+    score_every: Count = 1
     keep_best: bool = True
-    device: str = "auto"
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        _check_choice("optimiser", self.optimiser, OPTIMISERS)
-        _check_choice("schedule", self.schedule, SCHEDULES)
-        _check_choice("device", self.device, ("auto", *DEVICES))
-        _check_choice("precision", self.precision, ("auto", *PRECISIONS))
-        _check_least(self, 0, "warmup", "clip", "patience", "momentum")
-        _check_least(self, 1, "accumulation", "score_every")
-        _check_most(self, 0.9999, "momentum")
+    device: Annotated[str, one_of("device", ("auto", *DEVICES))] = "auto"
+    precision: Annotated[str, one_of("precision", ("auto", *PRECISIONS))] = "auto"
 
 
-@dataclass(frozen=True)
+@options
 class ConsistencyOptions:
     """How rows without a label take part; see `finetune.learners.consistency`. Defaults of Sohn et al. 2020.
 
@@ -132,22 +95,20 @@ class ConsistencyOptions:
         strong: What it goes through before that class is learnt: no change of colour, since fluxes are physical.
     """
 
-    ratio: int = 7
-    threshold: float = 0.95
-    weight: float = 1.0
+    ratio: Count = 7
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.95
+    weight: Amount = 1.0
     weak: Augmentation = Augmentation(rotation=180.0, shift=0.05)
     strong: Augmentation = Augmentation(rotation=180.0, shift=0.1, zoom=0.25, noise=2.0, erase=0.25)
 
-    def __post_init__(self) -> None:
-        _check_least(self, 1, "ratio")
-        _check_least(self, 0, "weight")
-        if not 0 < self.threshold <= 1:
-            raise UsageError(
-                "the threshold is a probability", where=f"threshold={self.threshold}", hint="Use for example 0.95."
-            )
+
+def _check_mode(mode: str) -> str:
+    if not re.fullmatch(r"head|full|top:[1-9]\d*|layerwise|lora|scratch", mode):
+        raise unknown_name("mode", mode, MODES)
+    return mode
 
 
-@dataclass(frozen=True)
+@options
 class FinetuneOptions:
     """How a classifier is trained.
 
@@ -160,6 +121,9 @@ class FinetuneOptions:
         backbone_rate: Of pretrained weights: of the last block, where rates decay.
         layer_decay: Factor from the rate of each block to that of the one below it; 1: all the same.
         weight_decay: Of weights; biases and scales of norms have none.
+        train_batch_norm: Whether batch normalisation of pretrained backbones takes mean and variance from the training
+            batches, and gathers them, or goes on with those of the pretraining; in ``scratch`` it always does the
+            former.
         balanced: Whether classes weigh the same in the loss, as in `probes.heads.mlp.MLPProbe`.
         augmentation: What labelled training images go through.
         lora_rank: Largest rank of the adapters; it is halved until `lora_share` holds.
@@ -170,29 +134,25 @@ class FinetuneOptions:
         trainer: The loop.
     """
 
-    mode: str = "full"
-    epochs: int = 50
-    head_epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    backbone_rate: float = 1e-4
-    layer_decay: float = 1.0
-    weight_decay: float = 0.05
+    mode: Annotated[str, AfterValidator(_check_mode)] = "full"
+    epochs: Count = 50
+    head_epochs: Natural = 10
+    batch_size: Count = 32
+    learning_rate: Rate = 1e-3
+    backbone_rate: Rate = 3e-5
+    layer_decay: Rate = 1.0
+    weight_decay: Amount = 0.05
+    train_batch_norm: bool = False
     balanced: bool = True
     augmentation: Augmentation = AUGMENTATIONS["sky"]
-    lora_rank: int = 8
-    lora_alpha: float = 16.0
-    lora_share: float = 0.05
+    lora_rank: Count = 8
+    lora_alpha: Rate = 16.0
+    lora_share: Rate = 0.05
     consistency: ConsistencyOptions | None = None
-    memory: int = 4 * 2**30
+    memory: Natural = 4 * 2**30
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"head|full|top:[1-9]\d*|layerwise|lora|scratch", self.mode):
-            raise unknown_name("mode", self.mode, MODES)
-        _check_least(self, 1, "epochs", "batch_size", "lora_rank")
-        _check_least(self, 0, "head_epochs", "weight_decay", "memory")
-        _check_positive(self, "learning_rate", "backbone_rate", "layer_decay", "lora_alpha", "lora_share")
         if self.starts_with_head and self.head_epochs >= self.epochs:
             raise UsageError(
                 f"the head alone takes {self.head_epochs} of {self.epochs} epochs, and none are left",
@@ -212,7 +172,12 @@ class FinetuneOptions:
 
 
 def make_options(
-    mode: str = "full", *, augment: str = "sky", jitter: float = 0.0, unlabelled: bool = False, **given: Any
+    mode: str = "full",
+    *,
+    augment: str = "sky",
+    jitter: float = 0.0,
+    unlabelled: bool = False,
+    **given: Any,
 ) -> FinetuneOptions:
     """Options from flat names, as on a command line; None keeps a default.
 
@@ -225,26 +190,32 @@ def make_options(
 
     Raises:
         UnknownNameError: No such option, mode or choice.
-        UsageError: A value out of its range, or options of unlabelled rows without these.
+        UsageError: A value of another type or out of its range, or options of unlabelled rows without these.
     """
-    _check_choice("augmentation", augment, tuple(AUGMENTATIONS))
-    parts: dict[str, dict[str, Any]] = {"trainer": {}, "consistency": {}, "": {}}
-    for name, value in given.items():
-        if value is not None:
-            parts[_owner(name)][name] = value
-    if parts["consistency"] and not unlabelled:
+    flat = _Flat(augment, jitter, unlabelled)
+    parts = assign(given, _OWNERS, apart=_NESTED)
+    if parts["consistency"] and not flat.unlabelled:
         raise UsageError(
             f"{', '.join(parts['consistency'])} without unlabelled rows", where="unlabelled", hint="Add --unlabelled."
         )
-    consistency = ConsistencyOptions(**parts["consistency"]) if unlabelled else None
-    augmentation = replace(AUGMENTATIONS[augment], jitter=jitter)
-    trainer = TrainerOptions(**parts["trainer"])
-    return FinetuneOptions(mode, augmentation=augmentation, consistency=consistency, trainer=trainer, **parts[""])
+    return FinetuneOptions(
+        mode,
+        augmentation=replace(AUGMENTATIONS[flat.augment], jitter=flat.jitter),
+        consistency=ConsistencyOptions(**parts["consistency"]) if flat.unlabelled else None,
+        trainer=TrainerOptions(**parts["trainer"]),
+        **parts["own"],
+    )
 
 
-def _owner(name: str) -> str:
-    for owner, kind in (("trainer", TrainerOptions), ("consistency", ConsistencyOptions), ("", FinetuneOptions)):
-        if name in kind.__dataclass_fields__ and name not in ("trainer", "consistency", "mode"):
-            return owner
-    names = {*TrainerOptions.__dataclass_fields__, *FinetuneOptions.__dataclass_fields__}
-    raise unknown_name("option", name, names)
+@options
+class _Flat:
+    """Options that stand for several fields."""
+
+    augment: Annotated[str, one_of("augmentation", AUGMENTATIONS)]
+    jitter: Share
+    unlabelled: bool
+
+
+_OWNERS = {"trainer": TrainerOptions, "consistency": ConsistencyOptions, "own": FinetuneOptions}
+_NESTED = ("mode", "trainer", "consistency", "augmentation", "weak", "strong")
+"""Fields that make_options does not take by their own names."""

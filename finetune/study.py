@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import product
 from pathlib import Path, PurePath
 from time import perf_counter
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.datasets import open_dataset
 from featurestore.errors import UsageError
 from featurestore.files import write_atomically
+from featurestore.options import Count, Names, Numbers, options
 from featurestore.reporter import StageResult
 from finetune.data.images import Images, load_images
 from finetune.data.rows import choose_rows, usable_rows
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 CHECKPOINT, HISTORY = "last.pt", "history.csv"
 
 
-@dataclass(frozen=True)
+@options
 class FinetuneStudy:
     """What to train.
 
@@ -54,23 +55,21 @@ class FinetuneStudy:
     """
 
     data: str
-    backbones: tuple[str, ...]
-    variants: tuple[str, ...] = ("full-224",)
+    backbones: Names
+    variants: Names = ("full-224",)
     options: FinetuneOptions = field(default_factory=FinetuneOptions)
-    fractions: tuple[int, ...] = (100,)
-    seeds: int = 1
+    fractions: Numbers = (100,)
+    seeds: Count = 1
     pooling: str | None = None
     labels: str | None = None
     weights: str | None = None
     trust_remote_code: bool = False
-    log: tuple[str, ...] = ()
+    log: Names = ()
     resume: bool = False
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
         check_loggers(self.log)
-        if self.seeds < 1:
-            raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
         for name in ("backbones", "variants"):
             if not getattr(self, name):
                 raise UsageError(f"the study names no {name}", where=name, hint=f"Give at least one of {name}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import UsageError
+from featurestore.errors import SkyprobeError, UsageError
 from finetune.run_cache import kept_runs
-from studies.spec import convert_values
 from studies.stages import dataset_name
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ def _plan_finetune(table: Mapping[str, Any], study: Study, number: int) -> Itera
     shared = {"variants": study.variants, "pooling": probe.pooling, "weights": study.extract.weights}
     shared |= {"labels": next((text for text in probe.labels if not text.endswith((".toml", ".csv"))), None)}
     datasets, own, options = _divide(FinetuneStudy, table, study, where)
-    made = _make(make_options, options, where)
-    for data in datasets:
-        yield FinetuneStudy(data, **shared | own, options=made, resume=True)
+    with _placed(where):
+        made = make_options(**options)
+        for data in datasets:
+            yield FinetuneStudy(data, **shared | own, options=made, resume=True)
 
 
 def _plan_detect(table: Mapping[str, Any], study: Study, number: int) -> Iterator[DetectionStudy]:
@@ -138,9 +139,10 @@ def _plan_detect(table: Mapping[str, Any], study: Study, number: int) -> Iterato
 
     where = f"[[detect]], table {number}"
     datasets, own, options = _divide(DetectionStudy, table, study, where)
-    made = _make(make_options, options, where)
-    for data in datasets:
-        yield DetectionStudy(data, **{"weights": study.extract.weights} | own, training=made, resume=True)
+    with _placed(where):
+        made = make_options(**options)
+        for data in datasets:
+            yield DetectionStudy(data, **{"weights": study.extract.weights} | own, training=made, resume=True)
 
 
 def _divide(
@@ -148,7 +150,7 @@ def _divide(
 ) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
     """The datasets of a table, the fields of its study, and options of the training."""
     names = set(kind.__dataclass_fields__) - set(_HERE)  # type: ignore[attr-defined]
-    own = convert_values(kind, {name: value for name, value in table.items() if name in names}, where)
+    own = {name: value for name, value in table.items() if name in names}
     shared = {"backbones": study.backbones, "fractions": study.probe.fractions, "seeds": study.probe.seeds}
     datasets = table.get("datasets", list(study.datasets))
     if not isinstance(datasets, list) or not all(isinstance(one, str) for one in datasets):
@@ -157,12 +159,13 @@ def _divide(
     return tuple(datasets), shared | own, options
 
 
-def _make(make: Any, options: Mapping[str, Any], where: str) -> Any:
-    """Options of a training; a value of a wrong type shows itself in their comparisons."""
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Errors of options say which table they stand in."""
     try:
-        return make(**options)
-    except TypeError as error:
-        raise UsageError(f"a value has the wrong type: {error}", where=where, hint="Correct the value.") from error
+        yield
+    except SkyprobeError as error:
+        raise type(error)(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
 
 
 def _show(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from featurestore.options import Amount, Share, options
+
 _QUARTERS = (0.0, 90.0, 180.0, 270.0)
 _BLUR_KERNEL = 5
 
 
-@dataclass(frozen=True)
+@options
 class Augmentation:
     """What happens to a training image; the boxes move along with flips and turns.
 
@@ -31,9 +32,9 @@ class Augmentation:
 
     flips: bool = True
     turns: bool = True
-    blur: float = 1.0
-    contrast: float = 0.2
-    jitter: float = 0.2
+    blur: Amount = 1.0
+    contrast: Share = 0.2
+    jitter: Share = 0.2
 
     def __call__(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """An augmented copy.

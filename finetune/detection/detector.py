@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from featurestore.options import Count, Rate, options
 from finetune.detection.pyramid import CHANNELS, LEVELS, Shapes, make_pyramid
 
 Target = Mapping[str, Tensor]
@@ -32,7 +32,7 @@ PROPOSALS = 2000 / 512
 """Proposals of a training image for each region that trains, as published."""
 
 
-@dataclass(frozen=True)
+@options
 class Architecture:
     """Sizes of what stands on the backbone. All but `anchor_scale` are as published.
 
@@ -45,10 +45,13 @@ class Architecture:
             are smaller: half of those in the FIRST fields of Radio Galaxy Zoo are under 27 pixels of 256.
     """
 
-    channels: int = CHANNELS
-    hidden: int = 1024
-    regions: int = 512
-    anchor_scale: float = 4.0
+    channels: Count = CHANNELS
+    hidden: Count = 1024
+    regions: Count = 512
+    anchor_scale: Rate = 4.0
+
+
+DEFAULT = Architecture()
 
 
 class Detector(nn.Module):
@@ -77,7 +80,7 @@ class Detector(nn.Module):
         shapes: Shapes,
         side: int,
         n_classes: int,
-        architecture: Architecture = Architecture(),
+        architecture: Architecture = DEFAULT,
     ) -> None:
         super().__init__()
         self.side = side

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.weights import parse_weights, seeded, stamp
 from featurestore.errors import UsageError
 from featurestore.files import write_atomically
-from featurestore.registry import unknown_name
+from featurestore.options import Count, Names, Numbers, Share, one_of, options
 from featurestore.reporter import Reporter, StageResult
 from featurestore.store.key import digest
 from featurestore.versions import library_versions
@@ -33,6 +33,7 @@ from finetune.detection.figures import iou_sweep
 from finetune.detection.illustration import illustrate
 from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, by_detector, format_table, summarise, to_frame
 from finetune.detection.run_cache import keep_run, kept_run
+from finetune.detection.targets import VIEWS
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
 from finetune.loggers import check_loggers, make_logger
 from finetune.processes import is_first
@@ -55,7 +56,7 @@ MODES = (*TRUNK_MODES, STORED)
 """Those of `finetune.detection.body.MODES`; and stored: a frozen backbone whose dense features are in the store."""
 
 
-@dataclass(frozen=True)
+@options
 class DetectionStudy:
     """What to train and test.
 
@@ -75,25 +76,23 @@ class DetectionStudy:
     """
 
     data: str
-    backbones: tuple[str, ...]
-    mode: str = "frozen"
+    backbones: Names
+    mode: Annotated[str, one_of("mode", MODES)] = "frozen"
     variant: str = "resize=256"
-    view: str = "all"
-    fractions: tuple[int, ...] = (100,)
-    seeds: int = 1
+    view: Annotated[str, one_of("view of the classes", VIEWS)] = "all"
+    fractions: Numbers = (100,)
+    seeds: Count = 1
     weights: str | None = None
-    threshold: float = SCORE_THRESHOLD
+    threshold: Share = SCORE_THRESHOLD
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    log: tuple[str, ...] = ()
+    log: Names = ()
     resume: bool = False
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
         check_loggers(self.log)
-        if self.mode not in MODES:
-            raise unknown_name("mode", self.mode, MODES)
-        if self.seeds < 1 or not self.backbones:
-            raise UsageError("a study needs a backbone and a seed", where=self.data, hint="Give at least one of each.")
+        if not self.backbones:
+            raise UsageError("the study names no backbones", where="backbones", hint="Give at least one.")
 
 
 def make_detection_study(

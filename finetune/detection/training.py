@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from featurestore.errors import FinetuneError, UsageError
-from featurestore.registry import unknown_name
+from featurestore.errors import FinetuneError
+from featurestore.options import Amount, Count, Rate, assign, options
 from featurestore.store.key import digest
 from finetune.detection.augmentation import Augmentation, augment_target
 from finetune.detection.detector import Architecture, Detector
@@ -34,7 +34,7 @@ _TRAINER = TrainerOptions(
 """The study's optimiser; the last epoch counts."""
 
 
-@dataclass(frozen=True)
+@options
 class TrainingOptions:
     """How a detector is trained; the defaults are the study's.
 
@@ -48,20 +48,13 @@ class TrainingOptions:
         trainer: Of the loop: SGD with Nesterov momentum 0.9, whose rate rises during the first epoch.
     """
 
-    epochs: int = 100
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
+    epochs: Count = 100
+    batch_size: Count = 16
+    learning_rate: Rate = 1e-3
+    weight_decay: Amount = 1e-4
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     architecture: Architecture = field(default_factory=Architecture)
     trainer: TrainerOptions = _TRAINER
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise UsageError(
-                    f"{name} must be positive", where=f"{name}={getattr(self, name)}", hint="Leave it out."
-                )
 
 
 def make_options(*, augment: bool = True, **given: Any) -> TrainingOptions:
@@ -73,24 +66,25 @@ def make_options(*, augment: bool = True, **given: Any) -> TrainingOptions:
 
     Raises:
         UnknownNameError: No such option or choice.
-        UsageError: A value out of its range.
+        UsageError: A value of another type or out of its range.
     """
-    options = TrainingOptions()
-    parts: dict[str, Any] = {name: getattr(options, name) for name in ("augmentation", "architecture", "trainer")}
-    own: dict[str, Any] = {}
-    for name, value in given.items():
-        owner = next((part for part, values in parts.items() if name in vars(values)), None)
-        if owner is None and (name in parts or name not in vars(options)):
-            raise unknown_name(
-                "option", name, {*vars(options), *(each for part in parts.values() for each in vars(part))}
-            )
-        if value is None:
-            continue
-        if owner is None:
-            own[name] = value
-        else:
-            parts[owner] = replace(parts[owner], **{name: value})
-    return replace(options, **own, **parts | ({} if augment else {"augmentation": None}))
+    parts = assign(given, _OWNERS, apart=_NESTED)
+    return TrainingOptions(
+        augmentation=Augmentation(**parts["augmentation"]) if augment else None,
+        architecture=Architecture(**parts["architecture"]),
+        trainer=replace(_TRAINER, **parts["trainer"]),
+        **parts["own"],
+    )
+
+
+_OWNERS = {
+    "own": TrainingOptions,
+    "augmentation": Augmentation,
+    "architecture": Architecture,
+    "trainer": TrainerOptions,
+}
+_NESTED = ("augmentation", "architecture", "trainer")
+"""Fields that make_options does not take by their own names."""
 
 
 class DetectorLearner:

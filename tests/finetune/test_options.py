@@ -16,16 +16,20 @@ from finetune.options import (
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        (TrainerOptions, {"patience": -1}, "patience must be at least 0"),
-        (TrainerOptions, {"accumulation": 0}, "accumulation must be at least 1"),
-        (TrainerOptions, {"clip": float("nan")}, "clip must be at least 0"),
-        (TrainerOptions, {"momentum": 1.0}, "momentum must be at most"),
-        (ConsistencyOptions, {"threshold": 0.0}, "the threshold is a probability"),
-        (ConsistencyOptions, {"ratio": 0}, "ratio must be at least 1"),
-        (Augmentation, {"zoom": 1.5}, "zoom must be at most 1"),
-        (FinetuneOptions, {"epochs": 0}, "epochs must be at least 1"),
-        (FinetuneOptions, {"learning_rate": 0}, "learning_rate must be positive"),
-        (FinetuneOptions, {"layer_decay": float("inf")}, "layer_decay must be positive"),
+        (
+            TrainerOptions,
+            {"patience": -1},
+            r"patience should be .* 0 \[patience=-1\]. Correct it, or leave",
+        ),
+        (TrainerOptions, {"accumulation": 0}, "accumulation should be greater than or equal to 1"),
+        (TrainerOptions, {"clip": float("nan")}, "clip should be a finite number"),
+        (TrainerOptions, {"momentum": 1.0}, "momentum should be less than 1"),
+        (ConsistencyOptions, {"threshold": 0.0}, "threshold should be greater than 0"),
+        (ConsistencyOptions, {"ratio": 0}, "ratio should be greater than or equal to 1"),
+        (Augmentation, {"zoom": 1.0}, "zoom should be less than 1"),
+        (FinetuneOptions, {"epochs": 0}, "epochs should be greater than or equal to 1"),
+        (FinetuneOptions, {"learning_rate": 0}, "learning_rate should be greater than 0"),
+        (FinetuneOptions, {"layer_decay": float("inf")}, "layer_decay should be a finite number"),
         (FinetuneOptions, {"epochs": 10}, "the head alone takes 10 of 10 epochs, and none are left"),
     ],
 )
@@ -49,6 +53,30 @@ def test_values_out_of_range_are_refused(kind, given, message):
 def test_unknown_names_are_refused(kind, given, message):
     with pytest.raises(UnknownNameError, match=message):
         kind(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 20.5}, r"epochs should be a valid integer \[epochs=20.5\]"),
+        ({"epochs": "20"}, "epochs should be a valid integer"),
+        ({"balanced": "false"}, r"balanced should be a valid boolean \[balanced='false'\]"),
+        ({"balanced": 1}, "balanced should be a valid boolean"),
+        ({"patience": True}, "patience should be a valid integer"),
+        ({"learning_rate": "1e-3"}, "learning_rate should be a valid number"),
+        ({"mode": 3}, "mode should be a valid string"),
+        ({"jitter": 2}, "jitter should be less than or equal to 1"),
+        ({"unlabelled": "yes"}, "unlabelled should be a valid boolean"),
+        ({"epochs": 0, "lora_rank": 1.5}, r"epochs should .*; lora_rank should .* \[epochs=0, lora_rank=1.5\]"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(given, message):
+    with pytest.raises(UsageError, match=message):
+        make_options(**given)
+
+
+def test_a_whole_number_is_a_rate():
+    assert make_options(learning_rate=1).learning_rate == 1.0
 
 
 @pytest.mark.parametrize("mode", ["head", "lora", "scratch"])

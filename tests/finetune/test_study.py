@@ -141,7 +141,7 @@ def test_the_defaults_are_those_of_the_classes(data):
     [
         ({"fractions": "a"}, UsageError, "'a' are no whole percents"),
         ({"fractions": "0"}, ProbeError, "label fractions must be whole percents"),
-        ({"seeds": 0}, UsageError, "seeds must be positive"),
+        ({"seeds": 0}, UsageError, "seeds should be greater"),
         ({"mode": "fully"}, UnknownNameError, "unknown mode 'fully'"),
         ({"log": ("wandb",)}, UnknownNameError, "unknown logger 'wandb'"),
     ],

@@ -186,7 +186,7 @@ def test_rows_of_a_study_name_the_backbone(root, tmp_path):
 def test_what_a_study_refuses():
     with pytest.raises(UnknownNameError, match="mode"):
         DetectionStudy("x", ("lite0",), mode="thawed")
-    with pytest.raises(UsageError, match=r"a study needs a backbone and a seed \[x\]"):
+    with pytest.raises(UsageError, match="the study names no backbones"):
         DetectionStudy("x", ())
     with pytest.raises(ProbeError, match="label fractions"):
         DetectionStudy("x", ("lite0",), fractions=(0,))

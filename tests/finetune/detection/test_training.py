@@ -179,5 +179,7 @@ def test_options_that_are_refused():
         make_options(epoch=3)
     with pytest.raises(UnknownNameError, match="option"):
         make_options(trainer=3)
-    with pytest.raises(UsageError, match=r"epochs must be positive \[epochs=0\]"):
+    with pytest.raises(UsageError, match=r"epochs should be .* 1 \[epochs=0\]"):
         make_options(epochs=0)
+    with pytest.raises(UsageError, match=r"channels should be a valid integer \[channels=2.5\]"):
+        make_options(channels=2.5)
