@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
     from featurestore.reporter import Reporter
     from featurestore.store import FeatureStore
+    from featurestore.store.features import FeatureMatrix
     from probes.plotting import CaptionedFigure
-    from probes.sweep.streaming import Features
     from studies.report.diagnostics import Pictures
 
 
@@ -39,7 +39,7 @@ _NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 def look(
-    features: Sequence[Features],
+    features: Sequence[FeatureMatrix],
     store: FeatureStore,
     reporter: Reporter,
     output: Path | None = None,
@@ -78,7 +78,7 @@ def look(
     )
 
 
-def open_images(features: Sequence[Features], reporter: Reporter) -> dict[str, ImageDataset]:
+def open_images(features: Sequence[FeatureMatrix], reporter: Reporter) -> dict[str, ImageDataset]:
     """The images behind features, by the name of the dataset; the user is told of those that are not at hand."""
     found = {}
     for table in {matrix.table.name: matrix.table for matrix in features}.values():
@@ -90,7 +90,7 @@ def open_images(features: Sequence[Features], reporter: Reporter) -> dict[str, I
 
 
 def diagnose_datasets(
-    features: Sequence[Features],
+    features: Sequence[FeatureMatrix],
     store: FeatureStore,
     reporter: Reporter,
     images: Mapping[str, ImageDataset],

@@ -23,18 +23,16 @@ from featurestore.sky_groups import choose_groups, split_groups
 from probes.projection import Projection, cached_projection
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.sweep.combination import combine, list_parts, read_key, split_names
-from probes.sweep.memory import available_memory, fits_memory
-from probes.sweep.streaming import check_vectors, in_memory
+from probes.sweep.memory import available_memory, check_vectors, fits_memory, in_memory
 from probes.sweep.sweep import cached_sweep
 from studies.result import Clock, StudyResult
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from featurestore.store.entry import FeatureEntry
-    from featurestore.store.features import FeatureSet
+    from featurestore.store.features import FeatureMatrix, FeatureSet
     from featurestore.store.stored_features import StoredFeatures
     from probes.sweep.saved_heads import SavedHead
-    from probes.sweep.streaming import Features
     from studies.spec import Study
 
 
@@ -61,7 +59,9 @@ def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
     return [combine([stored.read() for stored in parts]) for parts in _select(study, store)]
 
 
-def open_features(study: Study, store: FeatureStore, available: Callable[[], int] = available_memory) -> list[Features]:
+def open_features(
+    study: Study, store: FeatureStore, available: Callable[[], int] = available_memory
+) -> list[FeatureMatrix]:
     """Every feature matrix of the study: in memory, or in the store where there is no room for it.
 
     Args:
@@ -109,7 +109,7 @@ def _choose(features: StoredFeatures, study: Study, text: str) -> StoredFeatures
     return replace(features, table=choose_groups(table, text))
 
 
-def choose_schemes(study: Study, features: Sequence[Features]) -> dict[str, tuple[str | None, ...]]:
+def choose_schemes(study: Study, features: Sequence[FeatureMatrix]) -> dict[str, tuple[str | None, ...]]:
     """The label schemes that each dataset of a study is probed under; None: its default one.
 
     Raises:
@@ -174,7 +174,7 @@ def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
     return [{name: getattr(head, name) for name in (*shown, "temperature")} for head in list_heads(store)]
 
 
-def probe(study: Study, features: Sequence[Features], store: FeatureStore, reporter: Reporter) -> list[Run]:
+def probe(study: Study, features: Sequence[FeatureMatrix], store: FeatureStore, reporter: Reporter) -> list[Run]:
     """Fit every head on every label scheme, fraction and seed; what the store holds of it is not fitted again."""
     options, progress, schemes = study.probe, reporter.progress("probe"), choose_schemes(study, features)
     pairs = [(matrix, scheme) for matrix in features for scheme in schemes[matrix.table.name]]
@@ -199,7 +199,7 @@ def probe(study: Study, features: Sequence[Features], store: FeatureStore, repor
     return runs
 
 
-def _describe_labels(study: Study, features: Sequence[Features]) -> Iterator[str]:
+def _describe_labels(study: Study, features: Sequence[FeatureMatrix]) -> Iterator[str]:
     """What mapping files leave unlabelled."""
     for matrix, labels in product(features, study.probe.labels):
         if scheme_name(labels) in matrix.table.schemes and (text := describe_labels(matrix.table, labels)):
@@ -301,6 +301,6 @@ def format_tables(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(format_table(summarise(part)) for part in by_dataset(runs))
 
 
-def list_unreadable(features: Sequence[Features]) -> dict[str, str]:
+def list_unreadable(features: Sequence[FeatureMatrix]) -> dict[str, str]:
     """Sample id -> reason, of all images behind these features."""
     return {sample: reason for matrix in features for sample, reason in matrix.unreadable.items()}

@@ -54,6 +54,11 @@ class StoredFeatures:
         return len(self.kept), self.array.width
 
     @property
+    def block_rows(self) -> int:
+        """Rows of a block of the store."""
+        return self.array.block_rows
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values in the store: float16 or float32."""
         return self.array.dtype
@@ -67,6 +72,16 @@ class StoredFeatures:
             CorruptStoreError: A chunk is damaged or absent.
         """
         return self.array.read_rows(self.kept[rows], dtype, required=True)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Values of these rows of `table` in the order given, float32 (k, d).
+
+        Raises:
+            CorruptStoreError: A chunk is damaged or absent.
+        """
+        ascending, place = np.unique(rows, return_inverse=True)
+        found: NDArray[np.float32] = self.values(ascending)[place]
+        return found
 
     def blocks(self, rows: int = 8192, dtype: DTypeLike = np.float32) -> Iterator[tuple[slice, NDArray[Any]]]:
         """All values in the order of `table`; the next block is read while the caller works on this one.
@@ -97,7 +112,7 @@ class StoredFeatures:
         Raises:
             CorruptStoreError: A chunk is damaged or absent.
         """
-        size = self.array.block_rows
+        size = self.block_rows
         of_block = np.split(np.arange(len(self.kept)), np.flatnonzero(np.diff(self.kept // size)) + 1)
         order, together = rng.permutation(len(of_block)), max(1, rows // size)
         drawn = [order[start : start + together] for start in range(0, len(order), together)]

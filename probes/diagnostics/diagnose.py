@@ -11,6 +11,7 @@ import pandas as pd
 
 from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
+from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.dimension import intrinsic_dimensions
 from probes.diagnostics.duplicates import find_duplicates, find_leaks
 from probes.diagnostics.explanation import explain
@@ -21,11 +22,10 @@ from probes.diagnostics.sampling import FeatureSample, draw_sample
 from probes.diagnostics.separability import separability
 from probes.diagnostics.similarity import align_samples
 from probes.diagnostics.spectrum import effective_rank, singular_values
-from probes.sweep.streaming import Features
 
 
 def diagnose_features(
-    features: Sequence[Features],
+    features: Sequence[FeatureMatrix],
     nuisance: pd.DataFrame | None = None,
     *,
     scheme: str | None = None,
@@ -81,7 +81,7 @@ def name_matrices(identities: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _diagnose_matrix(
-    features: Features,
+    features: FeatureMatrix,
     sample: FeatureSample,
     scheme: str | None,
     nuisance: pd.DataFrame | None,
@@ -115,7 +115,7 @@ def _diagnose_matrix(
 
 
 def _separate(
-    features: Features, sample: FeatureSample, scheme: str | None, parts: np.ndarray[Any, np.dtype[np.str_]]
+    features: FeatureMatrix, sample: FeatureSample, scheme: str | None, parts: np.ndarray[Any, np.dtype[np.str_]]
 ) -> list[tuple[str, float, int, str]]:
     """Separability of the training rows of the sample; nothing without labels."""
     if scheme is None:
@@ -126,23 +126,23 @@ def _separate(
     return [(name, value, int(chosen.sum()), "training rows") for name, value in found.items()]
 
 
-def _identify(frame: pd.DataFrame, features: Features) -> pd.DataFrame:
+def _identify(frame: pd.DataFrame, features: FeatureMatrix) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(_identity(features), index=frame.index), frame], axis=1)
 
 
-def _identity(features: Features) -> dict[str, str]:
+def _identity(features: FeatureMatrix) -> dict[str, str]:
     names = (features.backbone, features.variant, features.pooling, features.key.short)
     return dict(zip(IDENTITY, names, strict=True))
 
 
-def _align(features: Sequence[Features], samples: Sequence[FeatureSample]) -> pd.DataFrame:
+def _align(features: Sequence[FeatureMatrix], samples: Sequence[FeatureSample]) -> pd.DataFrame:
     names = name_matrices([_identity(matrix) for matrix in features])
     pairs = combinations(range(len(names)), 2)
     lines = [(names[i], names[j], *align_samples(samples[i], samples[j])) for i, j in pairs]
     return pd.DataFrame(lines, columns=["first", "second", "cka", "debiased", "rows"])
 
 
-def _check(features: Sequence[Features]) -> Features:
+def _check(features: Sequence[FeatureMatrix]) -> FeatureMatrix:
     """The first, once it is certain that a look at all of them makes sense."""
     if not features:
         raise ProbeError("there are no features to look at", where="features", hint="Give at least one matrix.")

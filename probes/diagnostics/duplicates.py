@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.neighbours import digest_rows, distinct_digests, nearest_distances
 from probes.diagnostics.sampling import FeatureSample, Floats, read_blocks
 from probes.sweep.splits import Rows
-from probes.sweep.streaming import Features
 
 CHANCE = 0.05
 """Rows of a set without duplicates that are expected below the threshold."""
@@ -46,7 +46,7 @@ class Duplicates:
     n_pairs: int
 
 
-def find_duplicates(features: Features, sample: FeatureSample, threshold: float | None = None) -> Duplicates:
+def find_duplicates(features: FeatureMatrix, sample: FeatureSample, threshold: float | None = None) -> Duplicates:
     """Rows of (n, d) features that equal others, and pairs of unequal rows that are close.
 
     The cosine is that of rows from which the mean of the sample is subtracted: without that, all images of one survey
@@ -113,7 +113,7 @@ def find_leaks(duplicates: Duplicates, parts: NDArray[np.str_]) -> pd.DataFrame:
     return ordered.drop_duplicates("test")[["test", "train", "similarity"]].reset_index(drop=True)
 
 
-def _close_pairs(features: Features, mean: Floats, firsts: Rows, threshold: float) -> tuple[pd.DataFrame, int]:
+def _close_pairs(features: FeatureMatrix, mean: Floats, firsts: Rows, threshold: float) -> tuple[pd.DataFrame, int]:
     """The closest pairs among rows that differ, and the number of all."""
     found, total = _no_pairs(), 0
     for rows, units in _units(features, mean, firsts):
@@ -142,7 +142,7 @@ def _compare(rows: Rows, units: Floats, others: Rows, other_units: Floats, thres
     return pd.DataFrame(columns)
 
 
-def _units(features: Features, mean: Floats, wanted: Rows) -> Iterator[tuple[Rows, Floats]]:
+def _units(features: FeatureMatrix, mean: Floats, wanted: Rows) -> Iterator[tuple[Rows, Floats]]:
     """The wanted rows, centred and of unit length, block by block; rows of length 0 have no angle and are left out."""
     for span, values in read_blocks(features, BLOCK_ROWS):
         rows = wanted[(wanted >= span.start) & (wanted < span.stop)]

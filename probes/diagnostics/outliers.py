@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.neighbours import Doubles, row_distances
 from probes.diagnostics.sampling import FeatureSample, read_blocks
 from probes.heads.knn import nearest_rows
 from probes.sweep.splits import Rows
-from probes.sweep.streaming import Features
 
 NEIGHBOURS = 10
 """The neighbour to which the distance counts: a handful of odd images that are alike still stand apart."""
@@ -29,7 +29,7 @@ class Outliers(NamedTuple):
     remoteness: NDArray[np.float64]
 
 
-def find_outliers(features: Features, sample: FeatureSample, most: int) -> Outliers:
+def find_outliers(features: FeatureMatrix, sample: FeatureSample, most: int) -> Outliers:
     """Rows by their distance to the 10th nearest row of a sample (Ramaswamy, Rastogi & Shim 2000, SIGMOD 29, 427).
 
     Every row is measured, against the sample alone: memory and time grow no faster than the rows.
@@ -45,7 +45,7 @@ def find_outliers(features: Features, sample: FeatureSample, most: int) -> Outli
     return Outliers(rows, distances[rows] / median)
 
 
-def _distances(features: Features, sample: FeatureSample) -> Doubles:
+def _distances(features: FeatureMatrix, sample: FeatureSample) -> Doubles:
     """Distance of each row to its k-th neighbour in the sample, itself left out, float64 (n,)."""
     k = min(NEIGHBOURS, len(sample.rows) - 1)
     found = np.zeros(features.shape[0])

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.samples import SampleTable
-from featurestore.store.features import FeatureSet
+from featurestore.store.features import FeatureMatrix
 from probes.projection import check_finite
 from probes.sweep.splits import Rows, hash_names
-from probes.sweep.streaming import Features
 
 Floats = NDArray[np.float32]
 
@@ -45,44 +44,26 @@ def draw_rows(table: SampleTable, most: int, seed: int) -> Rows:
     return np.argsort(hash_names(f"look\0{seed}", table.sample_ids), kind="stable")[:most].astype(np.int64)
 
 
-def draw_sample(features: Features, most: int, seed: int) -> FeatureSample:
+def draw_sample(features: FeatureMatrix, most: int, seed: int) -> FeatureSample:
     """At most `most` rows of a feature matrix, read and centred.
 
     Raises:
         ProbeError: There are none, or some values are not finite.
     """
     rows = draw_rows(features.table, most, seed)
-    values = _read(features, rows)
+    values = features.take(rows)
     check_finite(values, features.table.name)
     constant = (values == values[0]).all(axis=0)  # whose rounded mean would leave a trace that passes for variance
     mean = np.where(constant, values[0], values.mean(axis=0, dtype=np.float64)).astype(np.float32)
     return FeatureSample(rows, tuple(features.table.sample_ids[row] for row in rows), values - mean, mean)
 
 
-def read_blocks(features: Features, rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, Floats]]:
+def read_blocks(features: FeatureMatrix, rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, Floats]]:
     """All rows in order, float32, at most `rows` at a time, with the span of each block.
 
     Raises:
         ProbeError: Some values are not finite.
     """
-    for span, values in _blocks(features, rows):
+    for span, values in features.blocks(rows):
         check_finite(values, features.table.name)
         yield span, values
-
-
-def _blocks(features: Features, rows: int) -> Iterator[tuple[slice, Floats]]:
-    if not isinstance(features, FeatureSet):
-        yield from features.blocks(rows)
-        return
-    for start in range(0, len(features.values), rows):
-        span = slice(start, min(start + rows, len(features.values)))
-        yield span, features.values[span]
-
-
-def _read(features: Features, rows: Rows) -> Floats:
-    if isinstance(features, FeatureSet):
-        return features.values[rows]
-    order = np.argsort(rows)  # a store is read in ascending order
-    values = np.empty((len(rows), features.shape[1]), dtype=np.float32)
-    values[order] = features.values(rows[order])
-    return values

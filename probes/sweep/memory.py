@@ -1,4 +1,4 @@
-"""How much memory there is, and whether features may be taken into it."""
+"""How much memory there is, and which features fit: into it, and into a probe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from featurestore.store.stored_features import StoredFeatures
+from featurestore.errors import ProbeError
+from featurestore.pooling import DENSE
+from featurestore.store.features import FeatureMatrix, FeatureSet
 
 SHARE = 1 / 8
 """Share of the available memory that a matrix may take: every fit copies and standardises its training rows."""
@@ -17,10 +19,45 @@ _CONTROL_GROUPS, _LIMITS = Path("/sys/fs/cgroup"), {"": "memory.max", "memory": 
 """Where Linux keeps the limits of a job or a container, by the name that version 2 and version 1 list them under."""
 
 
-def fits_memory(features: Sequence[StoredFeatures], available: int) -> bool:
+def fits_memory(features: Sequence[FeatureMatrix], available: int) -> bool:
     """Whether the values of all of them, as float32, are a small enough share of so many bytes."""
     size = sum(n * d for n, d in (one.shape for one in features))
     return size * np.dtype(np.float32).itemsize <= SHARE * available
+
+
+def check_vectors(*features: FeatureMatrix) -> None:
+    """Refuse dense features: a probe, a projection and a figure want one vector a sample.
+
+    Raises:
+        ProbeError: These are the patches of each image.
+    """
+    for one in features:
+        if one.pooling == DENSE:
+            raise ProbeError(
+                "dense features are no vectors",
+                where=f"{one.table.name}, {one.variant}, {one.backbone}",
+                hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
+            )
+
+
+def in_memory(features: Sequence[FeatureMatrix], who_needs: str) -> list[FeatureSet]:
+    """The same features for what cannot read them block by block; who that is begins the message.
+
+    Raises:
+        ProbeError: Some stay in the store.
+    """
+    found = []
+    for one in features:
+        if one.block_rows is not None:
+            n, d = one.shape
+            raise ProbeError(
+                f"{who_needs} all {n:,} x {d} features in memory, and there is no room for them",
+                where=one.table.name,
+                hint="Fit the head linear, which reads them from the store block by block, and do not save it; or use "
+                "a dataset with fewer rows, or a machine with more memory.",
+            )
+        found.append(one.read())
+    return found
 
 
 def available_memory() -> int:

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from featurestore.errors import ProbeError
-from featurestore.pooling import DENSE
-from featurestore.store.features import FeatureSet
-from featurestore.store.stored_features import StoredFeatures
+from featurestore.store.features import FeatureMatrix
 from probes.heads.base import weigh_classes
 from probes.heads.linear import FINAL_TOL, LinearProbe
 from probes.heads.registry import HEADS
@@ -24,11 +21,9 @@ from probes.solvers.logistic import Problems, solve
 from probes.solvers.network import Columns, Layers, initialise
 from probes.solvers.optimisers import LabelledRows, Schedule, descend
 from probes.solvers.scaling import Floats, Scaling, find_scaling
+from probes.sweep.memory import in_memory
 from probes.sweep.splits import Rows
 from probes.sweep.tasks import Task
-
-Features = FeatureSet | StoredFeatures
-"""Features in memory, or those that stay in the store."""
 
 BUFFER_BYTES = 2**26
 """Values, as float32, among which rows are shuffled; a few such buffers live at a time."""
@@ -43,7 +38,7 @@ HEADS_TOGETHER = 16
 """Heads that share the passes of the solver; the weights of the rows and the coordinates of each take memory."""
 
 
-def check_heads(features: Features, heads: Sequence[str]) -> None:
+def check_heads(features: FeatureMatrix, heads: Sequence[str]) -> None:
     """Refuse heads that need all features in memory, where these stay in the store.
 
     Raises:
@@ -54,51 +49,15 @@ def check_heads(features: Features, heads: Sequence[str]) -> None:
         in_memory([features], f"the head {whole[0]!r} needs")
 
 
-def check_vectors(*features: Features) -> None:
-    """Refuse dense features: a probe, a projection and a figure want one vector a sample.
-
-    Raises:
-        ProbeError: These are the patches of each image.
-    """
-    for one in features:
-        if one.pooling == DENSE:
-            raise ProbeError(
-                "dense features are no vectors",
-                where=f"{one.table.name}, {one.variant}, {one.backbone}",
-                hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
-            )
-
-
-def in_memory(features: Sequence[Features], who_needs: str) -> list[FeatureSet]:
-    """The same features for what cannot read them block by block; who that is begins the message.
-
-    Raises:
-        ProbeError: Some stay in the store.
-    """
-    found = []
-    for one in features:
-        if isinstance(one, StoredFeatures):
-            n, d = one.shape
-            raise ProbeError(
-                f"{who_needs} all {n:,} x {d} features in memory, and there is no room for them",
-                where=one.table.name,
-                hint="Fit the head linear, which reads them from the store block by block, and do not save it; or use "
-                "a dataset with fewer rows, or a machine with more memory.",
-            )
-        found.append(one)
-    return found
-
-
-def describe_streaming(features: Features, protocol: str) -> dict[str, Any]:
+def describe_streaming(features: FeatureMatrix, protocol: str) -> dict[str, Any]:
     """What every run on features that stay in the store has to state."""
-    if not isinstance(features, StoredFeatures):
+    if (block := features.block_rows) is None:
         return {}
-    block = features.array.block_rows
     paper = f"rows shuffled in buffers of {max(block, _buffer_rows(features))}, each of random blocks of {block}"
     return {"streamed": paper if protocol == "paper" else "all rows in every step, strength not cross-validated"}
 
 
-def fit_heads(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> list[LinearProbe]:
+def fit_heads(features: FeatureMatrix, tasks: Sequence[Task], pool: Executor) -> list[LinearProbe]:
     """The linear heads of tasks of one protocol, each fitted on its own training rows.
 
     ``convex`` finds the same optimum as `LinearProbe.fit`, at the only strength that is given, else at the default one:
@@ -106,7 +65,7 @@ def fit_heads(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -
     as many steps from the same initial weights, but rows are shuffled within buffers of random blocks of the store.
 
     Args:
-        features: Features (n, d).
+        features: FeatureMatrix (n, d).
         tasks: Tasks of the head ``linear``.
         pool: Threads, each with one thread of linear algebra.
     """
@@ -121,7 +80,7 @@ def fit_heads(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -
     return [fit.head for fit in fits]
 
 
-def predict_heads(features: StoredFeatures, heads: Sequence[LinearProbe], rows: Sequence[Rows]) -> list[Floats]:
+def predict_heads(features: FeatureMatrix, heads: Sequence[LinearProbe], rows: Sequence[Rows]) -> list[Floats]:
     """Probabilities of some rows by each head, (len(rows[i]), len(heads[i].classes_)), in one pass."""
     found = [np.empty((len(some), len(head.classes_)), np.float32) for head, some in zip(heads, rows, strict=True)]
     for span, values in features.blocks(_rows(features, BLOCK_BYTES)):
@@ -141,7 +100,7 @@ class _Fit:
         class_weights: float32 (n_classes,).
     """
 
-    def __init__(self, features: StoredFeatures, task: Task) -> None:
+    def __init__(self, features: FeatureMatrix, task: Task) -> None:
         self.head = LinearProbe(**task.params)
         self._labels = features.table.labels[task.scheme]
         self.head.classes_ = np.unique(self._labels[task.train])
@@ -174,16 +133,16 @@ class _Fit:
         self.head.chosen_ = chosen
 
 
-def _rows(features: StoredFeatures, nbytes: int) -> int:
+def _rows(features: FeatureMatrix, nbytes: int) -> int:
     """How many rows of float32 are so many bytes, at least 1."""
     return max(1, nbytes // (features.shape[1] * np.dtype(np.float32).itemsize))
 
 
-def _buffer_rows(features: StoredFeatures) -> int:
+def _buffer_rows(features: FeatureMatrix) -> int:
     return _rows(features, BUFFER_BYTES)
 
 
-def _descend(features: StoredFeatures, fits: Sequence[_Fit], pool: Executor) -> None:
+def _descend(features: FeatureMatrix, fits: Sequence[_Fit], pool: Executor) -> None:
     """Protocol ``paper``: all heads learn from a buffer before the next one is read."""
     runs = [_Descent(fit) for fit in fits]
     order = np.random.default_rng(0)  # one order of the blocks for all: it must not depend on which heads are fitted
@@ -241,7 +200,7 @@ def _group(fits: Sequence[_Fit]) -> Iterator[list[_Fit]]:
             yield alike[start : start + HEADS_TOGETHER]
 
 
-def _solve(features: StoredFeatures, fits: Sequence[_Fit]) -> None:
+def _solve(features: FeatureMatrix, fits: Sequence[_Fit]) -> None:
     """Protocol ``convex``: every head is a weighting of all rows, and all are problems of one solve."""
     everything, n_classes = slice(None), len(fits[0].head.classes_)
     columns = fits[0].columns(everything)
@@ -268,7 +227,7 @@ class StreamedRows:
     depend on the sample.
 
     Args:
-        features: Features (n, d).
+        features: FeatureMatrix (n, d).
         inside: bool (n,), training rows of any weighting.
         scalings: Of each weighting.
 
@@ -276,10 +235,10 @@ class StreamedRows:
         axes: Coordinates of each weighting.
     """
 
-    def __init__(self, features: StoredFeatures, inside: NDArray[np.bool_], scalings: Sequence[Scaling]) -> None:
+    def __init__(self, features: FeatureMatrix, inside: NDArray[np.bool_], scalings: Sequence[Scaling]) -> None:
         xp, (n, d) = array_library(), features.shape
         rows = np.flatnonzero(inside)
-        sample = features.values(rows[:: -(-len(rows) // SAMPLE_ROWS)])
+        sample = features.take(rows[:: -(-len(rows) // SAMPLE_ROWS)])
         pooled = find_scaling(sample)
         Z = pooled.project(sample)
         variances, vectors = np.linalg.eigh(Z.T @ Z / len(Z))

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from featurestore.errors import UsageError
-from featurestore.store.features import FeatureSet
+from featurestore.store.features import FeatureMatrix, FeatureSet
 from featurestore.store.key import digest
-from featurestore.store.stored_features import StoredFeatures
 from featurestore.versions import library_versions
 from featurestore.workers import count_processors
 from probes.heads.registry import HEADS, REVISION, Head, head_params, spread
@@ -23,8 +22,9 @@ from probes.results.json_values import json_ready
 from probes.results.run import Run
 from probes.solvers.factorisation import SharedRows
 from probes.sweep.cache import keep_run, kept_run
+from probes.sweep.memory import check_vectors
 from probes.sweep.splits import Rows, Split, check_fractions, order_rows, split_rows
-from probes.sweep.streaming import Features, check_heads, check_vectors, describe_streaming, fit_heads, predict_heads
+from probes.sweep.streaming import check_heads, describe_streaming, fit_heads, predict_heads
 from probes.sweep.tasks import Task
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Grid(FitOptions, total=False):
 
 
 def sweep(
-    features: Features,
+    features: FeatureMatrix,
     heads: Sequence[str],
     *,
     n_jobs: int | None = None,
@@ -65,7 +65,7 @@ def sweep(
     """Fit every head on every label fraction with every seed, and predict the test rows.
 
     Args:
-        features: Features with labels and splits, in memory or in their store.
+        features: FeatureMatrix with labels and splits, in memory or in their store.
         heads: Names of heads.
         n_jobs: Fits at a time; one a core for None. The numbers do not depend on it.
         progress: Called with each run as soon as it is done.
@@ -79,7 +79,7 @@ def sweep(
 
 def cached_sweep(
     store: FeatureStore,
-    features: Features,
+    features: FeatureMatrix,
     heads: Sequence[str],
     *,
     n_jobs: int | None = None,
@@ -114,7 +114,7 @@ def cached_sweep(
 
 
 def plan(
-    features: Features,
+    features: FeatureMatrix,
     heads: Sequence[str],
     *,
     protocol: str = "convex",
@@ -127,7 +127,7 @@ def plan(
     """Decide rows and parameters of every fit; nothing is fitted yet.
 
     Args:
-        features: Features with labels and splits, in memory or in their store.
+        features: FeatureMatrix with labels and splits, in memory or in their store.
         heads: Names of heads.
         protocol: ``convex`` or ``paper``.
         fractions: Whole percents of the training labels.
@@ -157,7 +157,7 @@ def plan(
 
     def task(head: str, fraction: int, seed: int) -> Task:
         train, rest = orders[seed].divide(fraction)
-        chooses = HEADS.get(head).uses_validation and protocol == "convex" and isinstance(features, FeatureSet)
+        chooses = HEADS.get(head).uses_validation and protocol == "convex" and features.block_rows is None
         valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
         seen = {"validation": validation} if len(valid) else {}
         given = (options or {}).get(head, {})
@@ -169,14 +169,14 @@ def plan(
 
 
 def fit_many(
-    features: Features, tasks: Sequence[Task], *, n_jobs: int | None = None, done: Done | None = None
+    features: FeatureMatrix, tasks: Sequence[Task], *, n_jobs: int | None = None, done: Done | None = None
 ) -> list[Run]:
     """Fit independent tasks on threads, each with one thread of linear algebra; runs come in the order of the tasks.
 
     Features that stay in their store are read for all tasks together.
 
     Args:
-        features: Features with labels, in memory or in their store.
+        features: FeatureMatrix with labels, in memory or in their store.
         tasks: What to fit.
         n_jobs: Fits at a time; one a core for None.
         done: Called with the number of a task and its run, as soon as it is done.
@@ -196,10 +196,10 @@ def fit_many(
     return [runs[number] for number in range(len(tasks))]
 
 
-def _fit(features: Features, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
-    if isinstance(features, StoredFeatures):
-        return _stream(features, tasks, pool)
-    return _fit_in_memory(features, tasks, pool)
+def _fit(features: FeatureMatrix, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
+    if features.block_rows is None:
+        return _fit_in_memory(features.read(), tasks, pool)
+    return _stream(features, tasks, pool)
 
 
 def _fit_in_memory(features: FeatureSet, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
@@ -237,7 +237,7 @@ def run_task(features: FeatureSet, task: Task, shared: SharedRows) -> Run:
     return _conclude(features, task, head, probabilities, perf_counter() - start)
 
 
-def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
+def _stream(features: FeatureMatrix, tasks: Sequence[Task], pool: Executor) -> Iterator[tuple[int, Run]]:
     """Fit all tasks at once, if there are any; their runs share the time."""
     if tasks:
         start = perf_counter()
@@ -248,7 +248,9 @@ def _stream(features: StoredFeatures, tasks: Sequence[Task], pool: Executor) -> 
             yield number, _conclude(features, task, head, probabilities, share)
 
 
-def _conclude(features: Features, task: Task, head: Head, probabilities: NDArray[np.floating], seconds: float) -> Run:
+def _conclude(
+    features: FeatureMatrix, task: Task, head: Head, probabilities: NDArray[np.floating], seconds: float
+) -> Run:
     params = json_ready({**head.get_params(), **head.chosen_, **task.notes})
     columns = spread(probabilities, head.classes_, len(features.table.classes[task.scheme]))
     return _make_run(features, task, columns, params, seconds)
@@ -258,7 +260,7 @@ def fit_head(features: FeatureSet, task: Task, shared: SharedRows) -> Head:
     """The head of a task, fitted on its training rows alone.
 
     Args:
-        features: Features with labels.
+        features: FeatureMatrix with labels.
         task: What to fit.
         shared: What the head may share with others that are fitted on these features.
     """
@@ -282,7 +284,7 @@ def predict_rows(features: FeatureSet, head: Head, rows: Rows) -> NDArray[np.flo
     return head.predict_proba(features.values[rows])
 
 
-def task_digests(features: Features, tasks: Sequence[Task]) -> list[str]:
+def task_digests(features: FeatureMatrix, tasks: Sequence[Task]) -> list[str]:
     """SHA-256 of each task, over everything that decides its numbers, and the names that its run goes by."""
     shared = {
         "names": [features.table.name, features.variant, features.backbone],
@@ -296,10 +298,10 @@ def task_digests(features: Features, tasks: Sequence[Task]) -> list[str]:
     return [digest(shared | _task_identity(task)) for task in tasks]
 
 
-def _content_digest(features: Features) -> str:
+def _content_digest(features: FeatureMatrix) -> str:
     """SHA-256 of the values as float32, wherever they are."""
     sha = hashlib.sha256()
-    for _, values in features.blocks() if isinstance(features, StoredFeatures) else [(None, features.values)]:
+    for _, values in features.blocks():
         sha.update(np.ascontiguousarray(values).data)
     return sha.hexdigest()
 
@@ -319,7 +321,7 @@ def _task_identity(task: Task) -> dict[str, Any]:
 
 
 def _make_run(
-    features: Features, task: Task, probabilities: NDArray[np.float32], params: Mapping[str, Any], seconds: float
+    features: FeatureMatrix, task: Task, probabilities: NDArray[np.float32], params: Mapping[str, Any], seconds: float
 ) -> Run:
     table = features.table
     return Run(
@@ -345,7 +347,7 @@ def _make_run(
     )
 
 
-def _notes(features: Features, scheme: str, split: Split) -> dict[str, Any]:
+def _notes(features: FeatureMatrix, scheme: str, split: Split) -> dict[str, Any]:
     """What every run of a scheme has to state: classes that are tested but cannot be learnt."""
     labels, classes = features.table.labels[scheme], features.table.classes[scheme]
     absent = np.setdiff1d(labels[split.test], labels[split.train])
