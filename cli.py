@@ -51,7 +51,8 @@ def main() -> None:
     """Extract the embeddings of frozen vision models once, then probe them many times.
 
     DATA is a path, whose kind is detected, or a shortcut: first, galaxy_mnist:PATH, rgz:PATH, or any KIND:PATH of
-    `skyprobe datasets`; with ,groups=sky:RADIUS (arcsec) at its end, neighbours on the sky stay in one split. Exit
+    `skyprobe datasets`; with ,groups=sky:RADIUS (arcsec) at its end, neighbours on the sky stay in one split; with
+    ,labels=COLUMN,split=COLUMN,file=COLUMN,catalogue=PATH the columns of a catalogue are chosen. Exit
     codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
     """
 
@@ -89,6 +90,14 @@ _engine = _together(
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights."),
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
 )
+_columns = _together(
+    click.option("--label-column", "labels", multiple=True, help="Column with labels; may be repeated."),
+    click.option("--file-column", "file", help="Column with the names of the images."),
+    click.option("--split-column", "split", help="Column with train, valid and test."),
+    click.option("--catalogue", help="Catalogue (CSV, Parquet, FITS) that lies elsewhere, or is one of several."),
+    click.option("--keep-label", "keep", multiple=True, metavar="TEXT",
+                 help="A class that is really called NA, nan, none, -1 ...; may be repeated."),
+)  # fmt: skip
 _head = _together(
     click.option("--head", "heads", default="linear", show_default=True,
                  help="A list of linear, whitened, mlp, whitened-mlp, centroid, knn."),
@@ -219,6 +228,7 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
 
 @main.command()
 @_names
+@_columns
 @_source
 @_engine
 @_store_option
@@ -227,14 +237,23 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
 def extract(
     data: str, backbones: Names, variants: Names, store: str | None, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Embed every image of DATA by every backbone at every variant, each image decoded once."""
+    """Embed every image of DATA by every backbone at every variant, each image decoded once.
+
+    The columns of a catalogue that are used as labels, splits, groups, positions are printed. Options that choose
+    them are written into DATA, which is printed too, for other commands: CATALOGUE,labels=COLUMN,split=COLUMN.
+    """
     from featurestore.datasets import open_dataset
+    from featurestore.datasets.naming import with_options
     from featurestore.extraction.estimate import estimate
     from featurestore.extraction.extract import extract_features
     from featurestore.extraction.requests import ExtractionOptions
 
-    dataset, chosen, terminal = open_dataset(data), ExtractionOptions(**options), _terminal()
+    columns = {name: options.pop(name) for name in ("labels", "file", "split", "catalogue", "keep")}
+    text = with_options(data, columns)
+    dataset, chosen, terminal = open_dataset(text), ExtractionOptions(**options), _terminal()
     terminal.notice(dataset.table.notice)
+    if text != data:
+        terminal.notice(f"DATA for other commands: {shlex.quote(text)}")
     if dry_run:
         known = _open(store, "r") if _exists(store) else None
         _print(estimate(dataset, backbones, variants, known, chosen), as_json)

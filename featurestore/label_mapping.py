@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import UnknownNameError, UsageError
 from featurestore.registry import unknown_name
-from featurestore.samples import UNLABELLED, SampleTable
+from featurestore.samples import UNLABELLED, SampleTable, join_notices
 
 SUFFIXES = (".toml", ".csv")
 """Endings of mapping files."""
@@ -95,7 +95,7 @@ def relabel(table: SampleTable, relabelling: Relabelling) -> SampleTable:
         table,
         labels={**table.labels, relabelling.name: labels},
         classes={**table.classes, relabelling.name: new},
-        notice="\n".join(filter(None, (table.notice, _describe(table, relabelling)))),
+        notice=join_notices(table.notice, _describe(table, relabelling)),
     )
 
 

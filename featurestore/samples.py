@@ -19,6 +19,11 @@ SPLITS = ("train", "valid", "test", "")
 """Allowed names of a split; the empty one is a row that belongs to none."""
 
 
+def join_notices(*texts: str) -> str:
+    """Notices below each other; empty ones are left out."""
+    return "\n".join(filter(None, texts))
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Boxes of all samples, one row a box.
@@ -68,7 +73,7 @@ class SampleTable:
         boxes: Boxes or None.
         box_classes: Class names of the boxes.
         source: Where the samples come from.
-        notice: Licence notice to show when the images are used.
+        notice: What to show when the dataset is used: its licence, and what its reader left out or took for missing.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Groups by place on the sky: sources close to each other never straddle train and test.
 
-A user asks for them by an ending of the dataset: ``DATA,groups=sky:30`` makes groups of sources whose neighbours lie
+A user asks for them by an option of the dataset: ``DATA,groups=sky:30`` makes groups of sources whose neighbours lie
 within 30 arcsec.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DatasetError, UsageError
-from featurestore.samples import SampleTable
+from featurestore.samples import SampleTable, join_notices
 
-_ENDING = re.compile(r"(?P<data>.*),groups=(?P<groups>[^,]*)", re.DOTALL)
+_ENDING = re.compile(r"(?P<data>.*),groups=(?P<groups>[^,]*)(?P<rest>(,[a-z_]+=[^,]*)*)", re.DOTALL)
 _SEXAGESIMAL = re.compile(
     r"J(?P<h>[01]\d|2[0-3])(?P<hm>[0-5]\d)(?P<hs>[0-5]\d(?:\.\d+)?)"
     r"(?P<sign>[+-])(?P<d>[0-8]\d)(?P<dm>[0-5]\d)(?P<ds>[0-5]\d(?:\.\d+)?)"
@@ -42,7 +42,7 @@ def split_groups(text: str) -> tuple[str, float | None]:
         raise UsageError(
             f"groups={match['groups']} is not understood", where=text, hint="Write groups=sky:30, a radius in arcsec."
         )
-    return match["data"], radius
+    return match["data"] + match["rest"], radius
 
 
 def choose_groups(table: SampleTable, text: str) -> SampleTable:
@@ -82,7 +82,7 @@ def group_by_sky(table: SampleTable, radius: float) -> SampleTable:
     pairs = np.concatenate([np.stack([known[first], known[second]]), _same_group(table)], axis=1)
     groups = _name_components(pairs, table.sample_ids)
     notice = _describe(table, radius, groups, len(known))
-    return replace(table, groups=groups, notice="\n".join(filter(None, (table.notice, notice))))
+    return replace(table, groups=groups, notice=join_notices(table.notice, notice))
 
 
 def position_of(name: str) -> tuple[float, float] | None:

@@ -194,6 +194,20 @@ def test_rm_asks_and_removes(images, tmp_path):
     assert run_json("ls", "--store", path) == []
 
 
+def test_extract_tells_and_chooses_the_columns_of_a_catalogue(images, tmp_path):
+    catalogue = tmp_path / "cat.csv"
+    names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    rows = (f"{name},{'NA' if number % 2 else 'SA'},{number}" for number, name in enumerate(names))
+    catalogue.write_text("\n".join(["png, bar ,flux", *rows]))
+    options = ["--catalogue", str(catalogue), "--file-column", "png", "--label-column", "bar", "--keep-label", "NA"]
+    done = run(
+        "extract", images, *MODEL, *options, "--weights", "random:0", "--dry-run", "--store", tmp_path / "s.zarr"
+    )
+    assert done.exit_code == 0, done.output
+    assert "Columns of cat.csv: images from png; labels from bar. Not used: flux." in done.stderr
+    assert f"DATA for other commands: {images},catalogue={catalogue},file=png,labels=bar,keep=NA" in done.stderr
+
+
 def test_dry_run_states_the_work_and_writes_nothing(images, tmp_path):
     path = tmp_path / "none.zarr"
     shown = run_json(

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.datasets.labels import SPLIT_NAMES, encode_labels, normalise_split
+from featurestore.datasets.labels import SPLIT_NAMES, encode_labels, normalise_split, scheme_fields
 from featurestore.errors import DatasetError, LabelMismatchError
 
 SCHEME = "class"
 """Label scheme of class folders."""
 
 
-def read_layout(paths: Sequence[str], root: Path) -> dict[str, Any]:
-    """Labels, classes and splits of images, for a sample table.
+def read_layout(paths: Sequence[str], root: Path, keep: str | Sequence[str] = ()) -> dict[str, Any]:
+    """Labels, classes, splits and a notice of missing labels, for a sample table.
 
     The layouts are ``IMAGE``, ``CLASS/IMAGE``, ``SPLIT/IMAGE`` and ``SPLIT/CLASS/IMAGE``, where SPLIT is one of
     train, valid, val, validation and test; folders inside a class folder belong to that class. Each split may have
@@ -25,6 +25,7 @@ def read_layout(paths: Sequence[str], root: Path) -> dict[str, Any]:
     Args:
         paths: Relative POSIX paths.
         root: The folder they start from, for messages.
+        keep: Names of class folders that are labels although they look like missing values, such as NA.
 
     Raises:
         LabelMismatchError: Images lie beside class folders.
@@ -38,10 +39,10 @@ def read_layout(paths: Sequence[str], root: Path) -> dict[str, Any]:
         splits = [""] * len(parts)
     for split in set(splits):
         _check_depths([p for p, own in zip(parts, splits, strict=True) if own == split], root / split)
-    labels, classes = encode_labels([part[0] if len(part) > 1 else None for part in parts])
+    folders = [part[0] if len(part) > 1 else None for part in parts]
+    schemes = {SCHEME: encode_labels(folders, keep)} if any(folders) else {}
     return {
-        "labels": {SCHEME: labels} if classes else {},
-        "classes": {SCHEME: classes} if classes else {},
+        **scheme_fields(schemes),
         "splits": np.array([normalise_split(split) for split in splits], dtype=np.str_),
     }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from featurestore.datasets.base import ImageDataset
-from featurestore.datasets.naming import source_at
-from featurestore.errors import DatasetError, UsageError
+from featurestore.datasets.naming import OPTIONS, source_at, split_options, with_options
+from featurestore.errors import DatasetError, SkyprobeError, UsageError
 from featurestore.registry import Registry, unknown_name
+from featurestore.samples import SampleTable
 from featurestore.sky_groups import group_by_sky, split_groups
 
 READERS: Registry[Any] = Registry("skyprobe.datasets", "dataset reader")
@@ -28,34 +31,38 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
             ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, Pascal-VOC ones, MiraBest batches, .npy
             arrays, FITS images (without pictures beside them), a catalogue, pictures (without FITS images). A path
             that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
-            well. Any of them may end in ``,groups=sky:RADIUS``: samples within RADIUS arcsec of each other then
-            become groups; see `featurestore.sky_groups.group_by_sky`.
-        **options: Passed to the reader: ``name`` for all, others as its class documents.
+            well. Any of them may end in options, ``,OPTION=VALUE``: arguments of the reader, such as
+            ``,labels=fr+bar,split=fold`` (see `featurestore.datasets.naming.split_options`); and
+            ``,groups=sky:RADIUS``: samples within RADIUS arcsec of each other then become groups (see
+            `featurestore.sky_groups.group_by_sky`). With ``,catalogue=PATH`` a folder is opened as ``table``.
+        **options: Passed to the reader, before those of the text: ``name`` for all, others as its class documents.
 
     Raises:
         UnknownNameError: No such kind, or no such option of its reader.
         UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, nothing is recognised there, or the reader refuses what it finds.
     """
-    plain, radius = split_groups(text)
-    kind, path = _locate(plain)
+    plain, given = split_options(split_groups(text)[0])
+    kind, path = _locate(plain, given)
+    given |= options
     reader = READERS.get(kind)
     known = [name for name in signature(reader).parameters if name != "path"]
-    for option in options:
+    for option in given:
         if option not in known:
             raise unknown_name(f"option of {kind}", option, known)
     places = () if path is None else (str(path),)
-    dataset: ImageDataset = reader(*places, **options)
-    return dataset if radius is None else _SkyGrouped(dataset, radius)
+    dataset: ImageDataset = reader(*places, **given)
+    radius, source = split_groups(text)[1], with_options(dataset.table.source, given)
+    if radius is not None:
+        return _Retold(dataset, replace(group_by_sky(dataset.table, radius), source=f"{source},groups=sky:{radius:g}"))
+    return dataset if source == dataset.table.source else _Retold(dataset, replace(dataset.table, source=source))
 
 
-class _SkyGrouped:
-    """A dataset with groups by place on the sky; all else is left to its reader."""
+class _Retold:
+    """A dataset of which a table tells something else than its reader did; the images are the reader's."""
 
-    def __init__(self, dataset: ImageDataset, radius: float) -> None:
-        grouped = group_by_sky(dataset.table, radius)
-        self._dataset = dataset
-        self.table = replace(grouped, source=f"{grouped.source},groups=sky:{radius:g}")
+    def __init__(self, dataset: ImageDataset, table: SampleTable) -> None:
+        self._dataset, self.table = dataset, table
         self.decoder, self.read = dataset.decoder, dataset.read
 
     def __len__(self) -> int:
@@ -75,12 +82,12 @@ def source_of(text: str) -> str:
         UsageError: The text is empty, or the kind needs a path.
         DatasetError: The path does not exist, or nothing is recognised there.
     """
-    plain = split_groups(text)[0]
-    kind, path = _locate(plain)
-    return (kind if path is None else source_at(kind, path)) + text.removeprefix(plain)
+    plain, given = split_options(text)
+    kind, path = _locate(plain, given)
+    return with_options(kind if path is None else source_at(kind, path), given)
 
 
-def _locate(text: str) -> tuple[str, Path | None]:
+def _locate(text: str, options: Mapping[str, Any]) -> tuple[str, Path | None]:
     """Kind and path; no path for a shortcut that needs none."""
     if not text.strip():  # as a path, this would be the current folder
         raise UsageError("no dataset is named", where="dataset", hint="Give a path, KIND:PATH or a shortcut.")
@@ -89,7 +96,7 @@ def _locate(text: str) -> tuple[str, Path | None]:
     if kind in READERS.names() and (not _exists(path) or _wins_over_path(kind, colon, rest)):
         return kind, _path_of(kind, rest)
     if _exists(path):
-        return _detect(path), path
+        return "table" if "catalogue" in options else _detect(path), path
     if colon and kind.isidentifier() and len(kind) > 1:  # one letter is a drive
         raise unknown_name("dataset kind", kind, READERS.names())
     raise _missing(path)
@@ -131,7 +138,10 @@ def _needs_no_path(kind: str) -> bool:
     return signature(READERS.get(kind)).parameters["path"].default is not Parameter.empty
 
 
-def _missing(path: Path) -> DatasetError:
+def _missing(path: Path) -> SkyprobeError:
+    ending = re.search(r",([a-z_-]+)=[^,/]*$", str(path))
+    if ending and ending[1] not in OPTIONS:
+        return unknown_name("option of a dataset", ending[1], OPTIONS)
     return DatasetError("no such file or folder", where=path, hint="Check the path.")
 
 

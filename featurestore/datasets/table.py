@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.quiet import ignored_warnings
-from featurestore.datasets.files import check_match, fingerprints_of, is_fits, some_of
-from featurestore.datasets.labels import as_text, encode_labels, normalise_split
+from featurestore.datasets.files import is_fits, some_of
+from featurestore.datasets.labels import as_text
 from featurestore.errors import DatasetError
 from featurestore.registry import unknown_name
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 _FITS_NAMES = ("catalogue.fits", "catalog.fits")
-
-_FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
-_RA_COLUMNS = ("ra", "ra_deg", "raj2000", "_raj2000")
-_DEC_COLUMNS = ("dec", "dec_deg", "dej2000", "decj2000", "_dej2000")
-_LABEL_COLUMNS = ("label", "class")
 
 
 def find_catalogue(folder: Path) -> Path | None:
@@ -35,7 +28,9 @@ def find_catalogue(folder: Path) -> Path | None:
     candidates = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in TABLE_SUFFIXES or p.name in _FITS_NAMES)
     if len(candidates) > 1:
         names = some_of([path.name for path in candidates])
-        raise DatasetError(f"several catalogues: {names}", where=folder, hint="Give the path of the one to use.")
+        raise DatasetError(
+            f"several catalogues: {names}", where=folder, hint="Give the path of the one to use, or ,catalogue=PATH."
+        )
     return candidates[0] if candidates else None
 
 
@@ -56,7 +51,7 @@ def require_catalogue(folder: Path) -> Path:
 
 
 class Catalogue:
-    """A table of image files; values are text, and empty ones are None.
+    """A table of image files; values are text, and empty ones are None. Spaces around names and values do not count.
 
     Args:
         path: A CSV file with a header line, a Parquet file, or a FITS file whose first table is read.
@@ -68,126 +63,40 @@ class Catalogue:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _reading(path):
-            self.names, self._values = _open(path)
+            names, self._values = _open(path)
+            self.names = [name.strip() for name in names]
+            if len(set(self.names)) < len(self.names):
+                raise ValueError("two columns have the same name")
+        self._written = dict(zip(self.names, names, strict=True))
 
     def column(self, name: str) -> list[str | None]:
         """Values of one column.
 
         Raises:
             UnknownNameError: No such column.
+            DatasetError: The column cannot be read, or holds several values a row.
         """
-        if name not in self.names:
+        if name not in self._written:
             raise unknown_name("catalogue column", name, self.names)
         with _reading(self.path):
-            return [as_text(value) for value in self._values(name)]
+            values = self._values(self._written[name])
+            if any(isinstance(value, list | dict) for value in values):
+                raise ValueError(f"the column {name!r} holds several values a row")
+            return [as_text(value) for value in values]
 
     def find(self, *known: str) -> str | None:
         """The column called like the first of `known` that there is, upper or lower case."""
         lower = {name.lower(): name for name in reversed(self.names)}
         return next((lower[name] for name in known if name in lower), None)
 
-    def label_columns(self) -> list[str]:
-        """Columns called ``label`` or ``class``, or ``label_`` and something, in the order of the catalogue."""
-        return [n for n in self.names if n.lower() in _LABEL_COLUMNS or n.lower().startswith("label_")]
 
-    def fields(
-        self, found: Mapping[str, int], file: str | None, labels: Sequence[str]
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """What a sample table needs, and the path of each row.
-
-        The columns ``split``, ``group``, ``id``, ``ra`` and ``dec`` (degrees) are used where they exist. Rows keep the
-        order of the catalogue.
-
-        Args:
-            found: Relative path -> stamp of the images that exist.
-            file: Column with file names; None: the first of file, filename, file_name, path and image.
-            labels: Label columns, one scheme each; empty: see `label_columns`.
-
-        Raises:
-            LabelMismatchError: Rows without an image, or images without a row.
-        """
-        paths = self._match(self._file_column(file), found)
-        schemes = {name: encode_labels(self.column(name)) for name in labels or self.label_columns()}
-        split, ids = self.find("split"), self._sample_ids() or paths
-        return {
-            "sample_ids": ids,
-            "labels": {name: codes for name, (codes, _) in schemes.items()},
-            "classes": {name: classes for name, (_, classes) in schemes.items()},
-            "splits": np.array([normalise_split(s) for s in self.column(split)] if split else [""] * len(paths)),
-            "groups": self._groups(ids),
-            "sky": self._sky(),
-            "stamps": fingerprints_of(paths, found),
-        }, paths
-
-    def _file_column(self, given: str | None) -> str:
-        column = given or self.find(*_FILE_COLUMNS)
-        if column is None:
-            raise DatasetError(
-                f"no column names the image files; there are {some_of(self.names, 20)}",
-                where=self.path,
-                hint=f"Call it one of {', '.join(_FILE_COLUMNS)}.",
-            )
-        return column
-
-    def _groups(self, ids: Sequence[str]) -> NDArray[np.str_] | None:
-        """Groups; a row without one is a group of its own."""
-        column = self.find("group")
-        if column is None:
-            return None
-        return np.array([group or own for group, own in zip(self.column(column), ids, strict=True)])
-
-    def _sky(self) -> NDArray[np.float64] | None:
-        """Positions in degrees; NaN for a row whose values are no such angles, which grouping will count."""
-        columns = [self.find(*names) for names in (_RA_COLUMNS, _DEC_COLUMNS)]
-        if None in columns:
-            return None
-        sky = np.array([[_as_number(value) for value in self.column(name)] for name in columns if name]).T
-        sky[(abs(sky) > (360, 90)).any(axis=1)] = np.nan
-        return sky
-
-    def _sample_ids(self) -> tuple[str, ...]:
-        column = self.find("id")
-        if column is None:
-            return ()
-        ids = self.column(column)
-        if None in ids:
-            raise DatasetError(
-                f"row {ids.index(None) + 1} of the catalogue has no id", where=self.path, hint="Give every row an id."
-            )
-        return tuple(value for value in ids if value is not None)
-
-    def _match(self, column: str, found: Mapping[str, int]) -> tuple[str, ...]:
-        """Paths of the images, counted from the folder or from its folder ``images``."""
-        paths = []
-        for value in self.column(column):
-            plain = PurePosixPath(value or "").as_posix()
-            paths.append(plain if plain in found or f"images/{plain}" not in found else f"images/{plain}")
-        missing = [path for path in paths if path not in found]
-        check_match(missing, sorted(found.keys() - set(paths)), self.path)
-        return tuple(paths)
-
-
-def _as_number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return np.nan
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, csv.Error) as error:
-        raise DatasetError(
-            f"the catalogue cannot be read: {error}",
-            where=path,
-            hint="Give a CSV file with a header line, a Parquet file or a FITS table.",
-        ) from error
+def _reading(path: Path) -> AbstractContextManager[None]:
+    hint = "Give a CSV file with a header line, a Parquet file or a FITS table."
+    return reading(path, "the catalogue cannot be read", hint=hint)
 
 
 _Table = tuple[list[str], Callable[[str], Sequence[Any]]]
-"""Column names, and the values of a column."""
+"""Column names as they are written, and the values of a column."""
 
 
 def _open(path: Path) -> _Table:
@@ -198,12 +107,10 @@ def _open(path: Path) -> _Table:
 
 def _open_csv(path: Path) -> _Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file, strict=True) if row]
+        rows = [row for row in csv.reader(file, strict=True, skipinitialspace=True) if row]
     if not rows:
         raise ValueError("it is empty")
     header = rows.pop(0)
-    if len(set(header)) < len(header):
-        raise ValueError("two columns have the same name")
     uneven = next((number for number, row in enumerate(rows, 1) if len(row) != len(header)), None)
     if uneven:
         raise ValueError(f"row {uneven} has {len(rows[uneven - 1])} values for {len(header)} columns")

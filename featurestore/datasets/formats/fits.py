@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from featurestore.datasets.columns import ColumnChoice, sample_fields
 from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, image_kinds, is_fits
 from featurestore.datasets.folder_layout import read_layout
 from featurestore.datasets.naming import identity
@@ -17,7 +18,7 @@ class FitsFolder(FileDataset):
     """FITS images below a folder; see `decode_fits` for how they are read.
 
     With a catalogue (CSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from its
-    columns, see `Catalogue.fields`; without one they come from class folders, see `read_layout`.
+    columns, see `sample_fields`; without one they come from class folders, see `read_layout`.
 
     Args:
         path: The folder.
@@ -26,6 +27,8 @@ class FitsFolder(FileDataset):
         catalogue: The catalogue, if it lies elsewhere or is one of several.
         file: Column with file names, relative to the folder or to its folder ``images``.
         labels: Label columns of the catalogue, one scheme each.
+        split: Column of the catalogue with splits.
+        keep: Texts that are labels although they look like missing values, such as NA.
 
     Raises:
         EmptyDatasetError: No FITS file below the folder.
@@ -42,18 +45,20 @@ class FitsFolder(FileDataset):
         catalogue: str | None = None,
         file: str | None = None,
         labels: str | Sequence[str] = (),
+        split: str | None = None,
+        keep: str | Sequence[str] = (),
     ) -> None:
         root = Path(path)
-        columns = [labels] if isinstance(labels, str) else labels
-        find = require_catalogue if columns or file else find_catalogue
+        choice = ColumnChoice(file, labels, split, keep)
+        find = require_catalogue if labels or file or split else find_catalogue
         chosen = Path(catalogue) if catalogue else find(root)
         found = find_images(root, lambda image: is_fits(image) and not (chosen and image == chosen.name), extension)
         fields: dict[str, Any]
         if chosen:
-            fields, paths = Catalogue(chosen).fields(found, file, columns)
+            fields, paths = sample_fields(Catalogue(chosen), found, choice)
         else:
             paths = tuple(found)
-            fields = {"sample_ids": paths, "stamps": fingerprints_of(paths, found), **read_layout(paths, root)}
+            fields = {"sample_ids": paths, "stamps": fingerprints_of(paths, found), **read_layout(paths, root, keep)}
         super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension)
 
     @staticmethod

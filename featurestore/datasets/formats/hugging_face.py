@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding.images import decode_image, digest_of
 from featurestore.datasets.files import fingerprint_of
-from featurestore.datasets.labels import as_text, encode_labels, normalise_split
+from featurestore.datasets.labels import (
+    Encoded,
+    as_sequence,
+    as_text,
+    encode_groups,
+    encode_indices,
+    encode_labels,
+    normalise_split,
+    scheme_fields,
+)
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.registry import unknown_name
-from featurestore.samples import UNLABELLED, SampleTable
+from featurestore.samples import SampleTable, join_notices
 
 _TEXT_LABELS = ("label", "class")
 
@@ -26,15 +35,16 @@ _TEXT_LABELS = ("label", "class")
 class HuggingFace:
     """A `datasets.Dataset` or `DatasetDict` that ``save_to_disk`` wrote; the keys of a dict are splits.
 
-    Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``, where
-    null and empty text are no label. Sample ids are ``SPLIT/ROW``, or the values of a column ``id``. A column
-    ``group`` gives groups.
+    Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``; see
+    `featurestore.datasets.labels.unify` for what is no label. Sample ids are ``SPLIT/ROW``, or the values of a column
+    ``id``. A column ``group`` gives groups.
 
     Args:
         path: The saved folder.
         name: Name of the dataset; by default made from the path.
         image: Column with images; may be left out if there is only one.
         labels: Label columns, one scheme each; by default as above.
+        keep: Texts that are labels although they look like missing values, such as NA.
 
     Raises:
         EmptyDatasetError: No rows.
@@ -45,7 +55,13 @@ class HuggingFace:
     decoder = "pillow"
 
     def __init__(
-        self, path: str, *, name: str | None = None, image: str | None = None, labels: str | Sequence[str] = ()
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        image: str | None = None,
+        labels: str | Sequence[str] = (),
+        keep: str | Sequence[str] = (),
     ) -> None:
         place = Path(path)
         splits = _load(place)
@@ -54,7 +70,7 @@ class HuggingFace:
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._table = SampleTable(
             **identity("hf", place, name),
-            **_fields(splits, [labels] if isinstance(labels, str) else labels),
+            **_fields(splits, as_sequence(labels), keep),
             stamps=np.concatenate([_stamps(part, self._column) for part in splits.values()]),
         )
 
@@ -143,16 +159,15 @@ def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
     raise UnreadableImageError("the row has no image", where=where, hint="Add the image, or remove the row.")
 
 
-def _fields(splits: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+def _fields(splits: Mapping[str, Any], labels: Sequence[str], keep: str | Sequence[str]) -> dict[str, Any]:
     features = {name: feature for part in splits.values() for name, feature in part.features.items()}
-    schemes = {name: _scheme(name, splits) for name in labels or _label_columns(features)}
-    ids = _sample_ids(splits, given="id" in features)
-    return {
-        "sample_ids": ids,
-        "labels": {name: codes for name, (codes, _) in schemes.items()},
-        "classes": {name: classes for name, (_, classes) in schemes.items()},
+    fields = scheme_fields({name: _scheme(name, splits, keep) for name in labels or _label_columns(features)})
+    groups, lost = encode_groups(_values("group", splits)) if "group" in features else (None, "")
+    return fields | {
+        "notice": join_notices(fields["notice"], lost),
+        "sample_ids": _sample_ids(splits, given="id" in features),
         "splits": np.repeat([normalise_split(split) for split in splits], [len(part) for part in splits.values()]),
-        "groups": _groups(splits, ids) if "group" in features else None,
+        "groups": groups,
     }
 
 
@@ -163,12 +178,6 @@ def _sample_ids(splits: Mapping[str, Any], *, given: bool) -> tuple[str, ...]:
     if None in ids:
         raise DatasetError(f"row {ids.index(None)} has no id", where="id", hint="Give every row an id.")
     return tuple(value for value in ids if value is not None)
-
-
-def _groups(splits: Mapping[str, Any], ids: Sequence[str]) -> NDArray[np.str_]:
-    """Groups; a row without one is a group of its own."""
-    pairs = zip(_values("group", splits), ids, strict=True)
-    return np.array([as_text(group) or own for group, own in pairs])
 
 
 def _stamps(part: Any, column: str) -> NDArray[np.uint64]:
@@ -205,7 +214,7 @@ def _values(name: str, splits: Mapping[str, Any]) -> list[Any]:
     return [value for part in splits.values() for value in part.data.column(name).to_pylist()]
 
 
-def _scheme(name: str, splits: Mapping[str, Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _scheme(name: str, splits: Mapping[str, Any], keep: str | Sequence[str]) -> Encoded:
     import datasets
 
     values = _values(name, splits)
@@ -223,6 +232,4 @@ def _scheme(name: str, splits: Mapping[str, Any]) -> tuple[NDArray[np.int64], tu
             hint="Save all splits with one ClassLabel.",
         )
     classes = known.pop()
-    if not classes:
-        return encode_labels([as_text(value) for value in values])
-    return np.array([UNLABELLED if value is None else value for value in values], dtype=np.int64), classes
+    return encode_indices(values, classes, keep) if classes else encode_labels(values, keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, image_kinds, is_picture
@@ -18,6 +19,7 @@ class ImageFolder(FileDataset):
     Args:
         path: The folder.
         name: Name of the dataset; by default made from the path.
+        keep: Names of class folders that are labels although they look like missing values, such as NA.
 
     Raises:
         EmptyDatasetError: No picture below the folder.
@@ -25,7 +27,7 @@ class ImageFolder(FileDataset):
         DatasetError: The folder cannot be listed, or its layout is ambiguous.
     """
 
-    def __init__(self, path: str, *, name: str | None = None) -> None:
+    def __init__(self, path: str, *, name: str | None = None, keep: str | Sequence[str] = ()) -> None:
         root = Path(path)
         found = find_images(root, is_picture)
         paths = tuple(found)
@@ -33,7 +35,7 @@ class ImageFolder(FileDataset):
             **identity("image_folder", root, name),
             sample_ids=paths,
             stamps=fingerprints_of(paths, found),
-            **read_layout(paths, root),
+            **read_layout(paths, root, keep),
         )
         super().__init__(table, root, paths)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
-from featurestore.datasets.labels import encode_labels
+from featurestore.datasets.labels import encode_labels, scheme_fields
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
 _IMAGES, _LABELS = "images.npy", "labels.npy"
 _KEPT, _AS_FLOAT = ("uint8", "uint16", "float32"), ("int8", "int16", "float16", "float64")
-_DEFAULT_LABEL = -1
 
 
 class NumpyArrays(ArrayDataset):
     """Images of ``images.npy`` and labels of ``labels.npy``, or of ``train_images.npy``, ``train_labels.npy`` ...
 
     Images are (n, H, W) or (n, H, W, C), first row on top: uint8, uint16 or float32; int8, int16, float16 and float64
-    become float32. Labels are (n,), integers or text, one label scheme ``class``; -1 and the empty text mean
-    unlabelled, as does an absent file. A file whose name begins with the name of a split belongs to that one. Sample
-    ids are ``STEM/ROW``. Objects (pickles) in the files are refused.
+    become float32. Labels are (n,), numbers or text, one label scheme ``class``; see
+    `featurestore.datasets.labels.unify` for what is no label; an absent file gives none. A file whose name begins with
+    the name of a split belongs to that one. Sample ids are ``STEM/ROW``. Objects (pickles) in the files are refused.
 
     Args:
         path: Folder of the files.
         name: Name of the dataset; by default made from the path.
+        keep: Texts that are labels although they look like missing values, such as NA.
 
     Raises:
         EmptyDatasetError: No such file, or no image in them.
@@ -37,17 +38,17 @@ class NumpyArrays(ArrayDataset):
         LabelMismatchError: Numbers of labels and images differ.
     """
 
-    def __init__(self, path: str, *, name: str | None = None) -> None:
+    def __init__(self, path: str, *, name: str | None = None, keep: str | Sequence[str] = ()) -> None:
         root = Path(path)
         files = [_ImageFile(file) for file in _find(root)]
         columns = file_columns(files, root)
-        labels, classes = encode_labels([label for file in files for label in file.labels])
+        labels = [label for file in files for label in file.labels]
+        known = any(label is not None for label in labels)
         table = SampleTable(
             **identity("npy", root, name),
             **columns,
             sample_ids=tuple(name for file in files for name in row_names(file)),
-            labels={"class": labels} if classes else {},
-            classes={"class": classes} if classes else {},
+            **scheme_fields({"class": encode_labels(labels, keep)} if known else {}),
         )
         super().__init__(table, files)
 
@@ -81,19 +82,19 @@ class _ImageFile:
     def __len__(self) -> int:
         return len(self._images)
 
-    def _read_labels(self, path: Path) -> list[str | None]:
+    def _read_labels(self, path: Path) -> list[object]:
         if not path.is_file():
             return [None] * len(self)
         labels = _load(path)
-        if labels.dtype.kind not in "iuU" or labels.ndim != 1:
+        if labels.dtype.kind not in "iufU" or labels.ndim != 1:
             raise DatasetError(
-                f"labels are {labels.dtype} {labels.shape}", where=path, hint="Write (n,), integers or text."
+                f"labels are {labels.dtype} {labels.shape}", where=path, hint="Write (n,), numbers or text."
             )
         if len(labels) != len(self):
             raise LabelMismatchError(
                 f"{len(labels)} labels for {len(self)} images", where=path, hint="Give exactly one label an image."
             )
-        return [None if label in ("", _DEFAULT_LABEL) else str(label) for label in labels.tolist()]
+        return list(labels.tolist())
 
     def read(self, row: int) -> NDArray[Any]:
         image = self._images[row]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from featurestore.datasets.columns import ColumnChoice, sample_fields
 from featurestore.datasets.files import FileDataset, find_images, is_image
 from featurestore.datasets.naming import identity
 from featurestore.datasets.table import TABLE_SUFFIXES, Catalogue, find_catalogue, require_catalogue
@@ -14,14 +15,16 @@ from featurestore.samples import SampleTable
 class CatalogueFolder(FileDataset):
     """Images below a folder, in the order of a catalogue: CSV, Parquet, or a FITS table.
 
-    See `Catalogue.fields` for its columns.
+    See `sample_fields` for its columns.
 
     Args:
         path: The folder, which holds one catalogue; or the catalogue, beside the images.
         name: Name of the dataset; by default made from the path.
         catalogue: The catalogue, if it lies elsewhere or is one of several.
         file: Column with file names, relative to the folder or to its folder ``images``.
-        labels: Label columns, one scheme each.
+        labels: Label columns, one scheme each; by default ``label``, ``class``, and those that begin with ``label_``.
+        split: Column with splits; by default ``split``.
+        keep: Texts that are labels although they look like missing values, such as NA.
 
     Raises:
         EmptyDatasetError: No image below the folder.
@@ -37,13 +40,14 @@ class CatalogueFolder(FileDataset):
         catalogue: str | None = None,
         file: str | None = None,
         labels: str | Sequence[str] = (),
+        split: str | None = None,
+        keep: str | Sequence[str] = (),
     ) -> None:
         place = Path(path)
         root = place.parent if place.is_file() else place
         chosen = Path(catalogue) if catalogue else place if place.is_file() else require_catalogue(root)
         found = find_images(root, lambda image: is_image(image) and image != chosen.name)
-        columns = [labels] if isinstance(labels, str) else labels
-        fields, paths = Catalogue(chosen).fields(found, file, columns)
+        fields, paths = sample_fields(Catalogue(chosen), found, ColumnChoice(file, labels, split, keep))
         super().__init__(SampleTable(**identity("table", place, name), **fields), root, paths)
 
     @staticmethod

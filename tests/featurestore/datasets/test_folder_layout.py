@@ -65,3 +65,11 @@ def test_splits_beside_other_folders_are_refused() -> None:
 def test_images_beside_splits_belong_to_none() -> None:
     fields = layout("a.png", "train/b.png")
     assert fields["splits"].tolist() == ["", "train"]
+
+
+def test_a_class_folder_called_like_a_missing_label() -> None:
+    paths = ["NA/a.png", "SA/b.png"]
+    layout = read_layout(paths, Path("sky"))
+    assert (layout["classes"], layout["labels"]["class"].tolist()) == ({"class": ("SA",)}, [-1, 0])
+    assert layout["notice"].startswith("class: 1 of 2 samples have no label (1 NA).")
+    assert read_layout(paths, Path("sky"), keep="NA")["classes"] == {"class": ("NA", "SA")}

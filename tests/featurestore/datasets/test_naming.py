@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from featurestore.datasets.naming import default_name, identity, source_at
+from featurestore.datasets.naming import default_name, identity, source_at, split_options, with_options
+from featurestore.errors import UsageError
 
 
 def test_a_source_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +36,39 @@ def test_a_default_name_is_safe_for_a_folder(place: str, tmp_path: Path) -> None
 
 def test_a_given_name_wins(tmp_path: Path) -> None:
     assert identity("fits", tmp_path, "mine") == {"name": "mine", "source": f"fits:{tmp_path.resolve()}"}
+
+
+NAMES = st.text("ab ,+%=/", min_size=1, max_size=5)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "labels": st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+            "keep": st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+            "file": NAMES,
+            "split": NAMES,
+            "extension": st.integers(0, 9) | st.just("SCI"),
+        },
+    ),
+    st.sampled_from(["sky", "table:/a,b/c=d.csv", "/a,z=0.5"]),
+)
+def test_options_come_back_from_the_text(options: dict[str, object], data: str) -> None:
+    assert split_options(with_options(data, options)) == (data, options)
+
+
+def test_the_text_of_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = with_options(
+        "sky", {"catalogue": "cat.csv", "labels": ["fr", "bar"], "split": None, "keep": (), "name": "x"}
+    )
+    assert text == f"sky,catalogue={tmp_path.resolve()}/cat.csv,labels=fr+bar"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("sky,labels=a,labels=b", "is given twice"), ("sky,labels=", "has no value")]
+)
+def test_options_that_make_no_sense(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=f"the option labels of the dataset {problem}"):
+        split_options(text)

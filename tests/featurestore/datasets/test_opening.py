@@ -221,3 +221,49 @@ def test_sky_groups_are_asked_for_by_an_ending(write_images: Callable[..., Path]
     assert grouped.table.source == source_of(f"{root},groups=sky:10") == plain.table.source + ",groups=sky:10"
     assert isinstance(grouped, ImageDataset) and len(grouped) == 3 and grouped.decoder == "pillow"
     np.testing.assert_array_equal(grouped.read(1).image, plain.read(1).image)
+
+
+def test_options_at_the_end_of_the_text(write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_images("sky/a.png", "sky/b.png")
+    (root / "cat.csv").write_text("png,fr,bar,fold\na.png,1,x,train\nb.png,NA,y,test\n")
+    monkeypatch.chdir(root)
+    text = "sky,split=fold,catalogue=cat.csv,file=png,labels=fr+bar,keep=NA"
+    table = open_dataset(text).table
+    assert table.classes == {"fr": ("1", "NA"), "bar": ("x", "y")}
+    assert table.splits.tolist() == ["train", "test"]
+    assert table.source == source_of(text)
+    assert table.source == f"table:{root}/sky,catalogue={root}/cat.csv,file=png,labels=fr+bar,split=fold,keep=NA"
+    monkeypatch.chdir("/")
+    again = open_dataset(table.source).table
+    assert (again.source, again.classes, again.name) == (table.source, table.classes, table.name)
+
+
+def test_other_labels_are_the_same_dataset(write_images: WriteImages) -> None:
+    root = write_images("a.png")
+    (root / "cat.csv").write_text("file,fr\na.png,1\n")
+    plain, chosen = open_dataset(str(root)), open_dataset(f"{root},labels=fr")
+    assert (plain.table.name, plain.table.fingerprint) == (chosen.table.name, chosen.table.fingerprint)
+    assert (plain.table.schemes, chosen.table.schemes) == ((), ("fr",))
+    np.testing.assert_array_equal(plain.read(0).image, chosen.read(0).image)
+
+
+def test_options_and_groups_in_either_order(write_images: WriteImages) -> None:
+    root = write_images("NA/1.000_2.000.png", "b/1.001_2.000.png")
+    first, second = open_dataset(f"{root},groups=sky:10,keep=NA"), open_dataset(f"{root},keep=NA,groups=sky:10")
+    assert first.table.source == second.table.source == f"image_folder:{root},keep=NA,groups=sky:10"
+    assert source_of(f"{root},groups=sky:10,keep=NA") == first.table.source
+    assert first.table.classes == {"class": ("NA", "b")}
+    assert len(set(first.table.groups.tolist())) == 1
+
+
+def test_an_unknown_option_in_the_text(write_images: WriteImages) -> None:
+    root = write_images("a.png")
+    with pytest.raises(UnknownNameError, match=r"unknown option of a dataset 'label'.*Did you mean labels"):
+        open_dataset(f"{root},label=fr")
+    with pytest.raises(UnknownNameError, match="unknown option of image_folder 'labels'"):
+        open_dataset(f"{root},labels=fr")
+
+
+def test_a_folder_with_a_comma_and_an_equals_sign(write_images: WriteImages) -> None:
+    root = write_images("run,z=0.5/a.png")
+    assert len(open_dataset(f"{root}/run,z=0.5")) == 1

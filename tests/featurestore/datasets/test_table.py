@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.table import MaskedColumn, Table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from featurestore.datasets.table import Catalogue, find_catalogue, require_catalogue
-from featurestore.errors import DatasetError, LabelMismatchError, UnknownNameError
+from featurestore.errors import DatasetError, SkyprobeError, UnknownNameError
 
-FOUND = {"a.png": 1, "images/b.png": 2}
 WriteCsv = Callable[[str], Catalogue]
 
 
@@ -32,6 +32,64 @@ def test_text_stays_text(csv: WriteCsv) -> None:
     assert catalogue.names == ["file", "label"]
     assert catalogue.column("file") == ["001.png", "002.png", "003.png"]
     assert catalogue.column("label") == ["01", "NA", None]
+
+
+def test_spaces_around_names_and_values_do_not_count(csv: WriteCsv) -> None:
+    catalogue = csv('file, label ,  split\n1.png, "a, b",train\n2.png,c , test\n')
+    assert catalogue.names == ["file", "label", "split"]
+    assert catalogue.column("label") == ["a, b", "c"]
+    assert catalogue.column("split") == ["train", "test"]
+    with pytest.raises(DatasetError, match="two columns have the same name"):
+        csv("file, file\na,b\n")
+
+
+def test_spaces_in_the_names_of_parquet_columns(tmp_path: Path) -> None:
+    path = tmp_path / "sky.parquet"
+    parquet.write_table(pa.table({" file ": ["a.png"], "a.b ": ["x"]}), path)
+    catalogue = Catalogue(path)
+    assert catalogue.names == ["file", "a.b"]
+    assert (catalogue.column("file"), catalogue.column("a.b")) == (["a.png"], ["x"])
+
+
+def test_several_values_a_row_are_no_text(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"label": [["a", "b"]]}), tmp_path / "sky.parquet")
+    Table({"label": [[1, 2]]}).write(tmp_path / "sky.fits")
+    for name in ("sky.parquet", "sky.fits"):
+        with pytest.raises(DatasetError, match="the column 'label' holds several values a row"):
+            Catalogue(tmp_path / name).column("label")
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["sky.csv", "sky.parquet", "sky.fits"]),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=4),
+)
+def test_damaged_files_are_the_projects_own_errors(
+    tmp_path: Path, name: str, changes: list[tuple[float, bytes]]
+) -> None:
+    path, table = tmp_path / name, Table({"file": ["a.png", "b.png"], "label": ["x", "y"], "ra": [1.5, 2.5]})
+    if name.endswith(".parquet"):
+        parquet.write_table(pa.table({column: table[column].tolist() for column in table.colnames}), path)
+    else:
+        table.write(path, overwrite=True)
+    data = path.read_bytes()
+    for place, change in changes:
+        start = int(place * len(data))
+        data = data[:start] + change + data[start + len(change) // 2 :]
+    path.write_bytes(data)
+    try:
+        catalogue = Catalogue(path)
+        for column in catalogue.names:
+            assert all(value is None or value.strip() == value for value in catalogue.column(column))
+    except SkyprobeError as error:
+        assert str(path) in str(error)
+
+
+def test_huge_fields_and_enormous_numbers(csv: WriteCsv) -> None:
+    with pytest.raises(DatasetError, match="the catalogue cannot be read: field larger than field limit"):
+        csv(f"file,label\na.png,{'x' * 200_000}\n")
+    assert csv(f"file,label\na.png,{'1' * 5000}\n").column("label") == ["1" * 5000]
 
 
 def test_parquet_values_become_text(tmp_path: Path) -> None:
@@ -95,57 +153,6 @@ def test_columns_are_found_in_either_case(csv: WriteCsv) -> None:
     catalogue = csv("Path,FILENAME,Label,label_bar,labels\na,b,c,d,e\n")
     assert catalogue.find("file", "filename", "path") == "FILENAME"
     assert catalogue.find("split") is None
-    assert catalogue.label_columns() == ["Label", "label_bar"]
-
-
-def test_fields_of_every_column(csv: WriteCsv) -> None:
-    text = "file,label,label_bar,split,group,id\nb.png,round,1,val,g1,B\n./a.png,disk,,Train,,A\n"
-    fields, paths = csv(text).fields(FOUND, None, ())
-    assert paths == ("images/b.png", "a.png")
-    assert fields["sample_ids"] == ("B", "A")
-    assert fields["classes"] == {"label": ("disk", "round"), "label_bar": ("1",)}
-    assert {name: labels.tolist() for name, labels in fields["labels"].items()} == {
-        "label": [1, 0],
-        "label_bar": [0, -1],
-    }
-    assert fields["splits"].tolist() == ["valid", "train"]
-    assert fields["groups"].tolist() == ["g1", "A"]  # a group of its own
-    assert fields["stamps"].tolist() == [2, 1]
-
-
-def test_fields_of_a_bare_catalogue(csv: WriteCsv) -> None:
-    fields, paths = csv("image\na.png\nimages/b.png\n").fields(FOUND, None, ())
-    assert fields["sample_ids"] == paths == ("a.png", "images/b.png")
-    assert fields["labels"] == {}
-    assert fields["splits"].tolist() == ["", ""]
-    assert fields["groups"] is None
-
-
-def test_columns_may_be_chosen(csv: WriteCsv) -> None:
-    fields, _ = csv("file,label,png,shape\nx,1,a.png,disk\ny,2,b.png,round\n").fields(FOUND, "png", ["shape"])
-    assert list(fields["labels"]) == ["shape"]
-
-
-def test_rows_without_an_image_are_refused(csv: WriteCsv) -> None:
-    with pytest.raises(LabelMismatchError, match=r"1 rows name an image that is not there: c\.png"):
-        csv("file\na.png\nb.png\nc.png\n").fields(FOUND, None, ())
-
-
-def test_images_without_a_row_are_refused(csv: WriteCsv) -> None:
-    with pytest.raises(LabelMismatchError, match=r"1 images have no row: images/b\.png"):
-        csv("file\na.png\n").fields(FOUND, None, ())
-
-
-def test_no_column_with_files(csv: WriteCsv) -> None:
-    with pytest.raises(
-        DatasetError, match=r"no column names the image files; there are objid, ra .*Call it one of file"
-    ):
-        csv("objid,ra\n1,2\n").fields(FOUND, None, ())
-
-
-def test_a_row_without_an_id(csv: WriteCsv) -> None:
-    with pytest.raises(DatasetError, match="row 2 of the catalogue has no id"):
-        csv("file,id\na.png,1\nb.png,\n").fields(FOUND, None, ())
 
 
 def test_catalogues_in_a_folder(tmp_path: Path) -> None:
@@ -158,10 +165,3 @@ def test_catalogues_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "catalogue.fits").touch()
     with pytest.raises(DatasetError, match=r"several catalogues: catalogue\.fits, sky\.csv"):
         find_catalogue(tmp_path)
-
-
-def test_positions_on_the_sky(tmp_path: Path) -> None:
-    path = tmp_path / "catalogue.csv"
-    path.write_text("file,RA_deg,Dec_deg\na.png,1.5,-2\nb.png,,3\nc.png,12:30:00,4\nd.png,10,-99\n")
-    fields, _ = Catalogue(path).fields({f"{name}.png": 0 for name in "abcd"}, None, ())
-    np.testing.assert_array_equal(fields["sky"], [[1.5, -2], [np.nan, 3], [np.nan, 4], [np.nan, np.nan]])

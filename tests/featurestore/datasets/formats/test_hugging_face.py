@@ -79,7 +79,7 @@ def test_one_dataset_with_text_labels(make: Make, tmp_path: Path, expected_pixel
     assert dataset.table.splits.tolist() == ["", "", ""]
     assert dataset.table.labels["label"].tolist() == [1, 0, -1]
     assert dataset.table.groups is not None
-    assert dataset.table.groups.tolist() == ["g", "y", "g"]
+    assert dataset.table.groups.tolist() == ["g", "", "g"]
     for row in range(3):
         np.testing.assert_array_equal(dataset.read(row).image, expected_pixels(row))
 
@@ -221,3 +221,17 @@ def test_a_damaged_state(make: Make, tmp_path: Path, state: str) -> None:
 def test_what_is_no_saved_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="not a dataset that save_to_disk wrote"):
         HuggingFace(str(tmp_path))
+
+
+def test_missing_labels_of_text_numbers_and_classes(make: Make, tmp_path: Path) -> None:
+    named = datasets.ClassLabel(names=["star", "NA"])
+    text, numbers = (
+        save(make(3, label=["b", "None", "nan"]), tmp_path / "a"),
+        save(make(3, label=[0, 1, -1]), tmp_path / "b"),
+    )
+    classes = save(make(3, label=[0, 1, -1]).cast_column("label", named), tmp_path / "c")
+    tables = [HuggingFace(place).table for place in (text, numbers, classes)]
+    assert [table.classes["label"] for table in tables] == [("b",), ("0", "1"), ("star",)]
+    assert [table.labels["label"].tolist() for table in tables] == [[0, -1, -1], [0, 1, -1], [0, -1, -1]]
+    assert all("samples have no label" in table.notice for table in tables)
+    assert HuggingFace(classes, keep="NA").table.classes["label"] == ("star", "NA")

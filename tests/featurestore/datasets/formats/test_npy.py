@@ -83,7 +83,7 @@ def test_other_images(tmp_path: Path, images: np.ndarray, reason: str) -> None:
         NumpyArrays(str(tmp_path))
 
 
-@pytest.mark.parametrize("labels", [np.zeros(2), np.zeros((2, 1), int)])
+@pytest.mark.parametrize("labels", [np.zeros(2, complex), np.zeros((2, 1), int)])
 def test_other_labels(tmp_path: Path, labels: np.ndarray) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2, 2, 2), np.uint8))
     np.save(tmp_path / "labels.npy", labels)
@@ -119,3 +119,26 @@ def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
     dataset = NumpyArrays(str(tmp_path))
     image = dataset.read(1).image
     assert image.base is None and image.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array(["b", "nan", "", "a", "-1"]), ("a", "b")),
+        (np.array([10, -1, -1, 9, -1]), ("9", "10")),
+        (np.array([2.0, np.nan, -1.0, 1.0, np.nan]), ("1", "2")),
+    ],
+)
+def test_missing_labels(tmp_path: Path, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((5, 2, 2), np.uint8))
+    np.save(tmp_path / "labels.npy", labels)
+    table = NumpyArrays(str(tmp_path)).table
+    assert table.classes == {"class": classes}
+    assert table.labels["class"].tolist() == [1, -1, -1, 0, -1]
+    assert "class: 3 of 5 samples have no label" in table.notice
+
+
+def test_a_label_that_looks_missing_can_be_kept(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 2, 2), np.uint8))
+    np.save(tmp_path / "labels.npy", np.array(["NA", "SA"]))
+    assert NumpyArrays(str(tmp_path), keep="NA").table.classes == {"class": ("NA", "SA")}
