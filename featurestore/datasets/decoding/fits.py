@@ -2,100 +2,105 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.datasets.boundary import decoding, unreadable
+from featurestore.datasets.budget import check_bytes, check_size, image_budget
+from featurestore.datasets.decoding.arrays import without_losses
+from featurestore.datasets.decoding.checksums import check_sums
+from featurestore.datasets.decoding.compression import decompressed
 from featurestore.datasets.decoding.quiet import ignored_warnings
-from featurestore.errors import UnreadableImageError
 
-MAX_VALUES = 178_956_970
-"""Largest number of values in one image; the limit that Pillow sets for its pixels."""
-
-_GZIP = b"\x1f\x8b"
+_DAMAGED = "the FITS file is damaged"
 
 
 def decode_fits(file: BinaryIO, where: str, extension: str | int | None = None) -> NDArray[np.float32]:
     """Read one image of a FITS file, compressed or not.
 
     BSCALE, BZERO and BLANK are applied. Blank and NaN pixels are NaN in the result; preprocessing decides about them.
-    FITS counts rows from the bottom of the sky image, so rows are reversed: the last one (north) comes first.
+    FITS counts rows from the bottom of the sky image, so rows are reversed: the last one (north) comes first. Values
+    are physical, and float32 whatever their type in the file: a stretch decides what is black and white.
 
     Args:
-        file: The open file.
+        file: The open file; gzip, bzip2, xz and compress (``.Z``) are undone.
         where: Path or name, for messages.
         extension: Name (EXTNAME) or number of the HDU; None: the first that holds an image.
 
     Returns:
-        float32 (H, W), or (H, W, C) of a cube with C planes. Axes of length one are dropped.
+        float32 (H, W), or (H, W, C) of a cube with C planes. Axes of length one are dropped wherever they are.
 
     Raises:
-        UnreadableImageError: No image in the file, a damaged or too large one, or one without a single number.
+        UnreadableImageError: No image in the file; a damaged one, also by its own CHECKSUM, DATASUM or gzip trailer;
+            one without a single number; or more than the budget of an image (see `featurestore.datasets.budget`).
     """
-    try:
+    with decoding(where, _DAMAGED):
         values = _read(file, where, extension)
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # inside a parser, damage can surface as almost anything
-        raise _unreadable(f"the FITS file is damaged: {error or type(error).__name__}", where) from error
-    if np.isnan(values).all():
-        raise _unreadable("every pixel is NaN", where)
-    return _in_display_order(values, where)
+        return _in_display_order(without_losses(values, where), where)
 
 
 def read_header(file: BinaryIO, where: str, extension: str | int | None = None) -> Any:
-    """The `astropy.io.fits.Header` of the image that `decode_fits` reads from a sound file.
+    """The `astropy.io.fits.Header` of the image that `decode_fits` reads.
 
     Raises:
-        UnreadableImageError: No image in the file.
+        UnreadableImageError: No image in the file, or a damaged one.
     """
-    with _image_hdu(file, where, extension) as hdu:
+    with decoding(where, _DAMAGED), _image_hdu(_Bounded(decompressed(file, where), where), where, extension) as hdu:
         return hdu.header.copy()
 
 
-def _unreadable(reason: str, where: str) -> UnreadableImageError:
-    return UnreadableImageError(reason, where=where, hint="Replace or remove the file.")
+class _Bounded:
+    """A file of which no more than `left` bytes are read: a damaged header may have no end."""
+
+    mode = "rb"
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        self._file, self._where, self.left = file, where, image_budget()
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= self.left else self.left + 1)
+        self.left -= len(data)
+        if self.left < 0:
+            raise unreadable(f"{_DAMAGED}: its headers have no end", self._where)
+        return data
 
 
 def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np.float32]:
     """Values as the file has them, in its own order of rows and axes."""
-    with _image_hdu(file, where, extension) as hdu:
-        if math.prod(hdu.shape) > MAX_VALUES:
-            raise _unreadable(f"the image is too large: {hdu.shape} values exceed the limit of {MAX_VALUES}", where)
+    bounded = _Bounded(decompressed(file, where), where)
+    with _image_hdu(bounded, where, extension) as hdu:
+        check_size(hdu.shape, max(4, abs(hdu.header["BITPIX"]) // 8), where)
+        n_bytes = hdu.fileinfo()["datSpan"]
+        check_bytes(n_bytes, where)
+        bounded.left += 4 * n_bytes  # for the checksums, and for the pixels
+        check_sums(bounded, hdu.fileinfo(), where)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
             return np.asarray(hdu.data).astype(np.float32)
 
 
 @contextmanager
-def _image_hdu(file: BinaryIO, where: str, extension: str | int | None) -> Iterator[Any]:
+def _image_hdu(file: _Bounded, where: str, extension: str | int | None) -> Iterator[Any]:
     """The HDU that is read, while the file is open."""
-    start = file.read(2)
-    file.seek(0)
-    if not start:
-        raise _unreadable("the file is empty", where)
-    with gzip.open(file) if start == _GZIP else nullcontext(file) as plain, _open(plain) as hdus:
-        with ignored_warnings():
-            hdu = _first_image(hdus, where) if extension is None else _named(hdus, extension, where)
-        yield hdu
-
-
-def _open(file: Any) -> Any:
     from astropy.io import fits
 
     with ignored_warnings():
-        return fits.open(file, mode="readonly", memmap=False)
+        hdus = fits.open(file, mode="readonly", memmap=False)
+    with hdus:
+        with ignored_warnings():
+            hdu = _first_image(hdus, where) if extension is None else _named(hdus, extension, where)
+        yield hdu
 
 
 def _first_image(hdus: Any, where: str) -> Any:
     for hdu in _forwards(hdus, where):
         if hdu.is_image and hdu.shape:
             return hdu
-    raise _unreadable("no extension of the FITS file holds an image", where)
+    raise unreadable("no extension of the FITS file holds an image", where)
 
 
 def _named(hdus: Any, extension: str | int, where: str) -> Any:
@@ -104,9 +109,9 @@ def _named(hdus: Any, extension: str | int, where: str) -> Any:
     try:
         hdu = hdus[extension]
     except (KeyError, IndexError) as error:
-        raise _unreadable(f"the FITS file has no extension {extension!r}", where) from error
+        raise unreadable(f"the FITS file has no extension {extension!r}", where) from error
     if not (hdu.is_image and hdu.shape):
-        raise _unreadable(f"the extension {extension!r} holds no image", where)
+        raise unreadable(f"the extension {extension!r} holds no image", where)
     return hdu
 
 
@@ -116,16 +121,24 @@ def _forwards(hdus: Any, where: str) -> Iterator[Any]:
     for hdu in hdus:
         begins, length = hdu.fileinfo()["hdrLoc"], hdu.fileinfo()["datSpan"]
         if begins <= reached or length < 0:
-            raise _unreadable("the FITS file is damaged: a header gives an impossible length", where)
+            raise unreadable(f"{_DAMAGED}: a header gives an impossible length", where)
         reached = begins
         yield hdu
 
 
 def _in_display_order(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    planes = [length for length in values.shape[:-2] if length > 1]
-    if values.ndim < 2 or len(planes) > 1:
-        raise _unreadable(f"the array of shape {values.shape} is neither an image nor a cube", where)
-    image = values.reshape(*planes, *values.shape[-2:])
-    if planes:
+    shape = _without_degenerate_axes(values.shape)
+    if len(shape) not in (2, 3):
+        raise unreadable(f"the array of shape {values.shape} is neither an image nor a cube", where)
+    image = values.reshape(shape)
+    if len(shape) == 3:
         image = np.moveaxis(image, 0, -1)
     return np.ascontiguousarray(image[::-1])
+
+
+def _without_degenerate_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths of the axes other than those of length one; where fewer than two are left, the last two are an image."""
+    kept = tuple(length for length in shape if length > 1)
+    if len(shape) == 2 or len(kept) >= 2:
+        return shape if len(shape) == 2 else kept
+    return (*(length for length in shape[:-2] if length > 1), *shape[-2:])

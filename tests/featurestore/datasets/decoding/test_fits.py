@@ -11,7 +11,8 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.datasets.decoding.fits import MAX_VALUES, decode_fits
+from featurestore.datasets.budget import VARIABLE, image_budget
+from featurestore.datasets.decoding.fits import decode_fits, read_header
 from featurestore.errors import UnreadableImageError
 
 IMAGE = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -72,14 +73,19 @@ def test_a_float64_beyond_float32_becomes_infinite() -> None:
         ((1, 5, 3, 4), (3, 4, 5)),
         ((1, 1), (1, 1)),
         ((2, 1, 1), (1, 1, 2)),
+        ((3, 4, 1), (3, 4)),
+        ((3, 1, 4), (3, 4)),
+        ((1, 3, 1, 4, 1), (3, 4)),
+        ((1, 4), (1, 4)),
+        ((1, 1, 4), (1, 4)),
     ],
 )
 def test_degenerate_axes_go_and_planes_become_channels(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     image = read(fits.PrimaryHDU(values))
     assert image.shape == expected
-    plane = values.reshape(-1, *shape[-2:])[-1]
-    np.testing.assert_array_equal(image.reshape(*shape[-2:], -1)[..., -1], plane[::-1])
+    plane = values.reshape(-1, *expected[:2])[-1]
+    np.testing.assert_array_equal(image.reshape(*expected[:2], -1)[..., -1], plane[::-1])
 
 
 @pytest.mark.parametrize("shape", [(12,), (2, 2, 3, 4)])
@@ -179,9 +185,34 @@ def test_a_too_large_image_is_refused_from_the_header() -> None:
     header = file_of(fits.PrimaryHDU(np.zeros((2, 2), dtype=np.float32))).getvalue()[:2880]
     for axis in (b"NAXIS1  =                    ", b"NAXIS2  =                    "):
         header = header.replace(axis + b"2    ", axis[:-4] + b"20000    "[:9])
-    assert MAX_VALUES < 20_000**2
-    with pytest.raises(UnreadableImageError, match=r"too large.*20000, 20000"):
+    assert image_budget() < 4 * 20_000**2
+    with pytest.raises(UnreadableImageError, match=r"too large: 20000 x 20000 values of 4 bytes"):
         decode_fits(BytesIO(header), "x.fits")
+
+
+def test_a_large_file_is_refused_before_its_pixels_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    with pytest.raises(UnreadableImageError, match="too large: 600 x 600 values of 4 bytes exceed the limit of 1 MiB"):
+        read(fits.PrimaryHDU(np.zeros((600, 600), np.uint8)))
+
+
+def test_a_header_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    first = b"SIMPLE  =                    T".ljust(80)
+    endless = first + b"COMMENT the end never comes".ljust(80) * 40_000
+    for data in (endless, gzip.compress(endless)):
+        with pytest.raises(UnreadableImageError, match=r"its headers have no end|the file is too large"):
+            decode_fits(BytesIO(data), "x.fits")
+
+
+def test_an_image_of_no_pixels_says_so() -> None:
+    with pytest.raises(UnreadableImageError, match="no pixels, its shape is 0 x 4"):
+        read(fits.PrimaryHDU(np.zeros((0, 4), np.float32)))
+
+
+def test_header_and_pixels_come_from_one_hdu_of_a_compressed_file() -> None:
+    file = file_of(fits.PrimaryHDU(), fits.ImageHDU(IMAGE, name="SCI"))
+    assert read_header(BytesIO(gzip.compress(file.getvalue())), "x")["EXTNAME"] == "SCI"
 
 
 def test_header_cards_with_tabs_do_not_warn(shared: Callable[[str], Path]) -> None:
