@@ -24,6 +24,10 @@ def join_notices(*texts: str) -> str:
     return "\n".join(filter(None, texts))
 
 
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and text.encode(errors="replace").decode() == text
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Boxes of all samples, one row a box.
@@ -90,6 +94,7 @@ class SampleTable:
     notice: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        self._check_text()
         self._check_ids()
         self._check_columns()
         self._check_labels()
@@ -150,6 +155,18 @@ class SampleTable:
         if self.groups is not None:
             sha.update("\0".join(self.groups).encode())
         return sha.hexdigest()
+
+    def _check_text(self) -> None:
+        """Text that UTF-8 cannot hold, or with a NUL (numpy drops those at the end), would not come back as it is."""
+        texts = {"sample id": self.sample_ids, "box class": self.box_classes, "label scheme": self.schemes}
+        texts |= {f"class of {scheme}": names for scheme, names in self.classes.items()}
+        texts |= {"group": self.groups.tolist()} if self.groups is not None else {}
+        for what, values in texts.items():
+            if not _is_storable("".join(values)):
+                strange = next(value for value in values if not _is_storable(value))
+                raise DatasetError(
+                    f"a {what} is not Unicode text, or holds a NUL: {strange!r}", where=self.name, hint="Rename it."
+                )
 
     def _check_ids(self) -> None:
         if len(set(self.sample_ids)) == len(self.sample_ids):

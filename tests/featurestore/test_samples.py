@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,3 +138,17 @@ def test_the_label_digest_sees_all_that_decides_a_probe(make_table: MakeTable, c
 def test_the_label_digest_does_not_see_other_schemes_or_stamps(make_table: MakeTable) -> None:
     table, other = make_table(2), make_table(2, version=1)
     assert table.label_digest("peaks") == other.label_digest("peaks") != table.label_digest("has/bar?")
+
+
+@pytest.mark.parametrize("text", ["a\0", "\ud800", "\0"])
+@pytest.mark.parametrize("field", ["sample_ids", "classes", "groups", "box_classes"])
+def test_text_that_would_not_come_back(make_table: MakeTable, field: str, text: str) -> None:
+    table = make_table(2)
+    changes = {
+        "sample_ids": {"sample_ids": ("x", text)},
+        "classes": {"classes": {scheme: (text, *names[1:]) for scheme, names in table.classes.items()}},
+        "groups": {"groups": np.array(["", f"{text}b"])},
+        "box_classes": {"box_classes": (text,)},
+    }
+    with pytest.raises(DatasetError, match="is not Unicode text, or holds a NUL"):
+        replace(table, **changes[field])

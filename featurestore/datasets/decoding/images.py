@@ -23,7 +23,7 @@ from featurestore.datasets.decoding.netpbm import decode_netpbm
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.decoding.tiff import decode_tiff
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
 """All that Pillow may try: among its other formats are some that start a program, such as PostScript."""
 
 _BYTES = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
@@ -82,11 +82,11 @@ def _open(data: bytes, where: str) -> Image.Image:
     """The header alone, of a known format and within the budget."""
     try:
         with ignored_warnings():
-            image: Image.Image = Image.open(BytesIO(data), formats=_FORMATS)
+            image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise unreadable(f"the image is too large: {error}", where) from error
     except UnidentifiedImageError as error:
-        raise unreadable(f"the file is no picture of a known format ({', '.join(_FORMATS)})", where) from error
+        raise unreadable(f"the file is no picture of a known format ({', '.join(FORMATS)})", where) from error
     check_size((image.height, image.width), _BYTES.get(image.mode, 4), where)
     return image
 

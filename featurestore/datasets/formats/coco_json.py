@@ -6,12 +6,15 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.datasets.annotation import AnnotatedImage, AnnotatedObject, check_edges
+from featurestore.datasets.annotation.records import AnnotatedImage, AnnotatedObject, as_side
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.labels import SPLIT_NAMES, normalise_split
+from featurestore.datasets.source_file import open_file
 from featurestore.errors import DatasetError, LabelMismatchError
 
 
@@ -59,64 +62,78 @@ def _split_name(path: Path, root: Path) -> str:
     return word or (path.parent.name if path.parent != root and path.parent.name in SPLIT_NAMES else "")
 
 
-def read_coco(path: Path, root: Path) -> CocoFile:
-    """Read and check one annotation file below the dataset's folder `root`.
+def load_json(path: Path) -> dict[str, Any]:
+    """The content of a file that should be a COCO annotation file.
 
     Raises:
-        DatasetError: The file is no COCO JSON, or a box has no area.
+        DatasetError: It is no JSON object.
+    """
+    with _reading(path), open_file(path) as file:
+        content = json.loads(file.read())
+        if not isinstance(content, dict):
+            raise TypeError("it is not an object")
+        return content
+
+
+def has_boxes(content: Mapping[str, Any]) -> bool:
+    """Whether it has all parts of an annotation file with boxes; captions and lists of images have not."""
+    objects = content.get("annotations")
+    if "categories" not in content or not isinstance(objects, list):
+        return False
+    return not objects or any(isinstance(one, dict) and "bbox" in one for one in objects)
+
+
+def names_of(content: Mapping[str, Any]) -> list[str]:
+    """Names of the images that any file of COCO lists."""
+    images = content.get("images")
+    listed = images if isinstance(images, list) else []
+    return [str(one["file_name"]) for one in listed if isinstance(one, dict) and "file_name" in one]
+
+
+def read_coco(path: Path, root: Path, content: Mapping[str, Any] | None = None) -> CocoFile:
+    """Check one annotation file below the dataset's folder `root`, whose `content` may be loaded already.
+
+    Raises:
+        DatasetError: The file is no COCO JSON.
         LabelMismatchError: An annotation belongs to no image or no category.
     """
-    content = _load(path)
-    try:
+    content = load_json(path) if content is None else content
+    with _reading(path):
+        missing = [key for key in ("images", "annotations", "categories") if key not in content]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)}")
         info = content.get("info") or {}
         categories = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda c: c["id"])}
         objects = _objects_by_image(content, categories, path)
         split, origin = _split_name(path, root), info.get("box_origin")
         images = tuple(_image(entry, objects, split, origin) for entry in content["images"])
-        return CocoFile(path, _folders(path, root), tuple(categories.values()), images)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise _no_coco(f"{type(error).__name__}: {error}", path) from error
+        return CocoFile(path, folders_of(path, root), tuple(categories.values()), images)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise _no_coco(str(error), path) from error
-    missing = [
-        key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content
-    ]
-    if missing:
-        raise _no_coco(f"no {', '.join(missing)}", path)
-    return dict(content)
-
-
-def _no_coco(reason: str, path: Path) -> DatasetError:
-    return DatasetError(
-        f"the file is no COCO annotation file: {reason}",
-        where=path,
-        hint="Give a JSON object with images, annotations and categories.",
-    )
-
-
-def _folders(path: Path, root: Path) -> tuple[str, ...]:
+def folders_of(path: Path, root: Path) -> tuple[str, ...]:
+    """Folders, each with a slash at its end, that the names in an annotation file may start from."""
     own = path.parent.relative_to(root).as_posix()
     word = _split_word(path)
     folders = [own, "images", *([word, f"images/{word}"] if word else [])]
     return tuple(f"{folder}/" for folder in folders if folder != ".")
 
 
+def _reading(path: Path) -> AbstractContextManager[None]:
+    hint = "Give a JSON object with images, annotations and categories."
+    return reading(path, "the file is no COCO annotation file", hint=hint)
+
+
 def _image(
     entry: Mapping[str, Any], objects: Mapping[Any, list[AnnotatedObject]], split: str, origin: str | None
 ) -> AnnotatedImage:
-    height = entry.get("height")
     return AnnotatedImage(
         path=str(entry["file_name"]),
         split=normalise_split(entry.get("split") or split),
-        height=None if height is None else int(height),
+        height=as_side(entry.get("height")),
         objects=tuple(objects.get(entry["id"], ())),
         box_origin=origin,
         group=str(entry.get("group") or ""),
+        width=as_side(entry.get("width")),
     )
 
 
@@ -134,12 +151,11 @@ def _objects_by_image(
                 where=path,
                 hint="Correct its image_id and category_id.",
             )
-        objects[entry["image_id"]].append(_object(entry, categories, path))
+        objects[entry["image_id"]].append(_object(entry, categories))
     return objects
 
 
-def _object(entry: Mapping[str, Any], categories: Mapping[Any, str], path: Path) -> AnnotatedObject:
+def _object(entry: Mapping[str, Any], categories: Mapping[Any, str]) -> AnnotatedObject:
     x, y, width, height = (float(value) for value in entry["bbox"])
-    edges = check_edges((x, y, x + width, y + height), f"annotation {entry.get('id')}", path)
     crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-    return AnnotatedObject(edges, categories[entry["category_id"]], crowd)
+    return AnnotatedObject((x, y, x + width, y + height), categories[entry["category_id"]], crowd)

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from featurestore.datasets.annotation import AnnotatedFolder, AnnotatedImage, Annotations
+from featurestore.datasets.annotation.folder import AnnotatedFolder
+from featurestore.datasets.annotation.records import AnnotatedImage, Annotations
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.files import check_match, some_of, stem_of, walk
 from featurestore.datasets.formats.voc_xml import ROOT, read_annotation
-from featurestore.datasets.labels import SPLIT_NAMES, normalise_split
+from featurestore.datasets.labels import SPLIT_NAMES, normalise_split, sort_classes
+from featurestore.datasets.matching import compose
+from featurestore.datasets.source_file import open_file
 from featurestore.errors import DatasetError, LabelMismatchError
 
 ANNOTATIONS, IMAGES, SETS = "annotations", "images", "ImageSets/Main"
@@ -39,9 +43,9 @@ class Voc(AnnotatedFolder):
         images = []
         for name, (xml, path) in sorted(pairs.items(), key=lambda pair: pair[1].image):
             annotation = read_annotation(root / xml)
-            images.append(AnnotatedImage(path, splits[name], annotation.height, annotation.objects))
-        classes = sorted({one.category for image in images for one in image.objects})
-        return Annotations(images, tuple(classes), notice)
+            size, objects = (annotation.width, annotation.height), annotation.objects
+            images.append(AnnotatedImage(path, splits[name], size[1], objects, width=size[0]))
+        return Annotations(images, sort_classes(one.category for image in images for one in image.objects), notice)
 
     @staticmethod
     def detects(path: Path) -> bool:
@@ -50,7 +54,10 @@ class Voc(AnnotatedFolder):
             return False
         folders = [path, *(one for one in path.iterdir() if one.name.lower() in (ANNOTATIONS, *SPLIT_NAMES))]
         first = next((file for folder in folders for file in folder.glob("*.xml")), None)
-        return first is not None and f"<{ROOT}".encode() in first.read_bytes()
+        if first is None:
+            return False
+        data = first.read_bytes()
+        return any(f"<{ROOT}".encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 
 
 class _Pair(NamedTuple):
@@ -93,7 +100,7 @@ def _by_name(paths: Iterable[str], root: Path, *, strip: bool) -> dict[str, str]
     """Paths by what they have in common with their partner: no suffix and, if need be, no first folder."""
     names: dict[str, str] = {}
     for path in paths:
-        name = stem_of(path.partition("/")[2] if strip and "/" in path else path)
+        name = compose(stem_of(path.partition("/")[2] if strip and "/" in path else path))
         if name in names:
             raise DatasetError(
                 f"{names[name]} and {path} have the same name", where=root, hint="Keep one image of each name."
@@ -126,7 +133,7 @@ def read_splits(root: Path, names: Iterable[str]) -> tuple[dict[str, str], str]:
         return {name: SPLIT_NAMES.get(_folder(name), "") for name in names}, ""
     splits, left_out = dict.fromkeys(names, ""), []
     for file, split in sets.items():
-        listed = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        listed = _names_in(file)
         missing = [name for name in listed if name not in splits]
         if missing and len(missing) == len(listed):
             left_out.append(file.name)
@@ -134,6 +141,15 @@ def read_splits(root: Path, names: Iterable[str]) -> tuple[dict[str, str], str]:
         _assign(splits, listed, split, missing, file)
     notice = f"Image sets left out, since none of their images is here: {some_of(left_out)}." if left_out else ""
     return splits, notice
+
+
+def _names_in(file: Path) -> list[str]:
+    """The first word of each line."""
+    with (
+        reading(file, "the image set cannot be read", hint="Write one name a line, in UTF-8."),
+        open_file(file) as lines,
+    ):
+        return [compose(line.split()[0]) for line in lines.read().decode("utf-8-sig").splitlines() if line.strip()]
 
 
 def _image_sets(folder: Path) -> dict[Path, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
-from featurestore.datasets.annotation import AnnotatedObject, check_edges
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from featurestore.datasets.annotation.records import AnnotatedObject, as_side
+from featurestore.datasets.boundary import reading
+from featurestore.datasets.source_file import open_file
 from featurestore.errors import DatasetError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -21,10 +24,12 @@ class VocAnnotation:
     """What one file says.
 
     Attributes:
-        height: Height of the image in pixels, or None where the file does not say.
+        width: Width of the image in pixels, or None where the file does not say.
+        height: Its height, or None.
         objects: Its boxes, in the order of the file.
     """
 
+    width: int | None
     height: int | None
     objects: tuple[AnnotatedObject, ...]
 
@@ -37,55 +42,36 @@ def read_annotation(path: Path) -> VocAnnotation:
     as crowd regions, as VOC's own evaluation has it: they are neither objects to find nor false detections.
 
     Raises:
-        DatasetError: The file is no VOC annotation, declares entities, or a box has no area.
+        DatasetError: The file is no VOC annotation, or declares entities.
     """
-    try:
+    hint = "Give an XML file with object elements, each with name and bndbox (xmin, ymin, xmax, ymax)."
+    with reading(path, "the file is no Pascal-VOC annotation", hint=hint):
         annotation = _outermost(path)
-        height = annotation.findtext("size/height")
-        objects = tuple(_object(element, path) for element in annotation.iterfind("object"))
-        return VocAnnotation(int(height) or None if height else None, objects)
-    except (OSError, ValueError, expat.ExpatError) as error:
-        raise DatasetError(
-            f"the file is no Pascal-VOC annotation: {error}",
-            where=path,
-            hint="Give an XML file with object elements, each with name and bndbox (xmin, ymin, xmax, ymax).",
-        ) from error
+        width, height = (as_side(annotation.findtext(f"size/{side}")) for side in ("width", "height"))
+        return VocAnnotation(width, height, tuple(_object(element) for element in annotation.iterfind("object")))
 
 
 def _outermost(path: Path) -> Element:
-    element = parse_xml(path.read_bytes(), path)
+    with open_file(path) as file:
+        data = file.read()
+    try:
+        element: Element = fromstring(data)
+    except DefusedXmlException as error:  # entities can make a small file grow without bound, or name other files
+        name = getattr(error, "name", type(error).__name__)
+        raise DatasetError(
+            f"the XML file declares the entity {name!r}", where=path, hint="Remove its DOCTYPE; entities are not read."
+        ) from error
     if element.tag != ROOT:
         raise ValueError(f"its outermost element is {element.tag}")
     return element
 
 
-def parse_xml(data: bytes, where: Path) -> Element:
-    """The outermost element of an XML document that declares no entities.
-
-    Raises:
-        DatasetError: It declares one: entities can make a small file grow without bound, or name other files.
-        xml.parsers.expat.ExpatError: It is no XML.
-    """
-
-    def refuse(name: str, *_: object) -> NoReturn:
-        raise DatasetError(
-            f"the XML file declares the entity {name!r}", where=where, hint="Remove its DOCTYPE; entities are not read."
-        )
-
-    builder, parser = TreeBuilder(), expat.ParserCreate()
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.EntityDeclHandler = refuse
-    parser.Parse(data, True)
-    return builder.close()
-
-
-def _object(element: Element, path: Path) -> AnnotatedObject:
+def _object(element: Element) -> AnnotatedObject:
     category = _text(element, "name")
     x0, y0, x1, y1 = (float(_text(element, f"bndbox/{corner}")) for corner in _CORNERS)
-    edges = check_edges((max(x0 - 1, 0), max(y0 - 1, 0), x1, y1), f"an object {category}", path)
-    return AnnotatedObject(edges, category, crowd=(element.findtext("difficult") or "0").strip() == "1")
+    return AnnotatedObject(
+        (max(x0 - 1, 0), max(y0 - 1, 0), x1, y1), category, crowd=(element.findtext("difficult") or "0").strip() == "1"
+    )
 
 
 def _text(element: Element, path: str) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from featurestore.datasets.annotation import AnnotatedFolder, AnnotatedObject, Annotations
+from featurestore.datasets.annotation.folder import AnnotatedFolder
+from featurestore.datasets.annotation.records import AnnotatedObject, Annotations
 from featurestore.datasets.formats.coco import Coco
 from featurestore.datasets.formats.voc import Voc
+from featurestore.datasets.labels import is_missing
 from featurestore.errors import LabelMismatchError
 from featurestore.label_mapping import map_labels
 from featurestore.samples import SampleTable
@@ -52,7 +54,7 @@ class RGZ(AnnotatedFolder):
         """Images and boxes of the annotation files."""
         reader = Voc if Voc.detects(root) and not Coco.detects(root) else Coco
         images, classes, notice = reader.read_annotations(root, found)
-        names = {category: _class_name(category, root) for category in classes}
+        names = {one: one if is_missing(one) else _class_name(one, root) for one in classes}
         renamed = [replace(image, objects=_rename(image.objects, names)) for image in images]
         return Annotations(renamed, tuple(dict.fromkeys(names.values())), notice)
 

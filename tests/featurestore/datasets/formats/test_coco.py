@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.datasets.formats.coco import Coco
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.testing import DatasetConformance
 
 WriteImages = Callable[..., Path]
@@ -143,7 +143,7 @@ def test_a_box_covers_the_pixels_that_it_was_drawn_on(
     array[y : y + height, x : x + width] = 1
     fits.writeto(tmp_path / "a.fits", array, overwrite=True)
     content = coco_of("a.fits", boxes={0: [[x, y, width, height, 1]]})
-    content["images"][0]["height"] = shape[0]
+    content["images"][0] |= {"height": shape[0], "width": shape[1]}
     write_json(tmp_path / "annotations.json", content)
     dataset = Coco(str(tmp_path))
     assert dataset.table.boxes is not None
@@ -214,6 +214,104 @@ def test_no_annotations_and_no_images(write_images: WriteImages, tmp_path: Path)
         Coco(str(tmp_path))
     with pytest.raises(DatasetError, match="no COCO annotation file"):
         Coco(str(write_images("a.png")))
+
+
+def official(root: Path, write_json: WriteJson, split: str, *names: str) -> None:
+    """The annotation files of one split as COCO ships them."""
+    boxes = coco_of(*names, boxes={0: [[0, 0, 2, 2, 1]]})
+    write_json(root / f"annotations/instances_{split}.json", boxes)
+    write_json(root / f"annotations/person_keypoints_{split}.json", boxes)
+    captions = {"images": boxes["images"], "annotations": [{"id": 1, "image_id": 0, "caption": "a source"}]}
+    write_json(root / f"annotations/captions_{split}.json", captions)
+
+
+def test_the_annotations_folder_as_coco_ships_it(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("train2017/a.png", "val2017/a.png", "test2017/t.png")
+    official(root, write_json, "train2017", "a.png")
+    official(root, write_json, "val2017", "a.png")
+    write_json(root / "annotations/image_info_test2017.json", {"images": [{"id": 1, "file_name": "t.png"}]})
+    table = Coco(str(root)).table
+    assert table.sample_ids == ("train2017/a.png", "val2017/a.png")
+    assert table.splits.tolist() == ["train", "valid"]
+    assert table.boxes is not None and len(table.boxes.row) == 2
+    assert table.notice == (
+        "Annotation files left out, since they hold no boxes: captions_train2017.json, "
+        "person_keypoints_train2017.json, captions_val2017.json, person_keypoints_val2017.json, "
+        "image_info_test2017.json.\n1 images that only these files list are left out."
+    )
+
+
+def test_captions_alone_beside_another_file_of_boxes(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("a.png")
+    write_json(root / "train.json", coco_of("a.png", boxes={0: [[0, 0, 2, 2, 1]]}))
+    write_json(root / "captions_train.json", {"images": [], "annotations": [{"caption": "x"}]})
+    assert "hold no boxes: captions_train.json" in Coco(str(root)).table.notice
+
+
+def test_a_split_whose_images_are_not_here(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("val/a.png")
+    write_json(root / "train.json", coco_of("x.png", "y.png", boxes={}))
+    write_json(root / "val.json", coco_of("a.png", boxes={}))
+    table = Coco(str(root)).table
+    assert table.sample_ids == ("val/a.png",)
+    assert table.notice == "Annotation files left out, since they list no image that is here: train.json."
+
+
+def test_names_as_people_write_them(write_images: WriteImages, write_json: WriteJson) -> None:
+    from unicodedata import normalize
+
+    accent = "\u00e9toile.png"
+    root = write_images("images/a.png", "images/b.png", f"images/{normalize('NFD', accent)}")
+    names = ("images\\a.png", "D:\\sky\\images\\b.png", normalize("NFC", accent))
+    write_json(root / "annotations.json", coco_of(*names, boxes={}))
+    assert Coco(str(root)).table.sample_ids == ("images/a.png", "images/b.png", f"images/{normalize('NFD', accent)}")
+
+
+def test_boxes_that_cannot_be_used_are_counted(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("a.png", "b.png")
+    good, flat, wide, far = [1, 1, 2, 2, 2], [1, 1, 0, 2, 1], [0, 0, float("inf"), 1, 1], [20, 1, 2, 2, 1]
+    boxes = {0: [good, flat, wide], 1: [[0, 0, 1, 1, 1], [0, 0, 1e30, 1, 1], far]}
+    write_json(root / "annotations.json", coco_of("a.png", "b.png", boxes=boxes))
+    table = Coco(str(root)).table
+    assert table.boxes is not None
+    assert table.boxes.xyxy.tolist() == [[1, 1, 3, 3], [0, 0, 1, 1]]
+    assert table.labels["single_object"].tolist() == [1, 0]
+    assert table.notice == (
+        "3 boxes are left out, since they have no area: in a.png, b.png.\n"
+        "1 boxes are left out, since they lie outside of their image: in b.png."
+    )
+
+
+def test_a_class_called_like_a_missing_label(write_images: WriteImages, write_json: WriteJson) -> None:
+    root = write_images("a.png")
+    categories = [{"id": 1, "name": "N/A"}, {"id": 2, "name": "bent"}]
+    boxes = {0: [[0, 0, 4, 4, 1], [1, 1, 2, 2, 2]]}
+    write_json(root / "annotations.json", coco_of("a.png", boxes=boxes, categories=categories))
+    table = Coco(str(root)).table
+    assert (table.box_classes, len(table.boxes.row)) == (("bent",), 1)
+    assert "1 boxes are left out, since they have no class: in a.png. Where N/A is the name" in table.notice
+    kept = Coco(str(root), keep="N/A").table
+    assert (kept.box_classes, len(kept.boxes.row)) == (("N/A", "bent"), 2)
+
+
+def test_a_fits_image_of_another_size_is_unreadable(write_images: WriteImages, write_json: WriteJson) -> None:
+    """The height that the annotation states turns its boxes upside down: it must be that of the image."""
+    root = write_images("a.fits")
+    content = coco_of("a.fits", boxes={0: [[0, 0, 1, 1, 1]]})
+    content["images"][0]["height"] = 7
+    write_json(root / "annotations.json", content)
+    with pytest.raises(UnreadableImageError, match="the image is 8 x 6, but its boxes were drawn on 8 x 7"):
+        Coco(str(root)).read(0)
+
+
+@pytest.mark.parametrize("field", ["file_name", "name", "group"])
+def test_text_that_is_not_unicode(write_images: WriteImages, write_json: WriteJson, field: str) -> None:
+    root = write_images("a.png")
+    content = coco_of("a.png", boxes={0: [[0, 0, 1, 1, 1]]})
+    (content["categories"] if field == "name" else content["images"])[0][field] = "\ud800"
+    write_json(root / "annotations.json", content)
+    with pytest.raises(DatasetError, match=r"not Unicode|not there"):
+        Coco(str(root))
 
 
 def test_real_boxes_frame_their_sources(shared: Callable[[str], Path]) -> None:

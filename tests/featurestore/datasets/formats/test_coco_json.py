@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from featurestore.datasets.annotation import AnnotatedObject
-from featurestore.datasets.formats.coco_json import find_annotation_files, read_coco
+from featurestore.datasets.annotation.records import AnnotatedObject
+from featurestore.datasets.formats.coco_json import find_annotation_files, has_boxes, names_of, read_coco
 from featurestore.errors import DatasetError, LabelMismatchError
 
 WriteJson = Callable[[Path, Any], None]
@@ -72,7 +76,7 @@ def test_train_comes_first(tmp_path: Path, write_json: WriteJson) -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ([], "no images, annotations, categories"),
+        ({}, "no images, annotations, categories"),
         ({"images": [], "annotations": []}, "no categories"),
         (content(images=[{"id": 1}], annotations=[]), "file_name"),
         (content(categories=[{"id": 1}]), "name"),
@@ -102,16 +106,56 @@ def test_annotations_without_image_or_category(tmp_path: Path, write_json: Write
         read_coco(tmp_path / "train.json", tmp_path)
 
 
-@pytest.mark.parametrize("box", [[0, 0, 0, 1], [0, 0, 1, -1], [float("nan"), 0, 1, 1], [0, 0, float("inf"), 1]])
-def test_boxes_without_area(tmp_path: Path, write_json: WriteJson, box: list[float]) -> None:
-    annotation = {"id": 5, "image_id": 7, "category_id": 1, "bbox": box}
-    write_json(tmp_path / "train.json", content(annotations=[annotation]))
-    with pytest.raises(DatasetError, match="the box of annotation 5 has no area"):
-        read_coco(tmp_path / "train.json", tmp_path)
-
-
 def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
     twins = [{"id": 1, "file_name": name} for name in ("a.png", "b.png")]
     write_json(tmp_path / "train.json", content(images=twins, annotations=[]))
     with pytest.raises(DatasetError, match="two images have the same id"):
         read_coco(tmp_path / "train.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "it is nested too deeply"),
+        ('{"images": ' + "1" * 5000 + "}", "Exceeds the limit"),
+        ('{"images": [{"id": 1, "file_name": "a", "height": 1e999}], "annotations": [], "categories": []}', "infinity"),
+        ('{"images": [{"id": 1, "file_name": "a", "width": -3}], "annotations": [], "categories": []}', "no number of"),
+        ('{"images": {}, "annotations": {}, "categories": [1]}', "not subscriptable"),
+        ("[]", "it is not an object"),
+        ("", "Expecting value"),
+    ],
+)
+def test_hostile_json(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(DatasetError, match=f"the file is no COCO annotation file: .*{reason}"):
+        read_coco(tmp_path / "train.json", tmp_path)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_the_values_are_errors_are_the_projects_own(tmp_path: Path, data: st.DataObject) -> None:
+    changed = content()
+    for _ in range(data.draw(st.integers(1, 2))):
+        part = changed[data.draw(st.sampled_from(["images", "annotations", "categories"]))][-1]
+        part[data.draw(st.sampled_from(sorted(part)))] = data.draw(VALUES)
+    (tmp_path / "train.json").write_text(json.dumps(changed))
+    with suppress(DatasetError):
+        read_coco(tmp_path / "train.json", tmp_path)
+
+
+def test_files_with_and_without_boxes() -> None:
+    assert has_boxes(content())
+    assert has_boxes(content(annotations=[]))
+    assert not has_boxes(content(annotations=[{"id": 1, "image_id": 7, "caption": "a source"}]))
+    assert not has_boxes({"images": [], "categories": []})
+    assert not has_boxes({"images": [], "annotations": [{"bbox": [0, 0, 1, 1]}]})
+    assert names_of(content()) == ["a.png", "b.png"]
+    assert names_of({"images": [3, {}]}) == names_of({"images": None}) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurestore.datasets.annotation import AnnotatedObject
-from featurestore.datasets.formats.voc_xml import parse_xml, read_annotation
+from featurestore.datasets.annotation.records import AnnotatedObject
+from featurestore.datasets.formats.voc_xml import read_annotation
 from featurestore.errors import DatasetError
 
 LAUGHS = """<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation><object>&b;</object></annotation>"""
@@ -31,7 +32,7 @@ def write(folder: Path, *objects: str, size: str = "<size><width>8</width><heigh
 
 def test_corners_become_edges(tmp_path: Path) -> None:
     found = read_annotation(write(tmp_path, object_of(" 1_2 ", (1, 2, 3, 6)), object_of("1_1", (4, 4, 4, 4))))
-    assert found.height == 6
+    assert (found.width, found.height) == (8, 6)
     assert found.objects == (
         AnnotatedObject((0, 1, 3, 6), "1_2", crowd=False),
         AnnotatedObject((3, 3, 4, 4), "1_1", crowd=False),
@@ -69,17 +70,6 @@ def test_the_height_may_be_unknown(tmp_path: Path, size: str) -> None:
     assert read_annotation(write(tmp_path, size=size)).height is None
 
 
-def test_a_box_without_area(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"the box of an object jet has no area: .*a\.xml"):
-        read_annotation(write(tmp_path, object_of("jet", (5, 1, 2, 2))))
-
-
-@pytest.mark.parametrize("corner", ["nan", "inf"])
-def test_a_box_that_is_not_finite(tmp_path: Path, corner: str) -> None:
-    with pytest.raises(DatasetError, match="has no area"):
-        read_annotation(write(tmp_path, object_of("jet", (1, 1, 2, float(corner)))))
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -105,12 +95,37 @@ def test_entities_are_refused(tmp_path: Path, text: str, name: str) -> None:
         read_annotation(tmp_path / "a.xml")
 
 
-@settings(max_examples=50)
-@given(st.binary(max_size=60))
-def test_xml_is_read_as_the_standard_library_reads_it(data: bytes) -> None:
-    document = b"<annotation><name>" + data.hex().encode() + b"</name>&amp;&#233;</annotation>"
-    ours, theirs = parse_xml(document, Path("a.xml")), ET.fromstring(document)
-    assert ET.tostring(ours) == ET.tostring(theirs)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
+def test_encodings_that_a_file_declares(tmp_path: Path, encoding: str) -> None:
+    text = f"<?xml version='1.0' encoding='{encoding}'?><annotation>{object_of('étoile', (1, 1, 2, 2))}</annotation>"
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    assert read_annotation(tmp_path / "a.xml").objects[0].category == "étoile"
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-7", "no-such-thing", "idna"])
+def test_encodings_that_no_parser_reads(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.xml").write_text(f"<?xml version='1.0' encoding='{encoding}'?><annotation/>")
+    with pytest.raises(DatasetError, match="the file is no Pascal-VOC annotation"):
+        read_annotation(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "9" * 5000, "-1", "1e3"])
+def test_impossible_sizes(tmp_path: Path, size: str) -> None:
+    with pytest.raises(DatasetError, match="the file is no Pascal-VOC annotation"):
+        read_annotation(write(tmp_path, size=f"<size><width>{size}</width></size>"))
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=4))
+def test_damaged_files_are_the_projects_own_errors(tmp_path: Path, changes: list[tuple[float, bytes]]) -> None:
+    data = write(tmp_path, object_of("x", (1, 1, 2, 2))).read_bytes()
+    for place, change in changes:
+        start = int(place * len(data))
+        data = data[:start] + change + data[start + len(change) :]
+    (tmp_path / "a.xml").write_bytes(data)
+    with suppress(DatasetError):
+        read_annotation(tmp_path / "a.xml")
 
 
 def test_reading_xml_loads_no_heavy_library() -> None:

@@ -1,0 +1,1 @@
+"""Images with boxes, whatever file format describes them."""
