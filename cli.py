@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
 
+    from featurestore.extraction.audit import Audit
     from featurestore.extraction.extract import ExtractionReport
     from featurestore.reporter import StageResult
     from featurestore.store import FeatureStore
@@ -155,16 +156,33 @@ def _find(
     mode: Literal["r", "a"], data: str, backbone: str | None, variant: str | None, key: str | None, store: str | None
 ) -> tuple[FeatureStore, list[FeatureEntry]]:
     """The store, and the features in it that were selected: at least one."""
-    from studies.stages import find_features
+    from featurestore.store.query import find_dataset, find_features
 
     opened = _open(store, mode) if mode == "r" else _open_existing(store)
-    return opened, find_features(opened, data, variant, backbone, key)
+    return opened, find_features(opened, find_dataset(opened, data) or _name_of(data), variant, backbone, key)
+
+
+def _name_of(data: str) -> str:
+    """What a dataset is called in a store."""
+    from featurestore.datasets import open_dataset
+
+    return open_dataset(data).table.name
 
 
 def _print(value: object, as_json: bool) -> None:
-    from studies.terminal import to_json, to_text
+    """Rows and records by themselves, so that listing a store is quick; a result needs what it is a result of."""
+    from studies.terminal import to_json, to_lines, to_table
 
-    click.echo(to_json(value) if as_json else to_text(value))
+    if as_json:
+        click.echo(to_json(value))
+    elif isinstance(value, list):
+        click.echo(to_table(value))
+    elif isinstance(value, dict):
+        click.echo(to_lines(value))
+    else:
+        from studies.result_text import to_text
+
+        click.echo(to_text(value))
 
 
 def _finish(result: ExtractionReport | StageResult, as_json: bool) -> None:
@@ -504,16 +522,21 @@ def explain(as_json: bool, **selection: Any) -> None:
 def verify(store: str | None, repair: bool, n_rows: int | None, data: str | None, as_json: bool) -> None:
     """Read everything in the store again, and compare it with its checksums."""
     from featurestore.store.verify import verify as verify_store
-    from studies.stages import audit_features
 
     if n_rows and not data:
         raise click.UsageError("--audit needs --data DATA: the images to embed again")
     opened = _open_existing(store) if repair else _open(store, "r")
     problems = verify_store(opened, repair=repair)
-    audits = audit_features(opened, data, n_rows) if n_rows and data else []
+    audits = _audit(opened, data, n_rows) if n_rows and data else []
     _print({"problems": problems, "audits": audits}, as_json)
     if any(not problem.repaired for problem in problems) or any(one.wrong for one in audits):
         sys.exit(1)
+
+
+def _audit(store: FeatureStore, data: str, n_rows: int) -> list[Audit]:
+    from studies.stages import audit_features
+
+    return audit_features(store, data, n_rows)
 
 
 @main.command("rm")

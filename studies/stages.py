@@ -20,6 +20,7 @@ from featurestore.preprocessing import parse_variant
 from featurestore.registry import unknown_name
 from featurestore.reporter import Reporter
 from featurestore.sky_groups import choose_groups, split_groups
+from featurestore.store.query import find_features
 from probes.projection import Projection, cached_projection
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.sweep.combination import combine, list_parts, read_key, split_names
@@ -29,7 +30,6 @@ from studies.result import Clock, StudyResult
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
-    from featurestore.store.entry import FeatureEntry
     from featurestore.store.features import FeatureMatrix, FeatureSet
     from featurestore.store.stored_features import StoredFeatures
     from probes.sweep.saved_heads import SavedHead
@@ -131,22 +131,6 @@ def dataset_name(text: str, store: FeatureStore) -> str:
     return plain if plain in store.datasets() else open_dataset(plain).table.name
 
 
-def find_features(
-    store: FeatureStore, text: str, variant: str | None = None, backbone: str | None = None, key: str | None = None
-) -> list[FeatureEntry]:
-    """All stored features of a dataset, narrowed by what is given.
-
-    Raises:
-        MissingFeaturesError: There are none.
-    """
-    return _find(store, dataset_name(text, store), variant, backbone, **({"key": key} if key else {}))
-
-
-def _find(store: FeatureStore, *names: str | None, **fields: str) -> list[FeatureEntry]:
-    """What matches; the store's own error where nothing does."""
-    return store.find(*names, **fields) or [store.select(*names, **fields)]
-
-
 def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
     """Embed random rows of a dataset again, for everything that the store holds of it.
 
@@ -155,7 +139,7 @@ def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
         StoreError: See `featurestore.extraction.audit.audit`.
     """
     dataset = open_dataset(text)
-    return [one for arrays in _find(store, dataset.table.name) for one in audit(arrays, dataset, n_rows)]
+    return [one for arrays in find_features(store, dataset.table.name) for one in audit(arrays, dataset, n_rows)]
 
 
 def predict_rows(text: str, head: str, store: FeatureStore) -> pd.DataFrame:

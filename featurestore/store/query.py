@@ -1,16 +1,20 @@
-"""Selection: from a request (dataset, variant, backbone, fields of the key) to exactly one key, or a helpful error."""
+"""Selection: from what a user asks for (dataset, variant, backbone, fields of the key) to keys, or a helpful error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import AmbiguousFeaturesError, MissingFeaturesError
 from featurestore.registry import unknown_name
 from featurestore.store.commands import extract_command
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.key import FeatureKey
+
+if TYPE_CHECKING:
+    from featurestore.store import FeatureStore
 
 KEY, WEIGHTS = "key", "weights"
 """Names that are no fields of the key: the start of its SHA-256, and the source of the weights in the provenance."""
@@ -55,6 +59,50 @@ class Request:
     def __str__(self) -> str:
         names = [self.dataset, self.variant, self.backbone, self.pooling]
         return " ".join([name or "*" for name in names] + [f"{name}={value}" for name, value in self.fields.items()])
+
+
+def find_dataset(store: FeatureStore, text: str) -> str | None:
+    """Name of a stored dataset by what the user calls it; None where only opening the dataset can tell.
+
+    Args:
+        store: Where it is.
+        text: Its name, the path or ``KIND:PATH`` that it was extracted from, or a shortcut such as ``first``.
+    """
+    names = store.datasets()
+    if text in names:
+        return text
+    found = [name for name in names if _is_source(text, store.source(name))]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_source(text: str, source: str) -> bool:
+    """Whether what the user typed leads to a source, ``KIND:PATH`` with an absolute path."""
+    kind, _, path = source.partition(":")
+    if text == source or not path:
+        return text == source
+    try:
+        return Path(text.removeprefix(f"{kind}:")).expanduser().resolve() == Path(path)
+    except (OSError, RuntimeError):  # a path that cannot be looked up, or ~NAME without such a user
+        return False
+
+
+def find_features(
+    store: FeatureStore, dataset: str, variant: str | None = None, backbone: str | None = None, key: str | None = None
+) -> list[FeatureEntry]:
+    """All stored features of a dataset, narrowed by what is given; at least one.
+
+    Args:
+        store: Where they are.
+        dataset: Name of the dataset.
+        variant: Name of the variant.
+        backbone: Name of the backbone.
+        key: Start of the SHA-256 of the key.
+
+    Raises:
+        MissingFeaturesError: There are none.
+    """
+    fields = {KEY: key} if key else {}
+    return store.find(dataset, variant, backbone, **fields) or [store.select(dataset, variant, backbone, **fields)]
 
 
 def choose(

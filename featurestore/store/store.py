@@ -136,6 +136,11 @@ class FeatureStore:
         """
         return self._stored(name).table.sample_ids
 
+    def source(self, name: str) -> str:
+        """Where a dataset comes from, as ``KIND:PATH``; empty where that is not known. No array is read."""
+        path = f"{DATASETS}/{escape(name)}"
+        return str((self.storage.attributes(f"{path}/{self._current(path)}") or {}).get("source", ""))
+
     def datasets(self) -> list[str]:
         """Sorted names of the datasets."""
         names = [unescape(component) for component in self.storage.children(DATASETS)]
@@ -281,8 +286,7 @@ class FeatureStore:
         """What the user calls a dataset on the command line: where it comes from, if that is known."""
         if dataset is None:
             return "DATA"
-        known = self._current(f"{DATASETS}/{escape(dataset)}") is not None
-        return (self.dataset(dataset).source if known else "") or dataset
+        return self.source(dataset) or dataset
 
     def _known(self, path: str, key: FeatureKey) -> dict[str, Any]:
         """Attributes of a key's group that is there already; a removal that was cut short is completed first."""

@@ -15,7 +15,7 @@ from probes.statistics.feature_info import Source
 from probes.sweep.cache import keep_run
 from probes.sweep.sweep import RUNS
 from studies.compare import compare_stored, find_configuration, find_differences, significance_tables, write_findings
-from studies.terminal import to_text
+from studies.result_text import to_text
 
 SOURCES = [Source("dinov2-s/full-224", "dinov2-s", "full-224", {"resize": 224}, 14, 22.1)]
 

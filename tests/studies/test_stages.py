@@ -259,15 +259,6 @@ def test_precision_and_weights_choose_among_keys(study, store, put):
     assert [key.weights_hash for key in keys(weights="random:00")] == ["1" * 64]
 
 
-def test_features_are_found_by_what_is_given(store, put):
-    other = put(store, "center-224", precision="bf16")
-    assert len(stages.find_features(store, "toy")) == 2
-    for given in ({"variant": "center-224"}, {"key": other.key.short}):
-        assert [found.key for found in stages.find_features(store, "toy", **given)] == [other.key]
-    with pytest.raises(MissingFeaturesError, match="skyprobe extract"):
-        stages.find_features(store, "toy", key="ffff")
-
-
 def test_a_stored_name_is_not_opened_and_anything_else_is(store, monkeypatch):
     opened = []
     table = replace(store.dataset("toy"), name="other")

@@ -4,6 +4,7 @@ import pytest
 
 from featurestore.errors import AmbiguousFeaturesError, MissingFeaturesError, UnknownNameError
 from featurestore.store import open_store
+from featurestore.store.query import find_dataset, find_features
 
 PLACE = ("galaxies", "resize=224,crop=box:0.2", "timm:resnet18.a1_in1k")
 
@@ -90,3 +91,30 @@ def test_several_backbones_are_chosen_by_name(store, several) -> None:
         AmbiguousFeaturesError, match=r"3 stored features match.*Choose by variant or backbone or precis"
     ):
         store.select("galaxies")
+
+
+def test_features_are_found_by_what_is_given(full, store, make_arrays, make_table) -> None:
+    other = make_arrays(store, make_table(10), precision="bf16")
+    assert len(find_features(store, "galaxies")) == 2
+    assert [found.key for found in find_features(store, "galaxies", key=other.key.short)] == [other.key]
+    assert find_features(store, "galaxies", full.variant, full.backbone, full.key.sha256)[0].key == full.key
+    with pytest.raises(MissingFeaturesError, match="skyprobe extract"):
+        find_features(store, "galaxies", key="ffff")
+
+
+def test_a_dataset_is_found_by_name_and_by_where_it_came_from(store, make_table, tmp_path, monkeypatch) -> None:
+    source = f"image_folder:{tmp_path / 'my sky'}"
+    store.put_dataset(make_table(3, source=source))
+    store.put_dataset(make_table(3, name="first", source="first"))
+    monkeypatch.chdir(tmp_path)
+    for text in ("galaxies", source, str(tmp_path / "my sky"), "my sky", "image_folder:my sky"):
+        assert find_dataset(store, text) == "galaxies"
+    assert find_dataset(store, "first") == "first"
+    for text in ("my", "fits:my sky", "~no-such-user/my sky", ""):
+        assert find_dataset(store, text) is None
+
+
+def test_of_two_datasets_from_one_place_neither_is_guessed(store, make_table, tmp_path) -> None:
+    for name in ("a", "b"):
+        store.put_dataset(make_table(3, name=name, source=f"image_folder:{tmp_path}"))
+    assert find_dataset(store, str(tmp_path)) is None

@@ -17,7 +17,8 @@ from probes.sweep.sweep import cached_sweep
 from studies.advice import advisor
 from studies.advice.advisor import advise, draw
 from studies.advice.outcome import Advised
-from studies.terminal import to_json, to_text
+from studies.result_text import to_text
+from studies.terminal import to_json
 
 SPEC = {"patch_size": 16, "params": 21.5}
 
