@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,25 @@ from featurestore.datasets.files import fingerprint_of
 from featurestore.datasets.labels import SPLIT_NAMES
 from featurestore.errors import EmptyDatasetError
 from featurestore.samples import SampleTable
+
+
+class Concatenation:
+    """Rows of several parts, one after the other, numbered from 0.
+
+    Args:
+        sizes: Rows of each part.
+    """
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self._ends = list(accumulate(sizes))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """The part that a row lies in, and its row there."""
+        part = bisect_right(self._ends, row)
+        return part, row - (self._ends[part - 1] if part else 0)
 
 
 class ImageArray(Protocol):
@@ -50,7 +69,7 @@ class ArrayDataset:
 
     def __init__(self, table: SampleTable, parts: Sequence[ImageArray]) -> None:
         self._table, self._parts = table, parts
-        self._ends = list(accumulate(len(part) for part in parts))
+        self._rows = Concatenation(len(part) for part in parts)
 
     @property
     def table(self) -> SampleTable:
@@ -58,7 +77,7 @@ class ArrayDataset:
         return self._table
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._rows)
 
     def read(self, row: int) -> Sample:
         """One image.
@@ -66,8 +85,8 @@ class ArrayDataset:
         Raises:
             UnreadableImageError: The bytes of the image are damaged.
         """
-        part = bisect_right(self._ends, row)
-        image = self._parts[part].read(row - (self._ends[part - 1] if part else 0))
+        part, own = self._rows.locate(row)
+        image = self._parts[part].read(own)
         return Sample(image, digest_of_pixels(image))
 
 

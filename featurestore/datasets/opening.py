@@ -34,7 +34,8 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
             well. Any of them may end in options, ``,OPTION=VALUE``: arguments of the reader, such as
             ``,labels=fr+bar,split=fold`` (see `featurestore.datasets.naming.split_options`); and
             ``,groups=sky:RADIUS``: samples within RADIUS arcsec of each other then become groups (see
-            `featurestore.sky_groups.group_by_sky`). With ``,catalogue=PATH`` a folder is opened as ``table``.
+            `featurestore.sky_groups.group_by_sky`). With ``,catalogue=PATH`` a folder is opened as
+            ``fits`` or ``table``, whatever else lies in it.
         **options: Passed to the reader, before those of the text: ``name`` for all, others as its class documents.
 
     Raises:
@@ -96,7 +97,7 @@ def _locate(text: str, options: Mapping[str, Any]) -> tuple[str, Path | None]:
     if kind in READERS.names() and (not _exists(path) or _wins_over_path(kind, colon, rest)):
         return kind, _path_of(kind, rest)
     if _exists(path):
-        return "table" if "catalogue" in options else _detect(path), path
+        return _detect_labelled(path) if "catalogue" in options else _detect(path), path
     if colon and kind.isidentifier() and len(kind) > 1:  # one letter is a drive
         raise unknown_name("dataset kind", kind, READERS.names())
     raise _missing(path)
@@ -143,6 +144,11 @@ def _missing(path: Path) -> SkyprobeError:
     if ending and ending[1] not in OPTIONS:
         return unknown_name("option of a dataset", ending[1], OPTIONS)
     return DatasetError("no such file or folder", where=path, hint="Check the path.")
+
+
+def _detect_labelled(path: Path) -> str:
+    """The kind of images whose catalogue is given."""
+    return "fits" if READERS.get("fits").detects(path) else "table"
 
 
 def _detect(path: Path) -> str:

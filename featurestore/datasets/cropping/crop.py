@@ -83,6 +83,7 @@ class CropReport:
         dropped_without_sources: Crops left out because they hold fewer sources than asked for.
         sources: Sources in the catalogue.
         sources_in_no_crop: Sources whose centre lies in no kept crop.
+        sources_without_class: Sources whose class is missing beside others that have one; they count as compact.
     """
 
     dataset: str
@@ -96,6 +97,7 @@ class CropReport:
     dropped_without_sources: int
     sources: int
     sources_in_no_crop: int
+    sources_without_class: int
 
 
 def crop_images(
@@ -139,7 +141,7 @@ def crop_images(
             write_folder(folder, partial(_cut, path, sources, chosen, parent))
             n_cut += 1
         progress(done, len(images))
-    return _finish(output, chosen.size, len(sources), n_cut)
+    return _finish(output, chosen.size, sources, n_cut)
 
 
 def _check_names(images: Sequence[Path], sources: Sources) -> list[str]:
@@ -222,7 +224,7 @@ def _grid(shape: tuple[int, ...], size: int, stride: int) -> Iterator[tuple[int,
             yield x, y
 
 
-def _finish(output: Path, size: int, n_sources: int, n_cut: int) -> CropReport:
+def _finish(output: Path, size: int, all_sources: Sources, n_cut: int) -> CropReport:
     """Join the records of all images in the folder."""
     records = read_records(output)
     crops = [crop for record in records.values() for crop in record["crops"]]
@@ -238,8 +240,9 @@ def _finish(output: Path, size: int, n_sources: int, n_cut: int) -> CropReport:
         median_box_side=round(float(np.median(xyxy[:, 2:] - xyxy[:, :2])), 3) if objects else 0.0,
         dropped_with_nan=sum(record["with_nan"] for record in records.values()),
         dropped_without_sources=sum(record["without_sources"] for record in records.values()),
-        sources=n_sources,
-        sources_in_no_crop=n_sources - len({one["source"] for one in objects}),
+        sources=len(all_sources),
+        sources_in_no_crop=len(all_sources) - len({one["source"] for one in objects}),
+        sources_without_class=all_sources.without_class,
     )
     if not crops:
         raise DatasetError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from featurestore.datasets.boundary import reading
 from featurestore.errors import DatasetError, StoreWriteError
 from featurestore.files import write_atomically
 
@@ -30,12 +31,10 @@ def read_record(path: Path) -> Record:
     Raises:
         DatasetError: It is damaged.
     """
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the record cannot be read: {error}", where=path, hint="Remove its folder.") from error
+    with reading(path, "the record cannot be read", hint="Remove its folder."):
+        return dict(json.loads(path.read_bytes()))
 
 
 def read_records(output: Path) -> dict[str, Record]:

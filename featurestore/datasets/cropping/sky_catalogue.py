@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.files import some_of
+from featurestore.datasets.labels import as_text, unify
 from featurestore.errors import DatasetError, UsageError
 
 Values = NDArray[np.float64]
+
+DEFAULT_CLASS = "compact"
 
 AXIS_UNITS = ("arcsec", "arcmin", "deg")
 
@@ -46,6 +50,7 @@ class Sources:
         angle: float64 (n,), degrees.
         classes: str (n,).
         image: str (n,), the image that each source is in, or None: positions tell.
+        without_class: Sources whose class is missing in a catalogue that has classes; they count as `DEFAULT_CLASS`.
     """
 
     on_sky: bool
@@ -54,6 +59,7 @@ class Sources:
     angle: Values
     classes: NDArray[np.str_]
     image: NDArray[np.str_] | None
+    without_class: int = 0
 
     def __len__(self) -> int:
         return len(self.position)
@@ -95,15 +101,16 @@ def read_sources(path: Path, axis_unit: str | None = None) -> Sources:
         unit = (units[meaning], wanted) if on_sky and meaning in units else None
         return _numbers(table[found[meaning]], unit, path)
 
-    major = column("major")
+    major, classes = column("major"), unify(table[found["class"]].tolist() if found["class"] else [None] * len(table))
     return _checked(
         Sources(
             on_sky,
             np.stack([column(name) for name in place], axis=1),
             np.stack([major, column("minor") if found["minor"] else major], axis=1),
             column("angle") if found["angle"] else np.zeros(len(table)),
-            _texts(table, found["class"], "compact"),
-            _texts(table, found["image"], "") if found["image"] else None,
+            np.array([name or DEFAULT_CLASS for name in classes]),
+            np.array([as_text(name) or "" for name in table[found["image"]].tolist()]) if found["image"] else None,
+            classes.count(None) if found["class"] else 0,
         ),
         path,
     )
@@ -164,15 +171,9 @@ def _in_pixels(sources: Sources) -> tuple[Values, Values]:
 def _read(path: Path) -> Any:
     from astropy.table import Table
 
-    try:
-        with ignored_warnings():
-            table = Table.read(path, format=_FORMATS.get(path.suffix.lower()))
-    except Exception as error:  # readers of many formats fail in many ways
-        raise DatasetError(
-            f"the source catalogue cannot be read: {str(error).partition(chr(10))[0]}",
-            where=path,
-            hint="Give a CSV, ECSV or FITS table, or a VOTable.",
-        ) from error
+    hint = "Give a CSV, ECSV or FITS table, or a VOTable."
+    with reading(path, "the source catalogue cannot be read", hint=hint), ignored_warnings():
+        table = Table.read(path, format=_FORMATS.get(path.suffix.lower()))
     if not len(table):
         raise DatasetError("the source catalogue is empty", where=path, hint="Give a catalogue with sources.")
     return table
@@ -196,10 +197,6 @@ def _numbers(column: Any, units: tuple[str, str] | None, path: Path) -> Values:
         raise DatasetError(
             f"the column {column.name} cannot be used: {error}", where=path, hint="Give numbers, in a unit of angle."
         ) from error
-
-
-def _texts(table: Any, name: str, default: str) -> NDArray[np.str_]:
-    return np.array([str(value).strip() or default for value in table[name]] if name else [default] * len(table))
 
 
 def _checked(sources: Sources, path: Path) -> Sources:

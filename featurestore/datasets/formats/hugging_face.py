@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.datasets.arrays import Concatenation
 from featurestore.datasets.base import Sample
 from featurestore.datasets.decoding.images import decode_image, digest_of
 from featurestore.datasets.files import fingerprint_of
@@ -67,7 +66,7 @@ class HuggingFace:
         splits = _load(place)
         self._column = _image_column(next(iter(splits.values())).features, image, place)
         self._parts = [_undecoded(part, self._column) for part in splits.values()]
-        self._ends = list(accumulate(len(part) for part in self._parts))
+        self._rows = Concatenation(len(part) for part in self._parts)
         self._table = SampleTable(
             **identity("hf", place, name),
             **_fields(splits, as_sequence(labels), keep),
@@ -80,7 +79,7 @@ class HuggingFace:
         return self._table
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self._rows)
 
     def read(self, row: int) -> Sample:
         """Decode one image; see `decode_image`.
@@ -88,8 +87,8 @@ class HuggingFace:
         Raises:
             UnreadableImageError: The image is missing or cannot be decoded.
         """
-        part = bisect_right(self._ends, row)
-        content = self._parts[part][row - (self._ends[part - 1] if part else 0)][self._column]
+        part, own = self._rows.locate(row)
+        content = self._parts[part][own][self._column]
         where = f"{self._table.name}, {self._table.sample_ids[row]}"
         data = _bytes_of(content, where)
         return Sample(decode_image(data, where), digest_of(data))

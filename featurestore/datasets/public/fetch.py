@@ -6,15 +6,14 @@ import gzip
 import json
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.public.download import Progress, download
 from featurestore.datasets.public.registry import REMOTE
-from featurestore.errors import DatasetError
 from featurestore.files import write_atomically
 from featurestore.registry import unknown_name
 
@@ -79,12 +78,10 @@ def fetch(name: str, output: Path | None = None, progress: Callable[[str], Progr
 
 
 def _read_record(root: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((root / RECORD).read_bytes()))
-    except FileNotFoundError:
+    if not (root / RECORD).exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the record cannot be read: {error}", where=root / RECORD, hint="Remove it.") from error
+    with reading(root / RECORD, "the record cannot be read", hint="Remove it."):
+        return dict(json.loads((root / RECORD).read_bytes()))
 
 
 def _unpack(archive: Path, target: Path) -> None:
@@ -94,7 +91,9 @@ def _unpack(archive: Path, target: Path) -> None:
         DatasetError: It cannot be unpacked, or something in it would land outside the folder.
     """
     part = archive.with_name(f"{archive.name}.unpacked")
-    try:
+    with reading(
+        archive, "the file cannot be unpacked", hint="Check the free space; the same command downloads it again."
+    ):
         target.parent.mkdir(parents=True, exist_ok=True)
         if archive.name.endswith(_TAR):
             _extract(archive, part, target)
@@ -105,12 +104,6 @@ def _unpack(archive: Path, target: Path) -> None:
         else:
             archive.replace(target)
         archive.unlink(missing_ok=True)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DatasetError(
-            f"the file cannot be unpacked: {str(error).partition(chr(10))[0]}",
-            where=archive,
-            hint="Check the free space; the same command downloads it again.",
-        ) from error
 
 
 def _extract(archive: Path, part: Path, target: Path) -> None:

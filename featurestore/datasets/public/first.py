@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from threading import local
 from typing import Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from featurestore.datasets.base import Sample
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.images import decode_image, digest_of
 from featurestore.datasets.naming import identity
 from featurestore.errors import DatasetError, EmptyDatasetError, MissingDependencyError, UnreadableImageError
@@ -27,6 +27,7 @@ NOTICE = (
 )
 
 _PACKAGE, _ARCHIVE = "firstgalaxydata", "galaxy_data.zip"
+_AGAIN = "Install firstgalaxydata again."
 
 
 class First:
@@ -46,13 +47,8 @@ class First:
     def __init__(self, path: str | None = None, *, name: str | None = None) -> None:
         self._path = Path(path) if path else _installed_archive()
         self._handles = local()
-        try:
-            with ZipFile(self._path) as archive:
-                self._members = _images(archive)
-        except (OSError, BadZipFile) as error:
-            raise DatasetError(
-                f"the archive cannot be read: {error}", where=self._path, hint="Install firstgalaxydata again."
-            ) from error
+        with reading(self._path, "the archive cannot be read", hint=_AGAIN), ZipFile(self._path) as archive:
+            self._members = _images(archive)
         if not self._members:
             raise EmptyDatasetError(
                 "no images in the archive", where=self._path, hint=f"Give the package's {_ARCHIVE}."
@@ -75,12 +71,8 @@ class First:
             UnreadableImageError: The member of the archive is damaged.
         """
         where = self._table.sample_ids[row]
-        try:
+        with reading(where, "the archive is damaged", hint=_AGAIN, error=UnreadableImageError):
             data = self._archive().read(self._members[row])
-        except (OSError, BadZipFile, zlib.error) as error:
-            raise UnreadableImageError(
-                f"the archive is damaged: {error}", where=where, hint="Install firstgalaxydata again."
-            ) from error
         return Sample(decode_image(data, where), digest_of(data))
 
     def _archive(self) -> ZipFile:

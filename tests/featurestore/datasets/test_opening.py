@@ -267,3 +267,14 @@ def test_an_unknown_option_in_the_text(write_images: WriteImages) -> None:
 def test_a_folder_with_a_comma_and_an_equals_sign(write_images: WriteImages) -> None:
     root = write_images("run,z=0.5/a.png")
     assert len(open_dataset(f"{root}/run,z=0.5")) == 1
+
+
+@pytest.mark.parametrize(("image", "kind"), [("a.png", "table"), ("a.fits", "fits")])
+def test_a_catalogue_that_is_given_decides_the_kind(write_images: WriteImages, image: str, kind: str) -> None:
+    root = write_images(f"sky/{image}")
+    for name in ("one.csv", "two.csv"):
+        (root / name).write_text(f"file,label\n{image},{name}\n")
+        (root / "sky" / name).write_text("neither")
+    table = open_dataset(f"{root}/sky,catalogue={root}/two.csv").table
+    assert table.source == f"{kind}:{root}/sky,catalogue={root}/two.csv"
+    assert table.classes == {"label": ("two.csv",)}

@@ -139,3 +139,15 @@ def test_angles_in_pixels_count_from_the_x_axis() -> None:
 def test_sources_behind_the_observer_are_nowhere() -> None:
     boxes = place_sources(on_sky([[190, 30], [10, -30]], [[9, 9]] * 2, [0, 0]), sky_map())
     assert np.isnan(boxes[0]).all() and np.isfinite(boxes[1]).all()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits"])
+def test_missing_classes_are_compact_and_counted(tmp_path: Path, suffix: str) -> None:
+    from astropy.table import MaskedColumn
+
+    columns = {name: values * 2 for name, values in MGCLS.items()}
+    classes = MaskedColumn(["jet", "nan", "1.0", "jet"], mask=[False, False, False, True])
+    Table(columns | {"class": classes}).write(tmp_path / f"catalogue{suffix}")
+    sources = read_sources(tmp_path / f"catalogue{suffix}")
+    assert sources.classes.tolist() == ["jet", "compact", "1", "compact"]
+    assert sources.without_class == 2

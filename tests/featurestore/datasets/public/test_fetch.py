@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_an_archive_without_a_folder_of_its_own(publish: Callable[..., None], tm
         ("/a.tgz", b"no archive"),
         ("/a.gz", b"no archive"),
         ("/a.gz", gzip.compress(bytes(100_000))[:-20]),
+        ("/a.tar", lzma.compress(tar({"a": b"1"}))[:-20]),
         ("/a.tgz", tar({"../outside": b"1"})),
     ],
 )
@@ -124,9 +126,10 @@ def test_an_archive_that_cannot_be_unpacked(
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_damaged_record(publish: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[1]", "3", "[" * 100_000])
+def test_a_damaged_record(publish: Callable[..., None], tmp_path: Path, text: str) -> None:
     publish("npy", ("/a.bin", "a.bin", b"a"))
-    (tmp_path / RECORD).write_text("{")
+    (tmp_path / RECORD).write_text(text)
     with pytest.raises(DatasetError, match="the record cannot be read"):
         fetch("toy", tmp_path)
 
