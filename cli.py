@@ -87,7 +87,8 @@ _engine = _together(
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--dtype", default="float16", show_default=True, help="Storage type: float16 or float32."),
     click.option("--batch-size", type=int, help="Images a forward pass; default: by device."),
-    click.option("--lanes", type=int, help="Threads that decode and forward; default: one a processor."),
+    click.option("--workers", type=int, help="Threads that decode and forward; default: one a processor."),
+    click.option("--lanes", type=int, hidden=True),  # its old name
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights."),
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
 )
@@ -268,7 +269,11 @@ def extract(
 
     columns = {name: options.pop(name) for name in ("labels", "file", "split", "catalogue", "keep")}
     text = with_options(data, columns)
-    dataset, chosen, terminal = open_dataset(text), ExtractionOptions(**options), _terminal()
+    terminal = _terminal()
+    if (lanes := options.pop("lanes")) is not None:
+        terminal.notice("--lanes is now called --workers.")
+        options["workers"] = lanes
+    dataset, chosen = open_dataset(text), ExtractionOptions(**options)
     terminal.notice(dataset.table.notice)
     if text != data:
         terminal.notice(f"DATA for other commands: {shlex.quote(text)}")
@@ -500,7 +505,7 @@ def info(as_json: bool, **selection: Any) -> None:
     """Show keys, provenance, rows by state, and unreadable images with their reasons."""
     from featurestore.store.inventory import describe
 
-    _print([describe(arrays) for arrays in _find("r", **selection)[1]], as_json)
+    _print([describe(entry) for entry in _find("r", **selection)[1]], as_json)
 
 
 @main.command()
@@ -545,12 +550,12 @@ def _audit(store: FeatureStore, data: str, n_rows: int) -> list[Audit]:
 def remove(yes: bool, **selection: Any) -> None:
     """Delete features from the store."""
     store, found = _find("a", **selection)
-    for arrays in found:
-        click.echo(f"{arrays.dataset} {arrays.variant} {arrays.backbone} {arrays.key.short}", err=True)
+    for entry in found:
+        click.echo(f"{entry.dataset} {entry.variant} {entry.backbone} {entry.key.short}", err=True)
     if not yes:
         click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
-    for arrays in found:
-        store.remove(arrays)
+    for entry in found:
+        store.remove(entry)
 
 
 @main.command()

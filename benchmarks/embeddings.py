@@ -38,7 +38,7 @@ def make_features(
         labels={"kind": labels},
         classes={"kind": tuple(f"class {label}" for label in range(n_classes))},
         splits=np.repeat(["train", "test"], [n_train, n_test]),
-        stamps=np.zeros(n, dtype=np.uint64),
+        fingerprints=np.zeros(n, dtype=np.uint64),
     )
     key = FeatureKey({}, "synthetic", "none:synthetic", "", "", "last", "none", "fp32", "cpu", "float32")
     return FeatureSet("none", "synthetic", "avgpool", key, values.astype(np.float32), table)

@@ -26,7 +26,7 @@ class Case:
 
     Attributes:
         backbone: Its name.
-        images: Images a round: some ten seconds, and whole batches for every lane.
+        images: Images a round: some ten seconds, and whole batches for every worker.
         goal: Share of the bare forward rate that 424 px JPEG must reach.
     """
 

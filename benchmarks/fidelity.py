@@ -78,8 +78,8 @@ def _nearest(values: Floats) -> list[list[int]]:
 def _extract(store: FeatureStore, engine: str, precision: str) -> FeatureSet:
     options = ExtractionOptions(engine=engine, precision=precision, dtype="float32")
     (extracted,) = extract_features(open_dataset("first"), [BACKBONE], [VARIANT], store, options).features
-    (pooling,) = extracted.arrays.shapes
-    return extracted.arrays.read(pooling)
+    (pooling,) = extracted.entry.shapes
+    return extracted.entry.read(pooling)
 
 
 def _scores(features: FeatureSet) -> NDArray[np.float64]:

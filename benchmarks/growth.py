@@ -90,7 +90,7 @@ def _features(n: int, n_test: int = 0) -> FeatureSet:
         sample_ids=tuple(f"{row:07d}" for row in range(len(rows))),
         labels={"kind": known.table.labels["kind"][rows]},
         splits=known.table.splits[rows],
-        stamps=known.table.stamps[rows],
+        fingerprints=known.table.fingerprints[rows],
     )
     return replace(known, values=known.values[rows], table=table)
 

@@ -30,8 +30,8 @@ class GeneratedImages:
 
     def __init__(self, count: int) -> None:
         ids = tuple(f"{row:07d}" for row in range(count))
-        splits, stamps = np.full(count, "", dtype=np.str_), np.arange(count, dtype=np.uint64)
-        self.table = SampleTable(f"generated-{count}", ids, {}, {}, splits, stamps)
+        splits, fingerprints = np.full(count, "", dtype=np.str_), np.arange(count, dtype=np.uint64)
+        self.table = SampleTable(f"generated-{count}", ids, {}, {}, splits, fingerprints)
 
     def __len__(self) -> int:
         return len(self.table)

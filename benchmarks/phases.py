@@ -24,7 +24,7 @@ from featurestore.store import open_store
 VARIANT = "full-224"
 BATCH_SIZES = (2, 4, 8, 16)
 ENGINES = {"fp32": ("openvino", "torch"), "bf16": ("openvino",)}
-LANES = ExtractionOptions().worker_count
+WORKERS = ExtractionOptions().worker_count
 
 
 def extract_seconds(
@@ -69,19 +69,19 @@ def fastest_forward(backbone: str, images: int, precision: str = "fp32") -> Bare
     for engine in ENGINES[precision]:
         runtime = resolve_runtime(engine, "cpu", precision)
         for size in BATCH_SIZES:
-            forward = compile_forward(loaded, loaded.spec.poolings, runtime, size, 224, LANES, eight_bit=True)
+            forward = compile_forward(loaded, loaded.spec.poolings, runtime, size, 224, WORKERS, eight_bit=True)
             candidates.append(Bare(f"{engine}, batch {size}", forward, size))
     return min(candidates, key=lambda bare: bare.seconds(images))
 
 
 def _wall(call: Callable[[int], object], numbers: Sequence[int]) -> float:
-    """Seconds to call with every number, in turn in as many threads as an extraction has lanes, each by itself."""
+    """Seconds to call with every number, in turn in as many threads as an extraction has workers, each by itself."""
     threads = torch.get_num_threads()
 
-    def work(lane: int) -> None:
+    def work(worker: int) -> None:
         with one_thread(threads):
-            for number in numbers[lane::LANES]:
+            for number in numbers[worker::WORKERS]:
                 call(number)
 
-    with ThreadPoolExecutor(LANES) as pool:
-        return seconds(lambda: list(pool.map(work, range(LANES))))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return seconds(lambda: list(pool.map(work, range(WORKERS))))

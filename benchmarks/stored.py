@@ -17,7 +17,7 @@ def make_store(path: str, n: int) -> FeatureStore:
     """A new store that knows a dataset ``noise`` of `n` samples."""
     store = open_store(path, mode="a")
     ids = tuple(f"{row:07d}" for row in range(n))
-    store.put_dataset(SampleTable("noise", ids, {}, {}, np.full(n, "", dtype=np.str_), _stamps(0, n)))
+    store.put_dataset(SampleTable("noise", ids, {}, {}, np.full(n, "", dtype=np.str_), _fingerprints(0, n)))
     return store
 
 
@@ -39,8 +39,8 @@ def make_block(values: NDArray[np.float32], start: int) -> Block:
     """The block of these values, (r, d), whose first row is `start`."""
     count = len(values)
     content: NDArray[Any] = np.zeros((count, 16), dtype=np.uint8)
-    return Block({"avgpool": values}, np.full(count, DONE, dtype=np.uint8), content, _stamps(start, count))
+    return Block({"avgpool": values}, np.full(count, DONE, dtype=np.uint8), content, _fingerprints(start, count))
 
 
-def _stamps(start: int, count: int) -> NDArray[np.uint64]:
+def _fingerprints(start: int, count: int) -> NDArray[np.uint64]:
     return np.arange(start, start + count, dtype=np.uint64)

@@ -63,7 +63,7 @@ def write_store(path: str) -> None:
         labels={"kind": labels},
         classes={"kind": tuple(f"class {label}" for label in range(N_CLASSES))},
         splits=np.where(rng.random(N) < TEST_SHARE, "test", "train"),
-        stamps=np.arange(N, dtype=np.uint64),
+        fingerprints=np.arange(N, dtype=np.uint64),
     )
     store = open_store(path, mode="a")
     store.put_dataset(table)

@@ -70,7 +70,7 @@ class SampleTable:
         labels: Label scheme -> int64 (n,); `UNLABELLED` marks rows without a label. The first scheme is the default.
         classes: Label scheme -> class names; a label is an index into them.
         splits: Strings (n,), each one of `SPLITS`.
-        stamps: uint64 (n,): a cheap mark that changes when the image behind the row changes (size and time of a
+        fingerprints: uint64 (n,): a cheap mark that changes when the image behind the row changes (size and time of a
             file, checksum of a zip member); it is compared, never interpreted.
         groups: Strings (n,) or None: samples of one group never straddle train and test.
         sky: float64 (n, 2) or None: right ascension and declination (ICRS), in degrees; NaN where unknown.
@@ -85,7 +85,7 @@ class SampleTable:
     labels: Mapping[str, NDArray[np.int64]]
     classes: Mapping[str, tuple[str, ...]]
     splits: NDArray[np.str_]
-    stamps: NDArray[np.uint64]
+    fingerprints: NDArray[np.uint64]
     groups: NDArray[np.str_] | None = None
     sky: NDArray[np.float64] | None = None
     boxes: Boxes | None = None
@@ -134,7 +134,7 @@ class SampleTable:
             sample_ids=tuple(self.sample_ids[row] for row in rows),
             labels={scheme: labels[rows] for scheme, labels in self.labels.items()},
             splits=self.splits[rows],
-            stamps=self.stamps[rows],
+            fingerprints=self.fingerprints[rows],
             groups=None if self.groups is None else self.groups[rows],
             sky=None if self.sky is None else self.sky[rows],
             boxes=None if self.boxes is None else self.boxes.take(rows),
@@ -142,9 +142,9 @@ class SampleTable:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids and stamps: equal when the same images stand in the same order."""
+        """SHA-256 over ids and fingerprints: equal when the same images stand in the same order."""
         sha = hashlib.sha256("\0".join(self.sample_ids).encode())
-        sha.update(np.ascontiguousarray(self.stamps).tobytes())
+        sha.update(np.ascontiguousarray(self.fingerprints).tobytes())
         return sha.hexdigest()
 
     def label_digest(self, scheme: str | None = None) -> str:
@@ -176,7 +176,7 @@ class SampleTable:
         raise DatasetError(f"sample ids occur more than once: {twice}", where=self.name, hint="Make ids unique.")
 
     def _check_columns(self) -> None:
-        columns = {"splits": self.splits, "stamps": self.stamps, **self.labels}
+        columns = {"splits": self.splits, "fingerprints": self.fingerprints, **self.labels}
         columns |= {name: getattr(self, name) for name in ("groups", "sky") if getattr(self, name) is not None}
         for name, column in columns.items():
             if len(column) != len(self):

@@ -52,7 +52,7 @@ class DatasetConformance:
         assert len(table) == len(dataset) > 0, f"{len(table)} samples in the table, {len(dataset)} in the dataset"
         assert len(set(table.sample_ids)) == len(table), "sample ids are not unique"
         assert table.labels.keys() == table.classes.keys(), "label schemes and classes have different names"
-        assert table.stamps.dtype == np.uint64, f"stamps are {table.stamps.dtype}"
+        assert table.fingerprints.dtype == np.uint64, f"fingerprints are {table.fingerprints.dtype}"
         if table.boxes is not None:
             boxes = table.boxes
             assert len(boxes.row) == len(boxes.xyxy) == len(boxes.label) == len(boxes.crowd), (
@@ -100,9 +100,9 @@ class DatasetConformance:
             _assert_equal(serial, list(pool_of_threads.map(lambda row: _try_read(dataset, row), rows)))
 
     def test_reopening_gives_the_same(self, dataset: ImageDataset) -> None:
-        """Ids, stamps, labels and digests survive a restart."""
+        """Ids, fingerprints, labels and digests survive a restart."""
         again = self.reopen(dataset)
-        assert again.table.fingerprint == dataset.table.fingerprint, "ids or stamps changed"
+        assert again.table.fingerprint == dataset.table.fingerprint, "ids or fingerprints changed"
         assert again.table.source == dataset.table.source, "the source changed"
         for scheme in dataset.table.schemes:
             assert again.table.label_digest(scheme) == dataset.table.label_digest(scheme), f"labels of {scheme} changed"

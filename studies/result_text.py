@@ -34,11 +34,11 @@ def _(value: ExtractionReport) -> str:
     head = f"{value.dataset}: {costs.images:,} images decoded, {costs.forwards:,} forwarded in {value.seconds:,.1f} s"
     rate = f" ({costs.forwards / value.seconds:,.0f} a second)" if costs.forwards else ""
     phases = ", ".join(f"{name} {getattr(costs, name):,.1f} s" for name in ("decode", "preprocess", "forward", "write"))
-    lines = [head + rate, f"  load models {costs.load:,.1f} s; summed over lanes: {phases}"]
+    lines = [head + rate, f"  load models {costs.load:,.1f} s; summed over workers: {phases}"]
     for one in value.features:
-        done, unreadable, _missing = one.arrays.counts()
+        done, unreadable, _missing = one.entry.counts()
         lines.append(
-            f"  {one.arrays.variant}  {one.arrays.backbone}  {one.arrays.key.short}: {one.embedded:,} embedded now, "
+            f"  {one.entry.variant}  {one.entry.backbone}  {one.entry.key.short}: {one.embedded:,} embedded now, "
             f"{done:,} stored, {unreadable:,} unreadable"
         )
     return "\n".join([*lines, *_list_unreadable(value.unreadable), f"Store: {value.store}"])

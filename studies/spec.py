@@ -170,6 +170,9 @@ def parse_study(text: str, *, where: str) -> Study:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the study is no TOML: {error}", where=where, hint="Correct that line.") from error
+    extract = given.get("extract")
+    if isinstance(extract, dict) and "lanes" in extract:  # the old name of `workers`
+        extract["workers"] = extract.pop("lanes")
     tables = {"extract": ExtractionOptions, "probe": ProbeOptions, "figures": FigureOptions}
     values = {name: value for name, value in given.items() if name not in tables}
     options = {name: _build(kind, given[name], f"{where} [{name}]") for name, kind in tables.items() if name in given}

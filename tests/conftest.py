@@ -141,7 +141,7 @@ def make_table():
             labels={"kind": labels},
             classes={"kind": classes or tuple(f"c_{i}" for i in range(max(2, labels.max(initial=0) + 1)))},
             splits=np.asarray([""] * n if splits is None else splits, dtype=np.str_),
-            stamps=np.zeros(n, dtype=np.uint64),
+            fingerprints=np.zeros(n, dtype=np.uint64),
             groups=None if groups is None else np.asarray(groups, dtype=np.str_),
         )
 

@@ -19,7 +19,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 class _Seen(local):
-    """Outputs of blocks by layer, of each thread by itself: lanes share a model."""
+    """Outputs of blocks by layer, of each thread by itself: workers share a model."""
 
     def __init__(self) -> None:
         self.outputs: dict[int, Tensor] = {}

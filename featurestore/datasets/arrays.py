@@ -91,7 +91,7 @@ class ArrayDataset:
 
 
 def file_columns(parts: Sequence[ImageArray], where: Path) -> dict[str, Any]:
-    """Splits and stamps of a sample table: every row has those of its file.
+    """Splits and fingerprints of a sample table: every row has those of its file.
 
     A file whose name begins with the name of a split belongs to that one.
 
@@ -101,8 +101,11 @@ def file_columns(parts: Sequence[ImageArray], where: Path) -> dict[str, Any]:
     sizes = [len(part) for part in parts]
     if not sum(sizes):
         raise EmptyDatasetError("the files hold no images", where=where, hint="Download or write them again.")
-    stamps = np.array([fingerprint_of(part.path.stat()) for part in parts], dtype=np.uint64)
-    return {"splits": np.repeat([_split_of(part.path) for part in parts], sizes), "stamps": np.repeat(stamps, sizes)}
+    fingerprints = np.array([fingerprint_of(part.path.stat()) for part in parts], dtype=np.uint64)
+    return {
+        "splits": np.repeat([_split_of(part.path) for part in parts], sizes),
+        "fingerprints": np.repeat(fingerprints, sizes),
+    }
 
 
 def row_names(part: ImageArray) -> list[str]:

@@ -69,7 +69,7 @@ def sample_fields(
         "splits": np.array(splits or [""] * len(paths), dtype=np.str_),
         "groups": groups,
         "sky": _sky(catalogue, roles["positions"]),
-        "stamps": fingerprints_of(paths, found),
+        "fingerprints": fingerprints_of(paths, found),
     }, paths
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreError, UsageError
 from featurestore.extraction.embedding import EMPTY, embed_batch, pad_slots
-from featurestore.extraction.extract import Model, load_models
-from featurestore.extraction.requests import ExtractionOptions, ExtractionRequest, list_wanted
+from featurestore.extraction.extract import CompiledBackbone, compile_backbones
+from featurestore.extraction.requests import ExtractionOptions, ExtractionRequest, list_requests
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
@@ -41,11 +41,11 @@ TOLERANCE = {"float16": 4e-3, "float32": 1e-4}
 """Largest relative difference that rounding explains: storage type, batch neighbours, other library versions."""
 
 
-def audit(arrays: FeatureEntry, dataset: ImageDataset, n_rows: int, *, seed: int = 0) -> list[Audit]:
+def audit(entry: FeatureEntry, dataset: ImageDataset, n_rows: int, *, seed: int = 0) -> list[Audit]:
     """Embed `n_rows` random rows again, by the weights and arithmetic of the key, and compare every pooling.
 
     Args:
-        arrays: Features to check.
+        entry: Features to check.
         dataset: The dataset they were made from.
         n_rows: Rows to embed again; all if there are fewer.
         seed: Seed of the choice.
@@ -56,10 +56,10 @@ def audit(arrays: FeatureEntry, dataset: ImageDataset, n_rows: int, *, seed: int
     """
     if n_rows < 1:
         raise UsageError(f"an audit of {n_rows} rows", where="audit", hint="Give 1 row or more.")
-    stored = {pooling: arrays.read(pooling, allow_partial=True) for pooling in arrays.shapes}
+    stored = {pooling: entry.read(pooling, allow_partial=True) for pooling in entry.shapes}
     chosen = _choose(list(stored.values()), dataset, n_rows, seed)
-    again = _embed_again(arrays, dataset, np.array(list(chosen.values())))
-    return [_compare(arrays, features, chosen, again[pooling]) for pooling, features in stored.items()]
+    again = _embed_again(entry, dataset, np.array(list(chosen.values())))
+    return [_compare(entry, features, chosen, again[pooling]) for pooling, features in stored.items()]
 
 
 def _choose(stored: Sequence[FeatureSet], dataset: ImageDataset, n_rows: int, seed: int) -> dict[str, int]:
@@ -74,49 +74,49 @@ def _choose(stored: Sequence[FeatureSet], dataset: ImageDataset, n_rows: int, se
     return dict(common[number] for number in sorted(picked.tolist()))
 
 
-def _embed_again(
-    arrays: FeatureEntry, dataset: ImageDataset, rows: NDArray[np.int64]
-) -> dict[str, NDArray[np.float32]]:
+def _embed_again(entry: FeatureEntry, dataset: ImageDataset, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
     """Pooling -> float32 (len(rows), d)."""
     options = ExtractionOptions(
-        weights=arrays.provenance["weights"],
-        poolings=tuple(arrays.shapes),
-        engine=arrays.key.engine,
-        device=arrays.key.device,
-        precision=arrays.key.precision,
-        dtype=arrays.key.dtype,
-        lanes=1,
+        weights=entry.provenance["weights"],
+        poolings=tuple(entry.shapes),
+        engine=entry.key.engine,
+        device=entry.key.device,
+        precision=entry.key.precision,
+        dtype=entry.key.dtype,
+        workers=1,
     )
-    (wanted,) = list_wanted(dataset, [arrays.backbone], [arrays.variant], options)
-    model = _load_same(wanted, options, arrays, dataset.decoder)
-    size, pieces = options.batch_size_on(arrays.key.device), []
+    (request,) = list_requests(dataset, [entry.backbone], [entry.variant], options)
+    model = _load_same(request, options, entry, dataset.decoder)
+    size, pieces = options.batch_size_on(entry.key.device), []
     for start in range(0, len(rows), size):
         slots = pad_slots(rows[start : start + size], size)
-        (embedded,), _ = embed_batch(dataset, [model.task(wanted.preprocessing, slots)])
+        (embedded,), _ = embed_batch(dataset, [model.task(request.preprocessing, slots)])
         pieces.append({name: values[slots != EMPTY] for name, values in embedded.values.items()})
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in arrays.shapes}
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in entry.shapes}
 
 
-def _load_same(wanted: ExtractionRequest, options: ExtractionOptions, arrays: FeatureEntry, decoder: str) -> Model:
+def _load_same(
+    request: ExtractionRequest, options: ExtractionOptions, entry: FeatureEntry, decoder: str
+) -> CompiledBackbone:
     """The model that made these features, or an error that says what differs."""
-    model = load_models([wanted], options, decoder)[wanted]
-    changed = wanted.key(model.backbone).differences(arrays.key)
+    model = compile_backbones([request], options, decoder)[request]
+    changed = request.key(model.backbone).differences(entry.key)
     if changed:
         raise StoreError(
             f"the features cannot be made again: {', '.join(changed)} changed",
-            where=arrays.path,
+            where=entry.path,
             hint="Restore the weights or versions that the provenance names: skyprobe info.",
         )
     return model
 
 
-def _compare(arrays: FeatureEntry, stored: FeatureSet, chosen: dict[str, int], again: NDArray[np.float32]) -> Audit:
+def _compare(entry: FeatureEntry, stored: FeatureSet, chosen: dict[str, int], again: NDArray[np.float32]) -> Audit:
     place = {sample: row for row, sample in enumerate(stored.table.sample_ids)}
     before = stored.values[[place[sample] for sample in chosen]]
     of_sample = tuple(range(1, before.ndim))
     scale = np.abs(before).max(axis=of_sample).clip(min=np.finfo(np.float32).tiny)
     difference = np.abs(again - before).max(axis=of_sample) / scale
-    close = difference <= TOLERANCE[arrays.key.dtype]  # NaN is not
+    close = difference <= TOLERANCE[entry.key.dtype]  # NaN is not
     wrong = tuple(sample for sample, right in zip(chosen, close, strict=True) if not right)
-    name = f"{arrays.dataset}/{arrays.variant}/{arrays.backbone}/{arrays.key.short}/{stored.pooling}"
+    name = f"{entry.dataset}/{entry.variant}/{entry.backbone}/{entry.key.short}/{stored.pooling}"
     return Audit(name, len(chosen), float(difference.max()), wrong)

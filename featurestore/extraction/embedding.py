@@ -31,10 +31,10 @@ _NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 @dataclass
 class Costs:
-    """Where time went, in seconds summed over lanes, and how much was done.
+    """Where time went, in seconds summed over workers, and how much was done.
 
     Attributes:
-        load: Loading and compiling models, once, before the lanes start.
+        load: Loading and compiling models, once, before the workers start.
         decode: Reading and decoding.
         preprocess: Stretch, crop, resize, channel rule.
         forward: Normalisation, backbone, pooling.
@@ -52,7 +52,7 @@ class Costs:
     forwards: int = 0
 
     def add(self, other: Costs) -> None:
-        """Add another lane's costs."""
+        """Add another worker's costs."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.extraction.embedding import embed_batch, pad_slots
-from featurestore.extraction.extract import Model, load_models
+from featurestore.extraction.extract import CompiledBackbone, compile_backbones
 from featurestore.extraction.requests import (
     ExtractionOptions,
     ExtractionRequest,
-    find_arrays,
-    list_wanted,
+    find_entry,
+    list_requests,
     pending_rows,
     row_fingerprints,
 )
@@ -39,7 +39,7 @@ class Estimate:
         images: Images to decode.
         forwards: Images to forward, summed over backbones and variants.
         bytes: Bytes of features to store.
-        seconds: Wall time, from one batch of the dataset's own images that was timed on one lane; without start-up.
+        seconds: Wall time, from one batch of the dataset's own images that was timed on one worker; without start-up.
     """
 
     dataset: str
@@ -69,9 +69,9 @@ def estimate(
         SkyprobeError: See the extraction, apart from writing.
     """
     plan = _Plan(dataset.table, store, options)
-    wanted = list_wanted(dataset, backbones, variants, options, store)
-    unfinished = [one for one in wanted if plan.pending(one, plan.find_by_request(one)).any()]
-    models = load_models(unfinished, options, dataset.decoder)
+    requests = list_requests(dataset, backbones, variants, options, store)
+    unfinished = [one for one in requests if plan.pending(one, plan.find_by_request(one)).any()]
+    models = compile_backbones(unfinished, options, dataset.decoder)
     pending = {one: plan.pending(one, plan.find_by_key(one, model)) for one, model in models.items()}
     todo = {one: mask for one, mask in pending.items() if mask.any()}
     if not todo:
@@ -104,21 +104,21 @@ class _Plan:
         self._store = store if store and table.name in store.datasets() else None
         self._rows = _rows_in(self._store, table)
 
-    def find_by_request(self, wanted: ExtractionRequest) -> FeatureEntry | None:
+    def find_by_request(self, request: ExtractionRequest) -> FeatureEntry | None:
         """Features that an equal request made."""
-        return find_arrays(wanted, self._table.name, self._store) if self._store else None
+        return find_entry(request, self._table.name, self._store) if self._store else None
 
-    def find_by_key(self, wanted: ExtractionRequest, model: Model) -> FeatureEntry | None:
+    def find_by_key(self, request: ExtractionRequest, model: CompiledBackbone) -> FeatureEntry | None:
         """Features of the very key, whatever request made them."""
         if self._store is None:
             return None
-        key = wanted.key(model.backbone).sha256
-        return next(iter(self._store.find(self._table.name, wanted.variant, wanted.spec.name, key=key)), None)
+        key = request.key(model.backbone).sha256
+        return next(iter(self._store.find(self._table.name, request.variant, request.spec.name, key=key)), None)
 
-    def pending(self, wanted: ExtractionRequest, arrays: FeatureEntry | None) -> NDArray[np.bool_]:
+    def pending(self, request: ExtractionRequest, entry: FeatureEntry | None) -> NDArray[np.bool_]:
         """Bool (n,), samples to embed."""
-        stamps = row_fingerprints(self._table, wanted.preprocessing)
-        return pending_rows(arrays, wanted, self._rows, stamps, retry_unreadable=self._options.retry_unreadable)
+        fingerprints = row_fingerprints(self._table, request.preprocessing)
+        return pending_rows(entry, request, self._rows, fingerprints, retry_unreadable=self._options.retry_unreadable)
 
 
 def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64]:
@@ -127,17 +127,17 @@ def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64
     return np.array([known.get(sample, -1) for sample in table.sample_ids], dtype=np.int64)
 
 
-def _row_bytes(wanted: ExtractionRequest, model: Model) -> int:
-    return sum(map(prod, model.shapes.values())) * np.dtype(wanted.dtype).itemsize
+def _row_bytes(request: ExtractionRequest, model: CompiledBackbone) -> int:
+    return sum(map(prod, model.shapes.values())) * np.dtype(request.dtype).itemsize
 
 
 def _seconds(
     dataset: ImageDataset,
-    models: Mapping[ExtractionRequest, Model],
+    models: Mapping[ExtractionRequest, CompiledBackbone],
     rows: NDArray[np.int64],
     options: ExtractionOptions,
 ) -> float:
-    """Time of one batch, for as many rounds as the lanes need."""
+    """Time of one batch, for as many rounds as the workers need."""
     (device,) = {one.runtime.device for one in models}
     size = options.batch_size_on(device)
     slots = pad_slots(rows[:size], size)

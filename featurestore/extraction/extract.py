@@ -1,8 +1,8 @@
 """extract_features: images -> preprocessing -> frozen backbones -> store, each image decoded once.
 
-Lanes, one thread a processor, each take a batch through decoding, preprocessing and all forwards, while one writer
+Workers, one thread a processor, each take a batch through decoding, preprocessing and all forwards, while one writer
 commits finished blocks. Batches have fixed slots inside fixed blocks, so that the bytes depend neither on the number
-of lanes nor on what was interrupted before.
+of workers nor on what was interrupted before.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from featurestore.extraction.embedding import EMPTY, Costs, Embedded, Task, embe
 from featurestore.extraction.requests import (
     ExtractionOptions,
     ExtractionRequest,
-    find_arrays,
-    list_wanted,
+    find_entry,
+    list_requests,
     pending_rows,
     provenance_of,
     row_fingerprints,
@@ -41,14 +41,14 @@ Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
 _BATCHES_AT_ONCE = 4
-"""Batches that a lane decodes before it forwards them, where networks are small: what decoding and forwarding keep in
+"""Batches that a worker decodes before it forwards them, where networks are small: what decoding and forwarding keep in
 the processor's cache drives the other's out, the less often the better."""
 
 _SHARES = 16
-"""So many times that many images must be there for each lane: at the end, lanes wait for the one that has a batch."""
+"""So many times that many images must be there for each worker: at the end, all wait for the one that has a batch."""
 
 _OPEN_BLOCKS = 2
-"""Blocks in flight besides the one being written: enough that no lane waits, few enough to bound memory."""
+"""Blocks in flight besides the one being written: enough that no worker waits, few enough to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Extracted:
     """One backbone at one variant after an extraction.
 
     Attributes:
-        arrays: Its features in the store.
+        entry: Its features in the store.
         embedded: Rows embedded by this call; 0 when everything stood in the store already.
         unreadable: sample id -> reason, for all rows marked unreadable.
     """
 
-    arrays: FeatureEntry
+    entry: FeatureEntry
     embedded: int
     unreadable: Mapping[str, str]
 
@@ -74,7 +74,7 @@ class ExtractionReport:
         dataset: Name of the dataset.
         store: Path of the store.
         features: One entry for each backbone at each variant.
-        costs: Seconds summed over lanes, and counts.
+        costs: Seconds summed over workers, and counts.
         seconds: Wall time.
     """
 
@@ -91,7 +91,7 @@ class ExtractionReport:
 
 
 @dataclass(frozen=True)
-class Model:
+class CompiledBackbone:
     """A backbone, loaded, and compiled for one input size.
 
     Attributes:
@@ -119,22 +119,22 @@ class Job:
     """One backbone at one variant, and where its features go.
 
     Attributes:
-        wanted: What to extract.
-        arrays: Where the features stand.
+        request: What to extract.
+        entry: Where the features stand.
         pending: bool (n,), dataset rows to embed.
         model: The loaded backbone; None where nothing is pending, and none was loaded to find that out.
     """
 
-    wanted: ExtractionRequest
-    arrays: FeatureEntry
+    request: ExtractionRequest
+    entry: FeatureEntry
     pending: NDArray[np.bool_]
-    model: Model | None = None
+    model: CompiledBackbone | None = None
 
     @property
-    def loaded(self) -> Model:
+    def loaded(self) -> CompiledBackbone:
         """The model of a job with pending rows."""
         if self.model is None:
-            raise BackboneError("no model was loaded", where=self.wanted.spec.name, hint="Report this as a bug.")
+            raise BackboneError("no model was loaded", where=self.request.spec.name, hint="Report this as a bug.")
         return self.model
 
 
@@ -167,21 +167,21 @@ def extract_features(
     rows = store.put_dataset(dataset.table)
     costs = Costs()
     with costs.timed("load"):
-        jobs = _find_jobs(dataset, list_wanted(dataset, backbones, variants, options, store), rows, store, options)
+        jobs = _find_jobs(dataset, list_requests(dataset, backbones, variants, options, store), rows, store, options)
     pending = [job for job in jobs if job.pending.any()]
     if pending:
         _run(_BlockPlan(dataset, pending, rows, store.block_rows, options), costs, progress)
-    extracted = tuple(Extracted(job.arrays, int(job.pending.sum()), job.arrays.unreadable()) for job in jobs)
+    extracted = tuple(Extracted(job.entry, int(job.pending.sum()), job.entry.unreadable()) for job in jobs)
     return ExtractionReport(dataset.table.name, store.path, extracted, costs, perf_counter() - started)
 
 
-def load_models(
-    wanted: Sequence[ExtractionRequest], options: ExtractionOptions, decoder: str
-) -> dict[ExtractionRequest, Model]:
+def compile_backbones(
+    requests: Sequence[ExtractionRequest], options: ExtractionOptions, decoder: str
+) -> dict[ExtractionRequest, CompiledBackbone]:
     """Load and compile; variants of one input size share a model, and layers of one backbone a pass.
 
     Args:
-        wanted: What to extract.
+        requests: What to extract.
         options: See the extraction.
         decoder: Of the dataset: pixels of all but FITS are expected to be 8-bit, where nothing stretches them.
     """
@@ -189,56 +189,60 @@ def load_models(
     from featurestore.backbones.loading import load_backbone
 
     networks: dict[tuple[str, int, int], list[ExtractionRequest]] = {}
-    for one in wanted:
+    for one in requests:
         networks.setdefault(one.network, []).append(one)
-    models: dict[ExtractionRequest, Model] = {}
+    models: dict[ExtractionRequest, CompiledBackbone] = {}
     for (name, size, n_channels), members in networks.items():
         first = members[0]
         backbone = load_backbone(name, first.weights, size, options.trust_remote_code, n_channels)
         outputs = list(dict.fromkeys(output for one in members for output in one.outputs.values()))
-        batch_size, lanes = options.batch_size_on(first.runtime.device), options.worker_count
+        batch_size, workers = options.batch_size_on(first.runtime.device), options.worker_count
         eight_bit = decoder != "astropy" and all(one.preprocessing.keeps_bytes for one in members)
-        forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, lanes, eight_bit=eight_bit)
-        models |= {one: Model(replace(backbone, spec=one.spec), forward, one.outputs) for one in members}
-    return {one: models[one] for one in wanted}
+        forward = compile_forward(backbone, outputs, first.runtime, batch_size, size, workers, eight_bit=eight_bit)
+        models |= {one: CompiledBackbone(replace(backbone, spec=one.spec), forward, one.outputs) for one in members}
+    return {one: models[one] for one in requests}
 
 
 def _find_jobs(
     dataset: ImageDataset,
-    wanted: Sequence[ExtractionRequest],
+    requests: Sequence[ExtractionRequest],
     rows: NDArray[np.int64],
     store: FeatureStore,
     options: ExtractionOptions,
 ) -> list[Job]:
-    """A job for each wanted extraction; models are loaded only for those that are not complete."""
+    """A job for each request; models are loaded only for those that are not complete."""
 
-    def job(one: ExtractionRequest, arrays: FeatureEntry, model: Model | None) -> Job:
-        stamps = row_fingerprints(dataset.table, one.preprocessing)
+    def job(one: ExtractionRequest, entry: FeatureEntry, model: CompiledBackbone | None) -> Job:
+        fingerprints = row_fingerprints(dataset.table, one.preprocessing)
         retry = options.retry_unreadable
-        return Job(one, arrays, pending_rows(arrays, one, rows, stamps, retry_unreadable=retry), model)
+        return Job(one, entry, pending_rows(entry, one, rows, fingerprints, retry_unreadable=retry), model)
 
-    known = {one: find_arrays(one, dataset.table.name, store) for one in wanted}
-    held = {one: job(one, arrays, None) for one, arrays in known.items() if arrays}
+    known = {one: find_entry(one, dataset.table.name, store) for one in requests}
+    held = {one: job(one, entry, None) for one, entry in known.items() if entry}
     complete = {one: found for one, found in held.items() if not found.pending.any()}
-    models = load_models([one for one in wanted if one not in complete], options, dataset.decoder)
+    models = compile_backbones([one for one in requests if one not in complete], options, dataset.decoder)
     placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}
-    return [complete.get(one) or placed[one] for one in wanted]
+    return [complete.get(one) or placed[one] for one in requests]
 
 
 def _place(
-    wanted: ExtractionRequest, model: Model, dataset: ImageDataset, store: FeatureStore, options: ExtractionOptions
+    request: ExtractionRequest,
+    model: CompiledBackbone,
+    dataset: ImageDataset,
+    store: FeatureStore,
+    options: ExtractionOptions,
 ) -> FeatureEntry:
-    """The arrays of the wanted key, made where they do not exist; the request is noted for the next time."""
-    arrays = store.create(
+    """The entry of the request's key, made where there is none; the request is noted for the next time."""
+    entry = store.create(
         dataset.table.name,
-        wanted.variant,
-        wanted.spec.name,
-        wanted.key(model.backbone),
+        request.variant,
+        request.spec.name,
+        request.key(model.backbone),
         model.shapes,
-        provenance_of(dataset, model.backbone, wanted, options),
+        provenance_of(dataset, model.backbone, request, options),
     )
-    arrays.add_request(wanted.request)
-    return arrays
+    entry.add_request(request.digest)
+    return entry
 
 
 class _BlockPlan:
@@ -259,19 +263,19 @@ class _BlockPlan:
         from torch import get_num_threads
 
         self.dataset, self.jobs, self.block_rows = dataset, jobs, block_rows
-        self.stamps = [row_fingerprints(dataset.table, job.wanted.preprocessing) for job in jobs]
+        self.fingerprints = [row_fingerprints(dataset.table, job.request.preprocessing) for job in jobs]
         self.sample_of = np.full(int(rows.max()) + 1, EMPTY, dtype=np.int64)
         self.sample_of[rows] = np.arange(len(rows))
         self.threads = get_num_threads()
         self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
-        self.lanes = options.worker_count
-        self.batch_size = self._images_at_once(options.batch_size_on(jobs[0].wanted.runtime.device))
+        self.workers = options.worker_count
+        self.batch_size = self._images_at_once(options.batch_size_on(jobs[0].request.runtime.device))
 
     def _images_at_once(self, batch_size: int) -> int:
-        """Images that a lane takes from decoding to features: one batch of the forwards, or several."""
+        """Images that a worker takes from decoding to features: one batch of the forwards, or several."""
         several = _BATCHES_AT_ONCE * batch_size
         small = all(job.loaded.forward.small for job in self.jobs)
-        return several if small and self.total >= _SHARES * self.lanes * several else batch_size
+        return several if small and self.total >= _SHARES * self.workers * several else batch_size
 
     def blocks(self) -> list[int]:
         """Blocks with something to do, in store order."""
@@ -289,8 +293,8 @@ class _BlockPlan:
         samples = self.samples(block)
         for start in range(0, len(samples), self.batch_size):
             slots = pad_slots(samples[start : start + self.batch_size], self.batch_size)
-            wanted = [np.where((slots != EMPTY) & job.pending[slots], slots, EMPTY) for job in self.jobs]
-            yield {number: own for number, own in enumerate(wanted) if (own != EMPTY).any()}
+            asked = [np.where((slots != EMPTY) & job.pending[slots], slots, EMPTY) for job in self.jobs]
+            yield {number: own for number, own in enumerate(asked) if (own != EMPTY).any()}
 
     def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> _Result:
         """One batch through every job that wants something of it."""
@@ -298,7 +302,7 @@ class _BlockPlan:
 
         if not slots:
             return {}, Costs()
-        tasks = [self.jobs[n].loaded.task(self.jobs[n].wanted.preprocessing, own) for n, own in slots.items()]
+        tasks = [self.jobs[n].loaded.task(self.jobs[n].request.preprocessing, own) for n, own in slots.items()]
         with one_thread(self.threads):
             embedded, costs = embed_batch(self.dataset, tasks)
         return dict(zip(slots, embedded, strict=True)), costs
@@ -310,7 +314,7 @@ class _BlockPlan:
             for number, job in enumerate(self.jobs):
                 pieces = [result.get(number) for result in results]
                 if any(pieces):
-                    job.arrays.write_block(block, self._assemble(block, number, pieces))
+                    job.entry.write_block(block, self._assemble(block, number, pieces))
         return costs
 
     def _assemble(self, block: int, number: int, pieces: Sequence[Embedded | None]) -> Block:
@@ -319,7 +323,7 @@ class _BlockPlan:
             values={name: np.zeros((len(samples), *shape), dtype=np.float32) for name, shape in shapes.items()},
             state=np.full(len(samples), MISSING, dtype=np.uint8),
             content=np.zeros((len(samples), 16), dtype=np.uint8),
-            stamps=np.where(samples == EMPTY, 0, self.stamps[number][samples]).astype(np.uint64),
+            fingerprints=np.where(samples == EMPTY, 0, self.fingerprints[number][samples]).astype(np.uint64),
             reasons={
                 index * self.batch_size + slot: reason
                 for index, piece in enumerate(pieces)
@@ -345,22 +349,22 @@ def _copy(piece: Embedded, data: Block, start: int) -> None:
         data.values[name][rows] = values[:length]
 
 
-def _submitted(plan: _BlockPlan, lanes: ThreadPoolExecutor) -> Iterator[tuple[int, list[Future[_Result]]]]:
+def _submitted(plan: _BlockPlan, workers: ThreadPoolExecutor) -> Iterator[tuple[int, list[Future[_Result]]]]:
     """Blocks in order, with a few submitted ahead of the one that is handed out."""
     opened: deque[tuple[int, list[Future[_Result]]]] = deque()
     for block in plan.blocks():
-        opened.append((block, [lanes.submit(plan.embed, slots) for slots in plan.batches(block)]))
+        opened.append((block, [workers.submit(plan.embed, slots) for slots in plan.batches(block)]))
         if len(opened) > _OPEN_BLOCKS:
             yield opened.popleft()
     yield from opened
 
 
 def _run(plan: _BlockPlan, costs: Costs, progress: Progress | None) -> None:
-    """Lanes embed, the writer commits; both stop at the first error, and finished blocks stay."""
-    with ThreadPoolExecutor(plan.lanes, "lane") as lanes, ThreadPoolExecutor(1, "writer") as writer:
+    """Workers embed, the writer commits; both stop at the first error, and finished blocks stay."""
+    with ThreadPoolExecutor(plan.workers, "worker") as workers, ThreadPoolExecutor(1, "writer") as writer:
         writing: deque[Future[Costs]] = deque()
         try:
-            for block, futures in _submitted(plan, lanes):
+            for block, futures in _submitted(plan, workers):
                 results = []
                 for future in futures:
                     embedded, spent = future.result()
@@ -374,5 +378,5 @@ def _run(plan: _BlockPlan, costs: Costs, progress: Progress | None) -> None:
             while writing:
                 costs.add(writing.popleft().result())
         except BaseException:
-            lanes.shutdown(wait=False, cancel_futures=True)
+            workers.shutdown(wait=False, cancel_futures=True)
             raise

@@ -48,7 +48,7 @@ class ExtractionOptions:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         dtype: Storage type, ``float16`` or ``float32``.
         batch_size: Images a forward pass; None: by device.
-        lanes: Threads that decode and forward; None: one for each processor this process may use.
+        workers: Threads that decode and forward; None: one for each processor this process may use.
         trust_remote_code: Whether code that comes with the weights may run.
         retry_unreadable: Whether rows marked unreadable are tried again.
     """
@@ -60,14 +60,14 @@ class ExtractionOptions:
     precision: str = "auto"
     dtype: str = "float16"
     batch_size: int | None = None
-    lanes: int | None = None
+    workers: int | None = None
     trust_remote_code: bool = False
     retry_unreadable: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UsageError(f"unknown storage dtype {self.dtype!r}", where="dtype", hint=f"Use {' or '.join(DTYPES)}.")
-        for name in ("batch_size", "lanes"):
+        for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out for auto.")
@@ -79,8 +79,8 @@ class ExtractionOptions:
     @property
     def worker_count(self) -> int:
         """Threads that decode and forward: as asked for, else one for each processor this process may use."""
-        if self.lanes:
-            return self.lanes
+        if self.workers:
+            return self.workers
         return count_processors()
 
 
@@ -125,7 +125,7 @@ class ExtractionRequest:
         return {pooling: pooling + layer_suffix(self.spec.layer) for pooling in self.poolings}
 
     @property
-    def request(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of all that can be known without loading the model; see the store's request index."""
         return digest(
             self._identity | {"poolings": sorted(self.poolings), "weights": stamp(parse_weights(self.weights))}
@@ -156,7 +156,7 @@ class ExtractionRequest:
         }
 
 
-def list_wanted(
+def list_requests(
     dataset: ImageDataset,
     backbones: Sequence[str],
     variants: Sequence[str],
@@ -175,7 +175,7 @@ def list_wanted(
 
     Raises:
         UnknownNameError: No such backbone or variant.
-        PoolingError: A backbone does not offer a wanted pooling.
+        PoolingError: A backbone does not offer a pooling that is asked for.
         UsageError: A variant wants boxes that the dataset lacks, or a GPU that the extraction does not use.
     """
     runtime = resolve_runtime(options.engine, options.device, options.precision)
@@ -201,9 +201,9 @@ def _recall_spec(name: str, store: FeatureStore | None) -> BackboneSpec | None:
     if store is None or name in list_names():
         return None
     versions = library_versions("extraction")
-    for arrays in store.find(backbone=name):
-        if arrays.provenance.get("versions") == versions:
-            return BackboneSpec.from_dict(arrays.provenance["spec"])
+    for entry in store.find(backbone=name):
+        if entry.provenance.get("versions") == versions:
+            return BackboneSpec.from_dict(entry.provenance["spec"])
     return None
 
 
@@ -229,60 +229,60 @@ def _checked(preprocessing: Preprocessing, table: SampleTable, runtime: Runtime)
     return preprocessing
 
 
-def find_arrays(wanted: ExtractionRequest, dataset: str, store: FeatureStore) -> FeatureEntry | None:
+def find_entry(request: ExtractionRequest, dataset: str, store: FeatureStore) -> FeatureEntry | None:
     """Features that an equal request made before; only metadata is read, no model is loaded."""
-    known = store.find(dataset, wanted.variant, wanted.spec.name)
-    return next((arrays for arrays in known if wanted.request in arrays.requests), None)
+    known = store.find(dataset, request.variant, request.spec.name)
+    return next((entry for entry in known if request.digest in entry.requests), None)
 
 
 def pending_rows(
-    arrays: FeatureEntry | None,
-    wanted: ExtractionRequest,
+    entry: FeatureEntry | None,
+    request: ExtractionRequest,
     rows: NDArray[np.int64],
-    stamps: NDArray[np.uint64],
+    fingerprints: NDArray[np.uint64],
     *,
     retry_unreadable: bool = False,
 ) -> NDArray[np.bool_]:
     """Which samples are still to embed.
 
     Args:
-        arrays: Where the features stand; None if nowhere yet.
-        wanted: What to extract.
+        entry: Where the features stand; None if nowhere yet.
+        request: What to extract.
         rows: int64 (n,), store row of each sample; -1 for samples that the store does not know.
-        stamps: uint64 (n,), current stamps of the samples (see `row_fingerprints`).
+        fingerprints: uint64 (n,), current fingerprints of the samples (see `row_fingerprints`).
         retry_unreadable: Whether unreadable rows are tried again.
 
     Returns:
         bool (n,).
     """
     pending = np.ones(len(rows), dtype=bool)
-    if arrays is None:
+    if entry is None:
         return pending
     known = rows >= 0
     n_rows = int(rows.max(initial=-1)) + 1
     present, by_row = np.zeros(n_rows, dtype=bool), np.zeros(n_rows, dtype=np.uint64)
-    present[rows[known]], by_row[rows[known]] = True, stamps[known]
-    waiting = arrays.pending(by_row, present, poolings=wanted.poolings, retry_unreadable=retry_unreadable)
+    present[rows[known]], by_row[rows[known]] = True, fingerprints[known]
+    waiting = entry.pending(by_row, present, poolings=request.poolings, retry_unreadable=retry_unreadable)
     pending[known] = waiting[rows[known]]
     return pending
 
 
 def row_fingerprints(table: SampleTable, preprocessing: Preprocessing) -> NDArray[np.uint64]:
-    """uint64 (n,): the table's stamps; where a crop follows boxes, they change with the boxes too."""
+    """uint64 (n,): the table's fingerprints; where a crop follows boxes, they change with the boxes too."""
     if not preprocessing.uses_boxes or table.boxes is None:
-        return table.stamps
+        return table.fingerprints
     marks = [
         int.from_bytes(hashlib.blake2b(table.boxes.of(row).tobytes(), digest_size=8).digest(), "little")
         for row in range(len(table))
     ]
-    return table.stamps ^ np.array(marks, dtype=np.uint64)
+    return table.fingerprints ^ np.array(marks, dtype=np.uint64)
 
 
 def provenance_of(
-    dataset: ImageDataset, backbone: Backbone, wanted: ExtractionRequest, options: ExtractionOptions
+    dataset: ImageDataset, backbone: Backbone, request: ExtractionRequest, options: ExtractionOptions
 ) -> dict[str, Any]:
     """Where features come from: everything worth knowing that is no part of their identity."""
-    device = wanted.runtime.device
+    device = request.runtime.device
     return {
         "dataset_source": dataset.table.source,
         "weights": backbone.weights_source,
@@ -290,7 +290,7 @@ def provenance_of(
         "licence": backbone.spec.licence,
         "reference": backbone.spec.reference,
         "batch_size": options.batch_size_on(device),
-        "lanes": options.worker_count,
+        "workers": options.worker_count,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": library_versions("extraction"),

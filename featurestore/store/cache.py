@@ -1,4 +1,4 @@
-"""CacheEntry data: what was computed from features (projections, probe results), kept to be reused.
+"""The cache: what was computed from features (projections, probe results), kept to be reused.
 
 An entry is a cache, named by a digest of everything that decides it. Whatever is incomplete or damaged
 counts as absent.

@@ -94,7 +94,7 @@ class FeatureEntry:
 
     def pending(
         self,
-        stamps: NDArray[np.uint64],
+        fingerprints: NDArray[np.uint64],
         present: NDArray[np.bool_],
         *,
         poolings: Iterable[str] | None = None,
@@ -103,7 +103,7 @@ class FeatureEntry:
         """Which rows are still to compute; no values are read.
 
         Args:
-            stamps: uint64 (n,), current stamp of each store row.
+            fingerprints: uint64 (n,), current stamp of each store row.
             present: bool (n,), rows that the dataset has now.
             poolings: Poolings that are wanted; all of the key for None.
             retry_unreadable: Whether unreadable rows are tried again; otherwise only when their stamp changed.
@@ -111,8 +111,8 @@ class FeatureEntry:
         Returns:
             bool (n,): present rows that are missing in a wanted pooling, or whose image changed.
         """
-        arrays, rows = KeyArrays(self._storage, self.path), len(stamps)
-        waiting = arrays.column("stamp").read_all(rows) != stamps
+        arrays, rows = KeyArrays(self._storage, self.path), len(fingerprints)
+        waiting = arrays.column("stamp").read_all(rows) != fingerprints
         for pooling in self.shapes if poolings is None else poolings:
             if pooling not in self.shapes:
                 return present

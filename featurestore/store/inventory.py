@@ -14,32 +14,32 @@ Row = dict[str, Any]
 
 def list_store(store: FeatureStore) -> list[Row]:
     """One row for each feature matrix: names, poolings, rows by state, size in MB (10^6 bytes)."""
-    return [summarise(arrays) for arrays in store.find()]
+    return [summarise(entry) for entry in store.find()]
 
 
-def summarise(arrays: FeatureEntry) -> Row:
+def summarise(entry: FeatureEntry) -> Row:
     """The row of `list_store` for one feature matrix."""
-    done, unreadable, missing = arrays.counts()
+    done, unreadable, missing = entry.counts()
     return {
-        "dataset": arrays.dataset,
-        "variant": arrays.variant,
-        "backbone": arrays.backbone,
-        "key": arrays.key.short,
-        "poolings": ",".join(f"{name}({'x'.join(map(str, shape))})" for name, shape in arrays.shapes.items()),
+        "dataset": entry.dataset,
+        "variant": entry.variant,
+        "backbone": entry.backbone,
+        "key": entry.key.short,
+        "poolings": ",".join(f"{name}({'x'.join(map(str, shape))})" for name, shape in entry.shapes.items()),
         "done": done,
         "unreadable": unreadable,
         "missing": missing,
-        "megabytes": round(arrays.nbytes / 1e6, 1),
+        "megabytes": round(entry.nbytes / 1e6, 1),
     }
 
 
-def describe(arrays: FeatureEntry) -> Row:
+def describe(entry: FeatureEntry) -> Row:
     """Everything about one feature matrix: its key in full, provenance, and unreadable images with their reasons."""
-    return summarise(arrays) | {
-        "sha256": arrays.key.sha256,
-        "key_fields": arrays.key.to_dict(),
-        "provenance": dict(arrays.provenance),
-        "unreadable_images": arrays.unreadable(),
+    return summarise(entry) | {
+        "sha256": entry.key.sha256,
+        "key_fields": entry.key.to_dict(),
+        "provenance": dict(entry.provenance),
+        "unreadable_images": entry.unreadable(),
     }
 
 
@@ -52,5 +52,5 @@ def explain_keys(found: Sequence[FeatureEntry]) -> list[Row]:
     return [{"field": field} | {_name(one): one.key.fields.get(field) for one in found} for field in differing]
 
 
-def _name(arrays: FeatureEntry) -> str:
-    return f"{arrays.variant}/{arrays.backbone}/{arrays.key.short}"
+def _name(entry: FeatureEntry) -> str:
+    return f"{entry.variant}/{entry.backbone}/{entry.key.short}"

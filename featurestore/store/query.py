@@ -46,13 +46,13 @@ class Request:
             if name.partition(".")[0] not in _FIELD_NAMES:
                 raise unknown_name("field of a feature key", name, _FIELD_NAMES)
 
-    def matches(self, arrays: FeatureEntry) -> bool:
+    def matches(self, entry: FeatureEntry) -> bool:
         """Whether these features are what is looked for, names of groups aside."""
-        if self.pooling is not None and self.pooling not in arrays.shapes:
+        if self.pooling is not None and self.pooling not in entry.shapes:
             return False
-        known = {**arrays.key.fields, **arrays.key.to_dict(), WEIGHTS: arrays.provenance.get(WEIGHTS)}
+        known = {**entry.key.fields, **entry.key.to_dict(), WEIGHTS: entry.provenance.get(WEIGHTS)}
         return all(
-            arrays.key.sha256.startswith(str(value)) if name == KEY else known.get(name) == value
+            entry.key.sha256.startswith(str(value)) if name == KEY else known.get(name) == value
             for name, value in self.fields.items()
         )
 
@@ -129,7 +129,7 @@ def choose(
         )
     options = {"pooling": request.pooling, **request.fields}
     command = extract_command(data, request.backbone or "BACKBONE", request.variant or "VARIANT", store, options)
-    stored = ", ".join(f"{arrays.variant} {arrays.backbone} {'/'.join(arrays.shapes)}" for arrays in others)
+    stored = ", ".join(f"{entry.variant} {entry.backbone} {'/'.join(entry.shapes)}" for entry in others)
     raise MissingFeaturesError(
         "these features are not in the store", where=request, hint=f"Run: {command}. Stored: {stored or 'none'}."
     )

@@ -23,7 +23,7 @@ from featurestore.store.layout.table_arrays import StoredTable, read_table, writ
 from featurestore.store.query import Request, choose
 
 FORMAT = "skyprobe"
-DATASETS, FEATURES, DERIVED = "datasets", "features", "derived"
+DATASETS, FEATURES, CACHE = "datasets", "features", "derived"
 
 
 def default_store_path() -> str:
@@ -177,7 +177,7 @@ class FeatureStore:
         attributes = made | known | {"poolings": write_shapes(poolings)}
         if attributes != known:
             self.storage.set_attributes(path, attributes)
-        return self._arrays(path, attributes)
+        return self._entry(path, attributes)
 
     def find(
         self,
@@ -204,7 +204,7 @@ class FeatureStore:
         paths = [FEATURES]
         for name in (dataset, variant, backbone, None):
             paths = [f"{path}/{child}" for path in paths for child in self._children(path, name)]
-        return [arrays for arrays in map(self.open_features, paths) if arrays is not None and request.matches(arrays)]
+        return [entry for entry in map(self.open_entry, paths) if entry is not None and request.matches(entry)]
 
     def select(
         self,
@@ -232,10 +232,10 @@ class FeatureStore:
         """Select and read; arguments as in `find`, errors as in `select` and `FeatureEntry.read`."""
         return self.select(dataset, variant, backbone, pooling=pooling, **fields).read(pooling)
 
-    def remove(self, arrays: FeatureEntry) -> None:
+    def remove(self, entry: FeatureEntry) -> None:
         """Delete features; a removal that is cut short is completed by ``skyprobe verify --repair``."""
-        self.storage.set_attributes(arrays.path, {"removed": True})
-        self.storage.delete(arrays.path)
+        self.storage.set_attributes(entry.path, {"removed": True})
+        self.storage.delete(entry.path)
 
     def get_cached(self, kind: str, digest: str) -> CacheEntry | None:
         """What was computed from features before, or None.
@@ -244,17 +244,17 @@ class FeatureStore:
             kind: What it is, for example ``projection``.
             digest: Digest of everything that decides it.
         """
-        return read_cached(self.storage, f"{DERIVED}/{escape(kind)}/{escape(digest)}")
+        return read_cached(self.storage, f"{CACHE}/{escape(kind)}/{escape(digest)}")
 
     def put_cached(
         self, kind: str, digest: str, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
     ) -> None:
         """Keep what was computed from features: arrays of numbers, and attributes that JSON can hold."""
-        write_cached(self.storage, f"{DERIVED}/{escape(kind)}/{escape(digest)}", arrays, attributes)
+        write_cached(self.storage, f"{CACHE}/{escape(kind)}/{escape(digest)}", arrays, attributes)
 
     def list_cached(self, kind: str) -> list[str]:
         """Sorted digests of the complete entries of one kind."""
-        return list_cached(self.storage, f"{DERIVED}/{escape(kind)}")
+        return list_cached(self.storage, f"{CACHE}/{escape(kind)}")
 
     def _current(self, path: str) -> str | None:
         """Revision that a dataset group names, or None."""
@@ -303,12 +303,12 @@ class FeatureStore:
     def _children(self, path: str, name: str | None) -> list[str]:
         return self.storage.children(path) if name is None else [escape(name)]
 
-    def open_features(self, path: str) -> FeatureEntry | None:
+    def open_entry(self, path: str) -> FeatureEntry | None:
         """The features at a path below the root; None while they are being made or removed."""
         attributes = self.storage.attributes(path) or {}
-        return None if "key" not in attributes or "removed" in attributes else self._arrays(path, attributes)
+        return None if "key" not in attributes or "removed" in attributes else self._entry(path, attributes)
 
-    def _arrays(self, path: str, attributes: Mapping[str, Any]) -> FeatureEntry:
+    def _entry(self, path: str, attributes: Mapping[str, Any]) -> FeatureEntry:
         _, dataset, variant, backbone, _ = map(unescape, path.split("/"))
         names = (dataset, variant, backbone)
         return FeatureEntry(self.storage, path, names, attributes, partial(self._stored, dataset))

@@ -15,7 +15,7 @@ from featurestore.store.entry import FeatureEntry
 from featurestore.store.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
 from featurestore.store.layout.storage import PARTIAL
 from featurestore.store.layout.table_arrays import StoredTable, read_table
-from featurestore.store.store import DATASETS, DERIVED, FEATURES, FeatureStore
+from featurestore.store.store import CACHE, DATASETS, FEATURES, FeatureStore
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Problem:
 def verify(store: FeatureStore, *, repair: bool = False) -> list[Problem]:
     """Read everything in a store and compare it with its checksums, states and digests.
 
-    A store that was opened for writing is swept as well: unfinished files, revisions, features and derived entries of
+    A store that was opened for writing is swept as well: unfinished files, revisions, features and cached entries of
     killed processes are deleted. Nothing else may write to the store meanwhile.
 
     Args:
@@ -66,9 +66,9 @@ def _check_files(store: FeatureStore) -> Iterator[Problem]:
 
 
 def _check_cache(store: FeatureStore) -> Iterator[Problem]:
-    for kind in store.storage.children(DERIVED):
-        for entry in store.storage.children(f"{DERIVED}/{kind}"):
-            path = f"{DERIVED}/{kind}/{entry}"
+    for kind in store.storage.children(CACHE):
+        for entry in store.storage.children(f"{CACHE}/{kind}"):
+            path = f"{CACHE}/{kind}/{entry}"
             if read_cached(store.storage, path) is None:
                 yield _sweep(store, path, "an incomplete or damaged entry")
 
@@ -92,37 +92,37 @@ def _check_features(
 ) -> Iterator[Problem]:
     stored = tables.get(path.split("/")[1])
     try:
-        features = store.open_features(path)
-        if features is None:
+        entry = store.open_entry(path)
+        if entry is None:
             yield _sweep(store, path, "features whose making or removal was cut short")
         elif stored is None:
             yield Problem(store.storage.where(path), "features of a dataset that is absent or damaged", repaired=False)
-        elif features.key.short != path.rpartition("/")[2]:
+        elif entry.key.short != path.rpartition("/")[2]:
             yield Problem(store.storage.where(path), "features under the name of another key", repaired=False)
         else:
-            yield from _check_blocks(store, features, stored, repair)
+            yield from _check_blocks(store, entry, stored, repair)
     except StoreError as error:
         yield Problem(error.where, error.what, repaired=False)
 
 
-def _check_blocks(store: FeatureStore, features: FeatureEntry, stored: StoredTable, repair: bool) -> Iterator[Problem]:
-    arrays = KeyArrays(store.storage, features.path)
-    for block in range(max(array.n_blocks for array in arrays.all(features.shapes))):
+def _check_blocks(store: FeatureStore, entry: FeatureEntry, stored: StoredTable, repair: bool) -> Iterator[Problem]:
+    arrays = KeyArrays(store.storage, entry.path)
+    for block in range(max(array.n_blocks for array in arrays.all(entry.shapes))):
         expected = stored.id_hashes[block * store.block_rows : (block + 1) * store.block_rows]
-        damage = _find_damage(arrays, features, block, expected)
+        damage = _find_damage(arrays, entry, block, expected)
         if damage:
             if repair:
-                features.discard_block(block)
-            yield Problem(f"{store.storage.where(features.path)}, block {block}", damage, repair)
+                entry.discard_block(block)
+            yield Problem(f"{store.storage.where(entry.path)}, block {block}", damage, repair)
 
 
-def _find_damage(arrays: KeyArrays, features: FeatureEntry, block: int, expected: NDArray[np.uint64]) -> str:
+def _find_damage(arrays: KeyArrays, entry: FeatureEntry, block: int, expected: NDArray[np.uint64]) -> str:
     """What is wrong with one block; empty if nothing is."""
     try:
         columns = {name: arrays.column(name).read_stored(block) for name in COLUMNS}
         pairs = {
             pooling: (arrays.state(pooling).read_stored(block), arrays.values(pooling).read_stored(block))
-            for pooling in features.shapes
+            for pooling in entry.shapes
         }
     except CorruptStoreError as error:
         return f"{error.where}: {error.what}"

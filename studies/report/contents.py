@@ -176,7 +176,7 @@ def unreadable(features: Iterable[FeatureSet]) -> dict[str, dict[str, str]]:
 
 
 def cost(extractions: Iterable[ExtractionReport]) -> dict[str, Facts]:
-    """Seconds and rates of each extraction that embedded something; phases after loading are summed over lanes."""
+    """Seconds and rates of each extraction that embedded something; phases after loading are summed over workers."""
     return {
         f"extraction of {report.dataset}": {
             "images decoded": report.costs.images,

@@ -60,7 +60,7 @@ def make_table() -> Callable[..., SampleTable]:
             "labels": {"peaks": np.arange(n) % 3 - 1, "has/bar?": np.arange(n) % 2},
             "classes": {"peaks": ("one", "two"), "has/bar?": ("no", "yes")},
             "splits": np.array(["train", "valid", "test", ""])[np.arange(n) % 4],
-            "stamps": fingerprints_of(ids, version),
+            "fingerprints": fingerprints_of(ids, version),
             "source": "/data/my galaxies",
             "notice": "for scholars",
         }
@@ -106,7 +106,7 @@ def store(store_path: str) -> FeatureStore:
 
 
 @pytest.fixture
-def make_arrays(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureEntry]:
+def make_entry(make_key: Callable[..., FeatureKey]) -> Callable[..., FeatureEntry]:
     """Put a table, and make room for its features."""
 
     def make(
@@ -135,7 +135,7 @@ def make_block() -> Callable[..., Block]:
             values={p: np.array([embed(name, *SHAPES[p], version) for name in known]) for p in poolings},
             state=state,
             content=np.array([content_of(name, version) for name in known]),
-            stamps=fingerprints_of(known, version),
+            fingerprints=fingerprints_of(known, version),
             reasons={row: f"cannot decode {known[row]}" for row in unreadable},
         )
 
@@ -150,9 +150,9 @@ def fill(make_block: Callable[..., Block]) -> Callable[..., None]:
         rows = np.arange(len(table)) if rows is None else rows
         sample_in = dict(zip(rows.tolist(), table.sample_ids, strict=True))
         size = int(rows.max()) + 1
-        stamps, present = np.zeros(size, np.uint64), np.zeros(size, bool)
-        stamps[rows], present[rows] = table.stamps, True
-        pending = arrays.pending(stamps, present, poolings=options.get("poolings"))
+        fingerprints, present = np.zeros(size, np.uint64), np.zeros(size, bool)
+        fingerprints[rows], present[rows] = table.fingerprints, True
+        pending = arrays.pending(fingerprints, present, poolings=options.get("poolings"))
         for block in np.unique(np.flatnonzero(pending) // BLOCK_ROWS).tolist():
             own = range(block * BLOCK_ROWS, min(size, (block + 1) * BLOCK_ROWS))
             arrays.write_block(block, make_block([sample_in[r] if pending[r] else None for r in own], **options))
@@ -161,10 +161,10 @@ def fill(make_block: Callable[..., Block]) -> Callable[..., None]:
 
 
 @pytest.fixture
-def full(store: FeatureStore, make_table: Any, make_arrays: Any, fill: Any) -> FeatureEntry:
+def full(store: FeatureStore, make_table: Any, make_entry: Any, fill: Any) -> FeatureEntry:
     """Complete features of ten samples in `store`."""
     table = make_table(10)
-    arrays: FeatureEntry = make_arrays(store, table)
+    arrays: FeatureEntry = make_entry(store, table)
     fill(arrays, table)
     return arrays
 
@@ -206,7 +206,9 @@ class MemoryDataset:
             labels={"class": np.arange(n) % 2},
             classes={"class": ("a", "b")},
             splits=np.array(["train"] * n),
-            stamps=np.array([int.from_bytes(digest_of(image)[:8], "little") for image in images], dtype=np.uint64),
+            fingerprints=np.array(
+                [int.from_bytes(digest_of(image)[:8], "little") for image in images], dtype=np.uint64
+            ),
             boxes=boxes,
         )
 
@@ -248,7 +250,7 @@ class FakeModels:
         self.loaded.append(name)
         return Backbone(find_spec(name), None, self.weights_hash, str(parse_weights(weights)))
 
-    def compile(self, backbone, poolings, runtime, batch_size, image_size, lanes, *, eight_bit):
+    def compile(self, backbone, poolings, runtime, batch_size, image_size, workers, *, eight_bit):
         return MeanForward(poolings, batch_size)
 
 

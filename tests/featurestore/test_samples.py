@@ -41,9 +41,9 @@ def test_ids_are_unique(make_table: MakeTable) -> None:
         make_table(["b", "a", "c", "b", "c"])
 
 
-@pytest.mark.parametrize("column", ["splits", "stamps", "groups"])
+@pytest.mark.parametrize("column", ["splits", "fingerprints", "groups"])
 def test_columns_are_as_long_as_the_ids(make_table: MakeTable, column: str) -> None:
-    short = {"splits": np.array(["train"]), "stamps": np.zeros(1, np.uint64), "groups": np.array(["a"])}
+    short = {"splits": np.array(["train"]), "fingerprints": np.zeros(1, np.uint64), "groups": np.array(["a"])}
     with pytest.raises(LabelMismatchError, match=f"1 values of '{column}' for 3 images"):
         make_table(3, **{column: short[column]})
 
@@ -73,7 +73,7 @@ def test_take_reorders_every_column(make_table: MakeTable) -> None:
     table = make_table(10, boxes=True)
     part = table.take(np.array([7, 2]))
     assert part.sample_ids == (table.sample_ids[7], table.sample_ids[2])
-    assert part.stamps.tolist() == table.stamps[[7, 2]].tolist()
+    assert part.fingerprints.tolist() == table.fingerprints[[7, 2]].tolist()
     assert part.splits.tolist() == table.splits[[7, 2]].tolist()
     for scheme, labels in part.labels.items():
         assert labels.tolist() == table.labels[scheme][[7, 2]].tolist()
@@ -109,7 +109,7 @@ def test_boxes_follow_their_samples(rows: list[int], order: list[int], n: int) -
 @pytest.mark.parametrize(
     "change", [{"version": 1}, {"ids": ["sky/é001.png", "sky/é000.png"]}, {"ids": ["sky/é000.pngsky/", "é001.png"]}]
 )
-def test_the_fingerprint_sees_ids_order_and_stamps(make_table: MakeTable, change: dict[str, Any]) -> None:
+def test_the_fingerprint_sees_ids_order_and_fingerprints(make_table: MakeTable, change: dict[str, Any]) -> None:
     ids = change.pop("ids", 2)
     assert make_table(ids, **change).fingerprint != make_table(2).fingerprint
 
@@ -135,7 +135,7 @@ def test_the_label_digest_sees_all_that_decides_a_probe(make_table: MakeTable, c
     assert before.label_digest() != after.label_digest()
 
 
-def test_the_label_digest_does_not_see_other_schemes_or_stamps(make_table: MakeTable) -> None:
+def test_the_label_digest_does_not_see_other_schemes_or_fingerprints(make_table: MakeTable) -> None:
     table, other = make_table(2), make_table(2, version=1)
     assert table.label_digest("peaks") == other.label_digest("peaks") != table.label_digest("has/bar?")
 

@@ -199,7 +199,7 @@ def test_a_dataset_that_reads_images_when_opened_fails(
 @pytest.mark.parametrize(
     ("message", "changes"),
     [
-        ("ids or stamps changed", {"stamps": np.arange(3, dtype=np.uint64)}),
+        ("ids or fingerprints changed", {"fingerprints": np.arange(3, dtype=np.uint64)}),
         ("the source changed", {"source": "elsewhere"}),
         ("labels of peaks changed", {"labels": {"peaks": np.zeros(3, np.int64), "has/bar?": np.arange(3) % 2}}),
     ],

@@ -48,7 +48,7 @@ class Sky:
             "labels": {"sources": labels},
             "classes": {"sources": ("one", "two")},
             "splits": np.array(splits),
-            "stamps": np.arange(n).astype(np.uint64) + np.uint64(seed),
+            "fingerprints": np.arange(n).astype(np.uint64) + np.uint64(seed),
             "source": "made up",
         }
         self.table = SampleTable(**known | columns)

@@ -79,7 +79,7 @@ def test_the_head_is_kept_too(folder):
 
 def test_tuned_features_are_extracted(tmp_path, folder, make_sky):
     store, sky, name = open_store(str(tmp_path / "store.zarr"), mode="a"), make_sky(4, 0, 2), f"tuned:{folder}"
-    options = ExtractionOptions(engine="torch", lanes=1, dtype="float32")
+    options = ExtractionOptions(engine="torch", workers=1, dtype="float32")
     extract_features(sky, [name], [f"resize={SIDE}"], store, options)
     features = store.load("sky", f"resize={SIDE}", name, pooling="cls")
     assert features.shape[0] == 6

@@ -27,17 +27,17 @@ def report(tmp_path, make_table, make_key):
     arrays = store.create("toy", "full-224", "net_b", make_key(), {"cls": (2,)}, {})
     state = np.array([DONE, UNREADABLE, DONE], np.uint8)
     content, reasons = np.zeros((3, 16), np.uint8), {1: "the file is empty"}
-    arrays.write_block(0, Block({"cls": np.ones((3, 2), np.float32)}, state, content, table.stamps, reasons))
+    arrays.write_block(0, Block({"cls": np.ones((3, 2), np.float32)}, state, content, table.fingerprints, reasons))
     costs = Costs(load=3.5, decode=1.25, preprocess=0.5, forward=2.0, write=0.125, images=1234, forwards=2468)
     features = (Extracted(arrays, 3, arrays.unreadable()),)
     return ExtractionReport("toy", store.path, features, costs, 2.0)
 
 
 def test_an_extraction_as_text(report):
-    key = report.features[0].arrays.key.short
+    key = report.features[0].entry.key.short
     assert to_text(report).splitlines() == [
         "toy: 1,234 images decoded, 2,468 forwarded in 2.0 s (1,234 a second)",
-        "  load models 3.5 s; summed over lanes: decode 1.2 s, preprocess 0.5 s, forward 2.0 s, write 0.1 s",
+        "  load models 3.5 s; summed over workers: decode 1.2 s, preprocess 0.5 s, forward 2.0 s, write 0.1 s",
         f"  full-224  net_b  {key}: 3 embedded now, 2 stored, 1 unreadable",
         "1 images are unreadable:",
         "  s001: the file is empty",
@@ -50,8 +50,8 @@ def test_an_extraction_as_json(report):
     assert shown["costs"]["forwards"] == 2468
     assert shown["unreadable"] == {"s001": "the file is empty"}
     (features,) = shown["features"]
-    assert features["arrays"]["key"] == report.features[0].arrays.key.short
-    assert features["arrays"]["unreadable"] == 1
+    assert features["entry"]["key"] == report.features[0].entry.key.short
+    assert features["entry"]["unreadable"] == 1
 
 
 def test_an_estimate():

@@ -27,7 +27,7 @@ FULL = Study(
         precision="fp32",
         dtype="float32",
         batch_size=2,
-        lanes=5,
+        workers=5,
         trust_remote_code=True,
         retry_unreadable=True,
     ),
@@ -96,7 +96,7 @@ def test_a_value_of_a_wrong_type_is_refused_for_every_option(table, name):
         ('[probe]\nheads = "linear"', "'linear' is not of type"),
         ("[probe]\nseeds = 0", "seeds must be positive"),
         ("[probe]\nheads = []", "no heads are named"),
-        ("[extract]\nlanes = 0", "lanes must be positive"),
+        ("[extract]\nlanes = 0", "workers must be positive"),
         ("probe = 3", r"a table is expected \[study.toml \[probe\]\]"),
         ("title = [", "is no TOML"),
     ],
@@ -196,3 +196,8 @@ def test_a_file_of_the_name_of_a_shipped_study_goes_first(tmp_path, monkeypatch)
     (tmp_path / "small").write_text(MINIMAL)
     assert read_study(Path("small")).datasets == ("first",)
     assert read_study(Path("small")).backbones == ("resnet-18",)
+
+
+def test_the_old_name_of_workers_is_still_read():
+    text = 'datasets = ["first"]\nbackbones = ["dinov2-s"]\n[extract]\nlanes = 3'
+    assert parse_study(text, where="study").extract.workers == 3

@@ -66,7 +66,11 @@ def put(make_table, make_key):
             provenance or {"weights": "hub"},
         )
         block = Block(
-            {"cls": values.astype(np.float32)}, state, np.zeros((90, 16), np.uint8), table.stamps, {BROKEN: "cut off"}
+            {"cls": values.astype(np.float32)},
+            state,
+            np.zeros((90, 16), np.uint8),
+            table.fingerprints,
+            {BROKEN: "cut off"},
         )
         arrays.write_block(0, block)
         return arrays

@@ -122,7 +122,7 @@ def compile_forward(
     runtime: Runtime,
     batch_size: int,
     image_size: int,
-    lanes: int,
+    workers: int,
     *,
     eight_bit: bool = False,
 ) -> Forward:
@@ -134,7 +134,7 @@ def compile_forward(
         runtime: Engine, device and precision.
         batch_size: Images a call.
         image_size: Side of the square input in pixels.
-        lanes: Threads that will call it at the same time.
+        workers: Threads that will call it at the same time.
         eight_bit: Whether 8-bit pixels are expected; others are taken as well.
 
     Raises:
@@ -148,7 +148,9 @@ def compile_forward(
     if runtime.engine == "openvino":
         from featurestore.backbones.engines.openvino import OpenVinoForward
 
-        return OpenVinoForward(module, kinds, shape, runtime.precision, lanes, backbone.spec.name, eight_bit=eight_bit)
+        return OpenVinoForward(
+            module, kinds, shape, runtime.precision, workers, backbone.spec.name, eight_bit=eight_bit
+        )
     from featurestore.backbones.engines.torch import TorchForward
 
     return TorchForward(module, kinds, shape, runtime)

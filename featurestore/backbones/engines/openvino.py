@@ -1,4 +1,4 @@
-"""The engine OpenVINO, on a CPU: one stream and one inference request a lane."""
+"""The engine OpenVINO, on a CPU: one stream and one inference request a worker."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OpenVinoForward:
         poolings: tuple[str, ...],
         shape: Shape,
         precision: str,
-        lanes: int,
+        workers: int,
         name: str,
         *,
         eight_bit: bool,
@@ -65,8 +65,8 @@ class OpenVinoForward:
         self._shape = (self._at_once, *shape[1:])
         self._settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
-            "NUM_STREAMS": lanes,
-            "INFERENCE_NUM_THREADS": lanes,
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": workers,
             "ENABLE_CPU_PINNING": False,
         }
         self._expected = np.dtype(np.uint8 if eight_bit else np.float32)

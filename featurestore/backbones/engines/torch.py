@@ -1,4 +1,4 @@
-"""The engine torch: one thread a lane on a CPU; on a GPU the lanes copy side by side, and compute in turn.
+"""The engine torch: one thread a worker on a CPU; on a GPU the workers copy side by side, and compute in turn.
 
 GPU code is written and guarded; it has not been tested on a GPU.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_thread(others: int) -> Iterator[None]:
-    """Let torch use a single thread in the calling one: helpers of several lanes would spin in each other's way.
+    """Let torch use a single thread in the calling one: helpers of several workers would spin in each other's way.
 
     Args:
         others: Number of threads of the process. torch hands the last number set to threads that start later, so this
-            one is given back, and not the one found here, which may be another lane's.
+            one is given back, and not the one found here, which may be another worker's.
     """
     import torch
 
@@ -42,7 +42,7 @@ def one_thread(others: int) -> Iterator[None]:
 class TorchForward:
     """A graph in torch; ``torch-compile`` has it compiled, which pays on a GPU.
 
-    A compiled graph serves one lane at a time, also on a CPU: called from several threads, it is not safe.
+    A compiled graph serves one worker at a time, also on a CPU: called from several threads, it is not safe.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TorchForward:
             return self._compute(torch.from_numpy(pixels))
 
     def _on_gpu(self, pixels: Pixels) -> tuple[Tensor, ...]:
-        """Copies go by a stream of the lane's own, from pinned memory: they run beside the pass of another lane."""
+        """Copies go by a stream of the worker's own, from pinned memory: they run beside the pass of another worker."""
         import torch
 
         stream: Any = getattr(self._own, "stream", None)

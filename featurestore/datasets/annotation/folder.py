@@ -63,7 +63,7 @@ class AnnotatedFolder(FileDataset):
             sample_ids=paths,
             splits=np.array([image.split for image in images]),
             groups=groups if groups.any() else None,
-            stamps=fingerprints_of(paths, found),
+            fingerprints=fingerprints_of(paths, found),
             boxes=_boxes(images, classes),
             box_classes=classes,
             notice=join_notices(notice, fitted, lost if groups.any() else ""),

@@ -58,7 +58,11 @@ class FitsFolder(FileDataset):
             fields, paths = sample_fields(Catalogue(chosen), found, choice)
         else:
             paths = tuple(found)
-            fields = {"sample_ids": paths, "stamps": fingerprints_of(paths, found), **read_layout(paths, root, keep)}
+            fields = {
+                "sample_ids": paths,
+                "fingerprints": fingerprints_of(paths, found),
+                **read_layout(paths, root, keep),
+            }
         super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension)
 
     @staticmethod

@@ -70,7 +70,7 @@ class HuggingFace:
         self._table = SampleTable(
             **identity("hf", place, name),
             **_fields(splits, as_sequence(labels), keep),
-            stamps=np.concatenate([_stamps(part, self._column) for part in splits.values()]),
+            fingerprints=np.concatenate([_fingerprints(part, self._column) for part in splits.values()]),
         )
 
     @property
@@ -179,19 +179,19 @@ def _sample_ids(splits: Mapping[str, Any], *, given: bool) -> tuple[str, ...]:
     return tuple(value for value in ids if value is not None)
 
 
-def _stamps(part: Any, column: str) -> NDArray[np.uint64]:
+def _fingerprints(part: Any, column: str) -> NDArray[np.uint64]:
     """Size and time of the Arrow files, and of the file that an image only points to."""
     from pyarrow.compute import struct_field
 
     own = [Path(file["filename"]).stat() for file in part.cache_files]
     images = part.data.column(column)
-    stamps = np.full(len(part), fingerprint_of(*own), dtype=np.uint64)
+    fingerprints = np.full(len(part), fingerprint_of(*own), dtype=np.uint64)
     embedded = struct_field(images, "bytes").is_valid().to_pylist()
     paths = struct_field(images, "path").to_pylist()
     for row in np.flatnonzero(~np.array(embedded, dtype=bool)).tolist():
         if paths[row] and Path(paths[row]).exists():
-            stamps[row] = fingerprint_of(Path(paths[row]).stat())
-    return stamps
+            fingerprints[row] = fingerprint_of(Path(paths[row]).stat())
+    return fingerprints
 
 
 def _label_columns(features: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ class ImageFolder(FileDataset):
         table = SampleTable(
             **identity("image_folder", root, name),
             sample_ids=paths,
-            stamps=fingerprints_of(paths, found),
+            fingerprints=fingerprints_of(paths, found),
             **read_layout(paths, root, keep),
         )
         super().__init__(table, root, paths)

@@ -115,6 +115,6 @@ def _table(members: list[ZipInfo], own: Mapping[str, Any]) -> SampleTable:
         labels={"morphology": np.array([CLASSES.index(part[1]) for part in parts], dtype=np.int64)},
         classes={"morphology": CLASSES},
         splits=np.array([part[0] for part in parts]),
-        stamps=np.array([member.CRC << 32 | member.file_size for member in members], dtype=np.uint64),
+        fingerprints=np.array([member.CRC << 32 | member.file_size for member in members], dtype=np.uint64),
         notice=NOTICE,
     )

@@ -59,7 +59,7 @@ class MiraBest(ArrayDataset):
             **_schemes(np.concatenate([batch.labels for batch in batches]), classes),
             sample_ids=tuple(name for batch in batches for name in batch.names),
             splits=np.array([split or "train" for split in columns["splits"]]),
-            stamps=columns["stamps"],
+            fingerprints=columns["fingerprints"],
         )
         super().__init__(table, batches)
 

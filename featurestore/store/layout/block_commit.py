@@ -26,14 +26,14 @@ class Block:
             at.
         state: uint8 (r,): done or unreadable; rows that are missing here keep what the store has.
         content: uint8 (r, 16), digest of each image.
-        stamps: uint64 (r,), stamp of each image.
+        fingerprints: uint64 (r,), stamp of each image.
         reasons: Row of the block -> why it is unreadable; cut to 160 bytes.
     """
 
     values: Mapping[str, NDArray[np.float32]]
     state: NDArray[np.uint8]
     content: NDArray[np.uint8]
-    stamps: NDArray[np.uint64]
+    fingerprints: NDArray[np.uint64]
     reasons: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -117,7 +117,7 @@ class BlockCommit:
         given, data = self._given, self._data
         new = {
             "content": data.content[given],
-            "stamp": data.stamps[given],
+            "stamp": data.fingerprints[given],
             "sample_hash": self._stored.id_hashes[self._start + given],
             "reason": encode_text([data.reasons.get(row, "") for row in given.tolist()], REASON_BYTES),
         }

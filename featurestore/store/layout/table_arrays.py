@@ -130,7 +130,7 @@ def _spread(new: SampleTable, rows: NDArray[np.int64], ids: Sequence[str]) -> Sa
         sample_ids=ids,
         labels={scheme: column(labels, UNLABELLED) for scheme, labels in new.labels.items()},
         splits=column(new.splits, ""),
-        stamps=column(new.stamps, 0),
+        fingerprints=column(new.fingerprints, 0),
         groups=None if new.groups is None else column(new.groups, ""),
         sky=None if new.sky is None else column(new.sky, np.nan),
         boxes=None if boxes is None else replace(boxes, row=rows[boxes.row]),
@@ -142,7 +142,7 @@ def _to_arrays(stored: StoredTable) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {
         "sample_id": encode_text(table.sample_ids),
         "split": encode_text(table.splits.tolist()),
-        "stamp": table.stamps.astype("<u8"),
+        "stamp": table.fingerprints.astype("<u8"),
         "present": stored.present,
     }
     for scheme, labels in table.labels.items():
@@ -197,7 +197,7 @@ def _from_arrays(arrays: Arrays, attributes: Mapping[str, Any]) -> StoredTable:
         labels={scheme: arrays[f"label/{escape(scheme)}"] for scheme in attributes["schemes"]},
         classes={scheme: tuple(classes) for scheme, classes in attributes["classes"].items()},
         splits=np.array(decode_text(arrays["split"]), dtype=np.str_),
-        stamps=arrays["stamp"],
+        fingerprints=arrays["stamp"],
         groups=np.array(decode_text(arrays["group"]), dtype=np.str_) if attributes["groups"] else None,
         sky=arrays["sky"] if attributes.get("sky") else None,
         boxes=None if boxes is None else Boxes(*boxes),

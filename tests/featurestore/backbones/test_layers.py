@@ -102,12 +102,12 @@ def test_a_backbone_that_ends_at_a_layer(load: Any, images: Any) -> None:
         assert torch.equal(pool(inner, kind), pool(whole, f"{kind}@2"))
 
 
-def test_lanes_do_not_mix_their_layers(load: Any) -> None:
+def test_workers_do_not_mix_their_layers(load: Any) -> None:
     forward = compile_forward(load("timm:test_vit"), ["cls@2", "cls@5"], Runtime("torch", "cpu", "fp32"), 1, 96, 4)
     batches = list(np.random.default_rng(0).random((24, 1, 3, 96, 96), dtype=np.float32))
     expected = [forward(pixels) for pixels in batches]
-    with ThreadPoolExecutor(4) as lanes:
-        found = list(lanes.map(forward, batches))
+    with ThreadPoolExecutor(4) as workers:
+        found = list(workers.map(forward, batches))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one["cls@2"], other["cls@2"])
         np.testing.assert_array_equal(one["cls@5"], other["cls@5"])

@@ -43,10 +43,10 @@ def test_every_row_has_the_split_and_the_stamp_of_its_file(tmp_path: Path) -> No
     parts = [Part(tmp_path / name, [1, 2]) for name in ("train_a", "validation", "test_batch", "other")]
     columns = file_columns(parts, tmp_path)
     assert columns["splits"].tolist() == ["train", "train", "valid", "valid", "test", "test", "", ""]
-    assert columns["stamps"].dtype == np.uint64
-    assert (columns["stamps"][::2] == columns["stamps"][1::2]).all()
+    assert columns["fingerprints"].dtype == np.uint64
+    assert (columns["fingerprints"][::2] == columns["fingerprints"][1::2]).all()
     (tmp_path / "other").write_text("changed")
-    changed = file_columns(parts, tmp_path)["stamps"] != columns["stamps"]
+    changed = file_columns(parts, tmp_path)["fingerprints"] != columns["fingerprints"]
     assert changed.tolist() == [False] * 6 + [True] * 2
 
 

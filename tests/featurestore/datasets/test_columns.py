@@ -36,7 +36,7 @@ def test_fields_of_every_column(csv: WriteCsv) -> None:
     }
     assert fields["splits"].tolist() == ["valid", "train"]
     assert fields["groups"].tolist() == ["g1", ""]
-    assert fields["stamps"].tolist() == [2, 1]
+    assert fields["fingerprints"].tolist() == [2, 1]
 
 
 def test_fields_of_a_bare_catalogue(csv: WriteCsv) -> None:

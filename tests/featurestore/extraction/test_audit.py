@@ -16,7 +16,7 @@ from featurestore.extraction.requests import ExtractionOptions
 from featurestore.store.entry import DONE, MISSING, Block
 from featurestore.store.verify import verify
 
-OPTIONS = ExtractionOptions(weights="random:0", engine="torch", batch_size=4, lanes=1)
+OPTIONS = ExtractionOptions(weights="random:0", engine="torch", batch_size=4, workers=1)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def extract(models, store, monkeypatch):
 
     def run(dataset, **changes):
         report = extract_features(dataset, ["resnet-18"], ["resize=8"], store, replace(OPTIONS, **changes))
-        return report.features[0].arrays
+        return report.features[0].entry
 
     return run
 
@@ -49,7 +49,7 @@ def tamper(arrays, dataset, row, pooling, factor):
             values={name: np.repeat(value, len(rows), axis=0) for name, value in values.items()},
             state=np.where(rows == slot, DONE, MISSING).astype(np.uint8),
             content=np.zeros((len(rows), 16), np.uint8),
-            stamps=np.repeat(dataset.table.stamps[row], len(rows)),
+            fingerprints=np.repeat(dataset.table.fingerprints[row], len(rows)),
         ),
     )
 

@@ -14,7 +14,7 @@ from featurestore.store import open_store
 
 BACKBONES = ["resnet-18"]
 VARIANTS = ["resize=8", "resize=8,crop=center:0.5"]
-OPTIONS = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", batch_size=4, lanes=2)
+OPTIONS = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", batch_size=4, workers=2)
 
 
 def written(root):
@@ -35,7 +35,7 @@ def check(dataset, store, options=OPTIONS, variants=VARIANTS):
 def test_a_first_extraction_of_everything(models, store, make_dataset):
     found, report = check(make_dataset(), store)
     assert (found.images, found.forwards) == (37, 74)
-    assert found.bytes == sum(one.arrays.nbytes for one in report.features)
+    assert found.bytes == sum(one.entry.nbytes for one in report.features)
     assert found.seconds > 0
 
 
@@ -80,7 +80,7 @@ def test_unreadable_images_count_only_when_they_are_tried_again(models, store, m
 def test_time_is_counted_in_whole_rounds_of_batches(models, make_dataset, monkeypatch):
     clock = iter([10.0, 12.0] * 2)
     monkeypatch.setattr("featurestore.extraction.estimate.perf_counter", lambda: next(clock))
-    wide = replace(OPTIONS, lanes=100)
+    wide = replace(OPTIONS, workers=100)
     assert estimate(make_dataset(), BACKBONES, VARIANTS, None, OPTIONS).seconds == 2.0 * 5
     assert estimate(make_dataset(), BACKBONES, VARIANTS, None, wide).seconds == 2.0
 
@@ -89,4 +89,4 @@ def test_time_is_counted_in_whole_rounds_of_batches(models, make_dataset, monkey
 def test_bytes_follow_the_storage_type(models, tmp_path, make_dataset, dtype):
     other = open_store(str(tmp_path / "other.zarr"), mode="a", block_rows=8)
     found, report = check(make_dataset(), other, replace(OPTIONS, dtype=dtype))
-    assert found.bytes == sum(one.arrays.nbytes for one in report.features)
+    assert found.bytes == sum(one.entry.nbytes for one in report.features)

@@ -20,7 +20,7 @@ from featurestore.store import open_store
 
 N, BLOCK = 37, 10
 BACKBONE = "resnet-18"
-OPTIONS = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", batch_size=4, lanes=2)
+OPTIONS = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", batch_size=4, workers=2)
 
 
 def expected(images, variant="full-224"):
@@ -67,9 +67,9 @@ def test_layers_share_a_model_and_a_pass_and_have_keys_of_their_own(models, stor
     report = extract_features(make_dataset(), names, ["full-224"], store, OPTIONS)
     assert models.loaded == [BACKBONE, BACKBONE], "once to estimate, once to extract"
     assert report.costs.forwards == found.forwards == N
-    assert [one.arrays.key.layer for one in report.features] == ["last", "2", "4"]
-    assert len({one.arrays.key.sha256 for one in report.features}) == 3
-    assert report.features[0].arrays.key.differences(report.features[1].arrays.key) == {
+    assert [one.entry.key.layer for one in report.features] == ["last", "2", "4"]
+    assert len({one.entry.key.sha256 for one in report.features}) == 3
+    assert report.features[0].entry.key.differences(report.features[1].entry.key) == {
         "backbone": (BACKBONE, f"{BACKBONE}@2"),
         "layer": ("last", "2"),
     }
@@ -182,10 +182,10 @@ def test_new_images_are_appended_whatever_the_order(models, store, make_dataset,
     np.testing.assert_allclose(features.values[:, :3], expected([images[row] for row in rows]), atol=1e-6)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_bytes_depend_neither_on_lanes_nor_on_interruption(models, tmp_path, lanes, make_dataset):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_bytes_depend_neither_on_workers_nor_on_interruption(models, tmp_path, workers, make_dataset):
     whole = open_store(str(tmp_path / "whole.zarr"), mode="a", block_rows=BLOCK)
-    extract(make_dataset(), whole, options=replace(OPTIONS, lanes=1))
+    extract(make_dataset(), whole, options=replace(OPTIONS, workers=1))
     broken_off = open_store(str(tmp_path / "again.zarr"), mode="a", block_rows=BLOCK)
 
     def stop(done, total):
@@ -194,9 +194,9 @@ def test_bytes_depend_neither_on_lanes_nor_on_interruption(models, tmp_path, lan
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(make_dataset(), broken_off, options=replace(OPTIONS, lanes=lanes), progress=stop)
+        extract(make_dataset(), broken_off, options=replace(OPTIONS, workers=workers), progress=stop)
     resumed = make_dataset()
-    extract(resumed, broken_off, options=replace(OPTIONS, lanes=lanes))
+    extract(resumed, broken_off, options=replace(OPTIONS, workers=workers))
     assert 0 < len(resumed.decoded) < N, "finished blocks are kept"
     one, other = (s.load("memory", "full-224", BACKBONE).values for s in (whole, broken_off))
     assert one.tobytes() == other.tobytes()
@@ -269,13 +269,15 @@ def test_features_that_float16_cannot_hold_are_refused(models, store, monkeypatc
         extract(make_dataset(), store, options=replace(OPTIONS, dtype="float16"))
 
 
-@pytest.mark.parametrize(("option", "message"), [({"lanes": 0}, "lanes must be positive"), ({"dtype": "int8"}, "int8")])
+@pytest.mark.parametrize(
+    ("option", "message"), [({"workers": 0}, "workers must be positive"), ({"dtype": "int8"}, "int8")]
+)
 def test_bad_options_are_refused(option, message):
     with pytest.raises(UsageError, match=message):
         ExtractionOptions(**option)
 
 
-def test_lanes_use_one_thread_of_torch_each_and_give_the_others_back(make_dataset, store, models, monkeypatch):
+def test_workers_use_one_thread_of_torch_each_and_give_the_others_back(make_dataset, store, models, monkeypatch):
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(3)
     monkeypatch.setattr(
@@ -290,7 +292,7 @@ def test_lanes_use_one_thread_of_torch_each_and_give_the_others_back(make_datase
 
 
 @pytest.mark.parametrize(("small", "shares", "taken"), [(True, 1, {16}), (True, 10**6, {4}), (False, 1, {4})])
-def test_a_lane_takes_several_batches_of_small_networks_when_there_are_many(
+def test_a_worker_takes_several_batches_of_small_networks_when_there_are_many(
     small, shares, taken, models, store, make_dataset, make_images, monkeypatch, mean_forward
 ):
     seen = []

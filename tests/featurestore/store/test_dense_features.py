@@ -33,7 +33,7 @@ def extract(make_dataset, tmp_path, monkeypatch):
 
     def run(*poolings, **options):
         chosen = ExtractionOptions(
-            weights="random:0", engine="torch", dtype="float32", poolings=poolings, lanes=1, batch_size=4, **options
+            weights="random:0", engine="torch", dtype="float32", poolings=poolings, workers=1, batch_size=4, **options
         )
         extract_features(dataset, [NET], [f"resize={SIDE}"], store, chosen)
         return store

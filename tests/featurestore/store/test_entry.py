@@ -27,9 +27,9 @@ def test_reading_gives_values_with_their_samples(full, store, expected) -> None:
     assert full.read().pooling == "cls"
 
 
-def test_unreadable_rows_are_left_out_and_named(store, make_table, make_arrays, fill, expected) -> None:
+def test_unreadable_rows_are_left_out_and_named(store, make_table, make_entry, fill, expected) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
     features = arrays.read("cls")
     good = [name for row, name in enumerate(table.sample_ids) if row % 4 != 1]
@@ -40,9 +40,9 @@ def test_unreadable_rows_are_left_out_and_named(store, make_table, make_arrays, 
     assert arrays.counts() == Counts(done=7, unreadable=3, missing=0)
 
 
-def test_missing_rows_are_never_read_as_zeros(store, make_table, make_arrays, make_block) -> None:
+def test_missing_rows_are_never_read_as_zeros(store, make_table, make_entry, make_block) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     arrays.write_block(1, make_block(table.sample_ids[4:8]))
     with pytest.raises(MissingFeaturesError) as caught:
         arrays.read("cls")
@@ -60,9 +60,9 @@ def test_a_pooling_that_is_not_stored(full) -> None:
         full.read("map")
 
 
-def test_counts_by_pooling(store, make_table, make_arrays, make_block) -> None:
+def test_counts_by_pooling(store, make_table, make_entry, make_block) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     arrays.write_block(0, make_block(table.sample_ids[:4], poolings=["cls"], unreadable=[0]))
     assert arrays.counts("cls") == Counts(3, 1, 6)
     assert arrays.counts("avg_patch") == arrays.counts() == Counts(0, 0, 10)
@@ -71,33 +71,33 @@ def test_counts_by_pooling(store, make_table, make_arrays, make_block) -> None:
 
 def test_nothing_is_pending_when_all_is_there(full, store, make_table) -> None:
     table, present = make_table(10), np.ones(10, dtype=bool)
-    assert not full.pending(table.stamps, present).any()
-    assert full.pending(table.stamps, present, poolings=["map"]).all()
-    assert full.pending(table.stamps, np.arange(10) < 3, poolings=["map"]).tolist() == [True] * 3 + [False] * 7
+    assert not full.pending(table.fingerprints, present).any()
+    assert full.pending(table.fingerprints, present, poolings=["map"]).all()
+    assert full.pending(table.fingerprints, np.arange(10) < 3, poolings=["map"]).tolist() == [True] * 3 + [False] * 7
 
 
 def test_pending_reads_no_values(full, store, make_table) -> None:
     for pooling in ("cls", "avg_patch"):
         for block in range(3):
             chunk(store, full, f"{pooling}/values", block).unlink()
-    assert not full.pending(make_table(10).stamps, np.ones(10, dtype=bool)).any()
+    assert not full.pending(make_table(10).fingerprints, np.ones(10, dtype=bool)).any()
 
 
 def test_changed_appended_and_removed_rows(full, make_table) -> None:
-    stamps = np.concatenate([make_table(10).stamps, np.array([5, 6], dtype=np.uint64)])
-    stamps[3] += np.uint64(1)
+    fingerprints = np.concatenate([make_table(10).fingerprints, np.array([5, 6], dtype=np.uint64)])
+    fingerprints[3] += np.uint64(1)
     present = np.ones(12, dtype=bool)
     present[11] = False
-    assert np.flatnonzero(full.pending(stamps, present)).tolist() == [3, 10]
+    assert np.flatnonzero(full.pending(fingerprints, present)).tolist() == [3, 10]
 
 
-def test_unreadable_rows_are_pending_only_when_changed_or_asked_for(store, make_table, make_arrays, fill) -> None:
+def test_unreadable_rows_are_pending_only_when_changed_or_asked_for(store, make_table, make_entry, fill) -> None:
     table, present = make_table(10), np.ones(10, dtype=bool)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
-    assert not arrays.pending(table.stamps, present).any()
-    assert np.flatnonzero(arrays.pending(table.stamps, present, retry_unreadable=True)).tolist() == [1, 5, 9]
-    touched = table.stamps.copy()
+    assert not arrays.pending(table.fingerprints, present).any()
+    assert np.flatnonzero(arrays.pending(table.fingerprints, present, retry_unreadable=True)).tolist() == [1, 5, 9]
+    touched = table.fingerprints.copy()
     touched[5] += np.uint64(1)
     assert np.flatnonzero(arrays.pending(touched, present)).tolist() == [5]
 
@@ -154,7 +154,7 @@ def test_discarded_blocks_are_missing_and_can_be_written_again(full, make_table,
     table = make_table(10)
     full.discard_block(1)
     assert full.counts() == Counts(6, 0, 4)
-    assert np.flatnonzero(full.pending(table.stamps, np.ones(10, bool))).tolist() == [4, 5, 6, 7]
+    assert np.flatnonzero(full.pending(table.fingerprints, np.ones(10, bool))).tolist() == [4, 5, 6, 7]
     full.write_block(1, make_block(table.sample_ids[4:8]))
     np.testing.assert_array_equal(full.read("cls").values, expected(table.sample_ids))
 
@@ -169,9 +169,9 @@ def test_reading_takes_the_rows_of_the_dataset_alone(full, store, make_table, ex
 
 
 @pytest.mark.parametrize("rows", [[], [0], [3, 4, 9], [1, 2, 5, 8], list(range(10))])
-def test_some_rows(store, make_table, make_arrays, fill, expected, rows: list[int]) -> None:
+def test_some_rows(store, make_table, make_entry, fill, expected, rows: list[int]) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
     features = arrays.read("cls", rows=np.array(rows, dtype=np.int64))
     good = [row for row in rows if row % 4 != 1]
@@ -203,9 +203,9 @@ def test_only_blocks_of_the_rows_are_read(full, store, damage) -> None:
         full.read("cls", rows=np.array([0, 4]))
 
 
-def test_only_the_rows_must_have_been_extracted(store, make_table, make_arrays, make_block) -> None:
+def test_only_the_rows_must_have_been_extracted(store, make_table, make_entry, make_block) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     arrays.write_block(1, make_block(table.sample_ids[4:8]))
     assert arrays.read("cls", rows=np.array([4, 7])).table.sample_ids == (table.sample_ids[4], table.sample_ids[7])
     with pytest.raises(MissingFeaturesError, match="1 of 2 rows are not extracted"):

@@ -15,9 +15,9 @@ from featurestore.store.export import export
 
 
 @pytest.fixture
-def features(store, make_table, make_arrays, fill):
+def features(store, make_table, make_entry, fill):
     table = make_table(10, boxes=True)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
     return arrays.read("cls")
 

@@ -7,10 +7,10 @@ from featurestore.errors import CorruptStoreError
 
 
 @pytest.fixture
-def stored(store, make_table, make_arrays, fill):
+def stored(store, make_table, make_entry, fill):
     """Twenty-two rows in blocks of at most four."""
     table = make_table(30)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
     return arrays.open("cls")
 

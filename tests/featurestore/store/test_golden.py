@@ -58,6 +58,6 @@ def test_it_is_complete_for_an_equal_request_and_can_be_written(golden) -> None:
     (found,) = golden.find()
     table = golden.dataset("galaxies")
     assert found.requests == ["ab" * 32]
-    assert not found.pending(table.stamps, np.ones(22, bool)).any()
+    assert not found.pending(table.fingerprints, np.ones(22, bool)).any()
     assert golden.put_dataset(table).tolist() == list(range(22))
     assert found.counts() == Counts(21, 1, 0)

@@ -15,8 +15,8 @@ def test_an_empty_store_has_no_rows(store):
     assert list_store(store) == []
 
 
-def test_one_row_for_each_feature_matrix(store, make_table, make_arrays, fill, full):
-    other = make_arrays(store, make_table(10), precision="bf16")
+def test_one_row_for_each_feature_matrix(store, make_table, make_entry, fill, full):
+    other = make_entry(store, make_table(10), precision="bf16")
     fill(other, make_table(10).take(np.arange(4)))
     rows = {row["key"]: row for row in list_store(store)}
     assert rows == {arrays.key.short: summarise(arrays) for arrays in (full, other)}
@@ -27,14 +27,14 @@ def test_one_row_for_each_feature_matrix(store, make_table, make_arrays, fill, f
     assert (part["done"], part["missing"]) == (4, 6)
 
 
-def test_megabytes_count_a_million_bytes(store, make_table, make_arrays):
-    arrays = make_arrays(store, make_table(10), {"cls": (10_000,)}, dtype="float32")
+def test_megabytes_count_a_million_bytes(store, make_table, make_entry):
+    arrays = make_entry(store, make_table(10), {"cls": (10_000,)}, dtype="float32")
     assert summarise(arrays)["megabytes"] == 0.4
 
 
-def test_a_description_has_the_key_in_full_and_the_reasons(store, make_table, make_arrays, make_block):
+def test_a_description_has_the_key_in_full_and_the_reasons(store, make_table, make_entry, make_block):
     table = make_table(4)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     arrays.write_block(0, make_block(table.sample_ids, unreadable=[2]))
     shown = describe(arrays)
     assert shown["unreadable_images"] == {table.sample_ids[2]: f"cannot decode {table.sample_ids[2]}"}
@@ -44,10 +44,10 @@ def test_a_description_has_the_key_in_full_and_the_reasons(store, make_table, ma
     json.dumps(shown)
 
 
-def test_only_fields_that_differ_are_explained(store, make_table, make_arrays):
+def test_only_fields_that_differ_are_explained(store, make_table, make_entry):
     table = make_table(4)
     crop = {"resize": 224, "crop": {"kind": "box", "margin": 0.4}}
-    found = [make_arrays(store, table, **key) for key in ({}, {"precision": "bf16"}, {"preprocessing": crop})]
+    found = [make_entry(store, table, **key) for key in ({}, {"precision": "bf16"}, {"preprocessing": crop})]
     names = [f"{PLACE[1]}/{PLACE[2]}/{arrays.key.short}" for arrays in found]
     assert explain_keys(found) == [
         {"field": "precision"} | dict(zip(names, ("fp32", "bf16", "fp32"), strict=True)),

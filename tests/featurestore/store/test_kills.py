@@ -54,15 +54,15 @@ def contents(path: str | Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def job(make_table, make_arrays, fill) -> Callable[[str], None]:
+def job(make_table, make_entry, fill) -> Callable[[str], None]:
     """An extraction into an existing store: a grown dataset with two changed images and one unreadable."""
 
     def run(path: str) -> None:
         store = open_store(path, mode="a", block_rows=BLOCK_ROWS)
         table = make_table(6)
-        table.stamps[[1, 4]] += np.uint64(1)
+        table.fingerprints[[1, 4]] += np.uint64(1)
         rows = store.put_dataset(table)
-        arrays = make_arrays(store, table)
+        arrays = make_entry(store, table)
         arrays.add_request("request")
         fill(arrays, table, rows, version=1)
 
@@ -70,13 +70,13 @@ def job(make_table, make_arrays, fill) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, make_table, make_arrays, fill) -> Callable[[str], str]:
+def prepared(tmp_path: Path, make_table, make_entry, fill) -> Callable[[str], str]:
     """A store with a complete first extraction of five samples."""
 
     def make(name: str) -> str:
         store = open_store(str(tmp_path / name), mode="a", block_rows=BLOCK_ROWS)
         table = make_table(5)
-        fill(make_arrays(store, table), table)
+        fill(make_entry(store, table), table)
         return store.path
 
     return make
@@ -91,11 +91,15 @@ def assert_valid(store: FeatureStore, expected: Any) -> None:
             old, new = expected(names, pooling), expected(names, pooling, version=1)
             assert ((features.values == old).all(axis=1) | (features.values == new).all(axis=1)).all()
             # A row whose stored image is the new one must hold the new features.
-            stamps = zarr.open_array(f"{store.path}/{arrays.path}/stamp")[:]
-            current = {name: stamps[row] for row, name in enumerate(store.sample_ids("galaxies")) if row < len(stamps)}
-            fresh = [row for row, name in enumerate(names) if current[name] == features.table.stamps[row]]
+            fingerprints = zarr.open_array(f"{store.path}/{arrays.path}/stamp")[:]
+            current = {
+                name: fingerprints[row]
+                for row, name in enumerate(store.sample_ids("galaxies"))
+                if row < len(fingerprints)
+            }
+            fresh = [row for row, name in enumerate(names) if current[name] == features.table.fingerprints[row]]
             changed = [row for row in fresh if names[row][-7:-4] in {"001", "004"}]
-            if len(features.table.stamps) == 6:
+            if len(features.table.fingerprints) == 6:
                 np.testing.assert_array_equal(features.values[changed], new[changed])
 
 
@@ -196,9 +200,9 @@ def test_a_real_kill(prepared, expected, number: int) -> None:
     assert arrays.counts().missing == 4
 
 
-def test_two_writers_of_different_blocks_lose_nothing(store, make_table, make_arrays, make_block, expected) -> None:
+def test_two_writers_of_different_blocks_lose_nothing(store, make_table, make_entry, make_block, expected) -> None:
     table = make_table(40)
-    make_arrays(store, table)
+    make_entry(store, table)
 
     def work(part: int) -> None:
         own = open_store(store.path, mode="a").select()
@@ -212,11 +216,11 @@ def test_two_writers_of_different_blocks_lose_nothing(store, make_table, make_ar
     assert verify(store) == []
 
 
-def test_two_processes_may_begin_the_same_extraction(tmp_path: Path, make_table, make_arrays, fill, expected) -> None:
+def test_two_processes_may_begin_the_same_extraction(tmp_path: Path, make_table, make_entry, fill, expected) -> None:
     path, table = str(tmp_path / "s"), make_table(10, boxes=True)
 
     def begin(n: int) -> None:
-        make_arrays(open_store(path, mode="a", block_rows=BLOCK_ROWS), make_table(n, boxes=True))
+        make_entry(open_store(path, mode="a", block_rows=BLOCK_ROWS), make_table(n, boxes=True))
 
     with ThreadPoolExecutor(4) as pool:
         for n in (3, 10):  # a new store, then a dataset that grows

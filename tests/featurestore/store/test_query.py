@@ -10,11 +10,11 @@ PLACE = ("galaxies", "resize=224,crop=box:0.2", "timm:resnet18.a1_in1k")
 
 
 @pytest.fixture
-def several(store, make_table, make_arrays, make_key):
+def several(store, make_table, make_entry, make_key):
     """Two precisions of one backbone, and another backbone with one pooling."""
     table = make_table(3)
-    one = make_arrays(store, table)
-    two = make_arrays(store, table, precision="bf16", preprocessing={"resize": 320})
+    one = make_entry(store, table)
+    two = make_entry(store, table, precision="bf16", preprocessing={"resize": 320})
     three = store.create("galaxies", "full-224", "dino", make_key(backbone="dino"), {"cls": (3,)}, {})
     return one, two, three
 
@@ -93,8 +93,8 @@ def test_several_backbones_are_chosen_by_name(store, several) -> None:
         store.select("galaxies")
 
 
-def test_features_are_found_by_what_is_given(full, store, make_arrays, make_table) -> None:
-    other = make_arrays(store, make_table(10), precision="bf16")
+def test_features_are_found_by_what_is_given(full, store, make_entry, make_table) -> None:
+    other = make_entry(store, make_table(10), precision="bf16")
     assert len(find_features(store, "galaxies")) == 2
     assert [found.key for found in find_features(store, "galaxies", key=other.key.short)] == [other.key]
     assert find_features(store, "galaxies", full.variant, full.backbone, full.key.sha256)[0].key == full.key

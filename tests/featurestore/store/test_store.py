@@ -209,9 +209,9 @@ def test_a_damaged_dataset_is_refused(store, store_path: str, make_table, damage
 # Features
 
 
-def test_creating_is_idempotent_and_adds_poolings(store, make_table, make_arrays, make_key, fill, expected) -> None:
+def test_creating_is_idempotent_and_adds_poolings(store, make_table, make_entry, make_key, fill, expected) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table, {"cls": (3,)})
+    arrays = make_entry(store, table, {"cls": (3,)})
     arrays.add_request("first")
     fill(arrays, table, poolings=["cls"])
     more = store.create(*PLACE, make_key(), {"avg_patch": (5,)}, {"weights": "another"})
@@ -234,36 +234,36 @@ def test_features_need_a_dataset(store, make_key) -> None:
         store.create(*PLACE, make_key(), {"cls": (4,)}, {})
 
 
-def test_storage_types(store, make_table, make_arrays) -> None:
+def test_storage_types(store, make_table, make_entry) -> None:
     with pytest.raises(UsageError, match=r"unknown storage dtype 'int8'.*float16 or float32"):
-        make_arrays(store, make_table(3), dtype="int8")
+        make_entry(store, make_table(3), dtype="int8")
 
 
-def test_two_precisions_never_collide(store, make_table, make_arrays, fill, expected) -> None:
+def test_two_precisions_never_collide(store, make_table, make_entry, fill, expected) -> None:
     table = make_table(10)
     for version, precision in enumerate(["fp32", "bf16"]):
-        fill(make_arrays(store, table, precision=precision), table, version=version)
+        fill(make_entry(store, table, precision=precision), table, version=version)
     for version, precision in enumerate(["fp32", "bf16"]):
         values = store.load(*PLACE, precision=precision).values
         np.testing.assert_array_equal(values, expected(table.sample_ids, version=version))
 
 
-def test_a_grown_dataset_needs_only_its_new_rows(store, make_table, make_arrays, fill, expected) -> None:
+def test_a_grown_dataset_needs_only_its_new_rows(store, make_table, make_entry, fill, expected) -> None:
     first = make_table(6)
-    fill(make_arrays(store, first), first)
+    fill(make_entry(store, first), first)
     grown = make_table(11)
     rows = store.put_dataset(grown)
     with pytest.raises(MissingFeaturesError, match="5 of 11 rows"):
         store.load(*PLACE)
-    arrays = make_arrays(store, grown)
-    assert np.flatnonzero(arrays.pending(grown.stamps, np.ones(11, bool))).tolist() == [6, 7, 8, 9, 10]
+    arrays = make_entry(store, grown)
+    assert np.flatnonzero(arrays.pending(grown.fingerprints, np.ones(11, bool))).tolist() == [6, 7, 8, 9, 10]
     fill(arrays, grown, rows)
     np.testing.assert_array_equal(store.load(*PLACE).values, expected(grown.sample_ids))
 
 
 def test_changed_images_alone_are_computed_again(full, store, make_table, fill, expected) -> None:
     changed = make_table(10)
-    changed.stamps[[2, 7]] += np.uint64(1)
+    changed.fingerprints[[2, 7]] += np.uint64(1)
     rows = store.put_dataset(changed)
     fill(full, changed, rows, version=1)
     values = store.load(*PLACE).values
@@ -271,21 +271,21 @@ def test_changed_images_alone_are_computed_again(full, store, make_table, fill, 
     np.testing.assert_array_equal(values, np.where(np.isin(np.arange(10), [2, 7])[:, None], new, old))
 
 
-def test_removing(full, store, make_arrays, make_table) -> None:
-    other = make_arrays(store, make_table(10), precision="bf16")
+def test_removing(full, store, make_entry, make_table) -> None:
+    other = make_entry(store, make_table(10), precision="bf16")
     store.remove(full)
     assert [arrays.key for arrays in store.find()] == [other.key]
     assert not (Path(store.path) / full.path).exists()
 
 
 def test_a_removal_cut_short_leaves_nothing_that_could_be_read(
-    full, store, make_table, make_arrays, monkeypatch
+    full, store, make_table, make_entry, monkeypatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store.storage, "delete", lambda path: None)
         store.remove(full)
     assert store.find() == []
-    again = make_arrays(store, make_table(10))
+    again = make_entry(store, make_table(10))
     assert again.counts().missing == 10
 
 
@@ -307,15 +307,15 @@ def test_a_finished_extraction_is_recognised_without_reading_values(
     (arrays,) = reader.find(*PLACE)
     assert arrays.requests == ["request"]
     assert read == []
-    assert not arrays.pending(make_table(10).stamps, np.ones(10, bool), poolings=["cls"]).any()
+    assert not arrays.pending(make_table(10).fingerprints, np.ones(10, bool), poolings=["cls"]).any()
     assert {key.split("/")[-3] for key in read} <= {"stamp", "cls"} | {"state"}
     assert not [key for key in read if "values" in key]
 
 
-def test_an_object_store(make_table, make_arrays, fill, expected) -> None:
+def test_an_object_store(make_table, make_entry, fill, expected) -> None:
     store = open_store(f"memory://{uuid4().hex}/s.zarr", mode="a", block_rows=4)
     table = make_table(10)
-    fill(make_arrays(store, table), table)
+    fill(make_entry(store, table), table)
     assert store.datasets() == ["galaxies"]
     np.testing.assert_array_equal(open_store(store.path).load(*PLACE).values, expected(table.sample_ids))
     store.remove(store.select())
@@ -339,16 +339,16 @@ STEPS = st.lists(
 @given(dtype=st.sampled_from(["float16", "float32"]), steps=STEPS)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_reads_back_what_was_written(
-    tmp_path_factory, make_table, make_arrays, make_block, expected, dtype: str, steps: list[tuple[str, int]]
+    tmp_path_factory, make_table, make_entry, make_block, expected, dtype: str, steps: list[tuple[str, int]]
 ) -> None:
     store = open_store(str(tmp_path_factory.mktemp("h") / "s"), mode="a", block_rows=4)
     n, versions, written = 3, [0] * 14, {}
-    arrays = make_arrays(store, make_table(n), dtype=dtype)
+    arrays = make_entry(store, make_table(n), dtype=dtype)
     for step, number in steps:
         names = make_table(n).sample_ids
         if step == "grow":
             n = max(n, number)
-            arrays = make_arrays(store, make_table(n), dtype=dtype)
+            arrays = make_entry(store, make_table(n), dtype=dtype)
         elif step == "change":
             versions[number] += 1
         elif step == "reopen":

@@ -11,10 +11,10 @@ from featurestore.store.layout.blocked_array import BlockedArray
 
 
 @pytest.fixture
-def stored(store, make_table, make_arrays, fill):
+def stored(store, make_table, make_entry, fill):
     """Thirty samples in blocks of four rows; each block's second one is unreadable."""
     table = make_table(30)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     fill(arrays, table, unreadable=[1])
     return arrays.open("cls")
 
@@ -79,8 +79,8 @@ def test_any_span_can_be_read(stored, expected) -> None:
         np.testing.assert_array_equal(stored.values(span), expected(stored.table.sample_ids[span]))
 
 
-def test_no_rows_have_no_blocks(store, make_table, make_arrays) -> None:
-    empty = make_arrays(store, make_table(3)).open("cls", allow_partial=True)
+def test_no_rows_have_no_blocks(store, make_table, make_entry) -> None:
+    empty = make_entry(store, make_table(3)).open("cls", allow_partial=True)
     assert empty.shape == (0, 3)
     assert list(empty.blocks()) == []
     assert empty.read().values.shape == (0, 3)

@@ -26,9 +26,9 @@ def test_a_sound_store_has_no_problems(full, store) -> None:
     assert full.counts() == Counts(10, 0, 0)
 
 
-def test_a_store_that_is_being_filled_has_no_problems(store, make_table, make_arrays, make_block) -> None:
+def test_a_store_that_is_being_filled_has_no_problems(store, make_table, make_entry, make_block) -> None:
     table = make_table(10)
-    arrays = make_arrays(store, table)
+    arrays = make_entry(store, table)
     arrays.write_block(1, make_block(table.sample_ids[4:8], poolings=["cls"], unreadable=[2]))
     store.put_dataset(make_table(13))
     assert verify(store) == []

@@ -61,7 +61,7 @@ def root(tmp_path_factory):
 def store(root, tmp_path_factory):
     """Dense features of two views, in exact arithmetic."""
     store = open_store(str(tmp_path_factory.mktemp("store") / "store.zarr"), mode="a", block_rows=4)
-    options = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", poolings=("patches",), lanes=1)
+    options = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", poolings=("patches",), workers=1)
     extract_features(
         open_dataset(f"coco:{root}"), [NET], [f"resize={SIDE}", f"resize={SIDE},orientation=5"], store, options
     )

@@ -41,7 +41,7 @@ def stored(tmp_path, make_table, make_key):
         rows = slice(start, min(start + BLOCK, N))
         reasons = {row: "cut off" for row in range(start, rows.stop) if row % 50 == 0}
         content = np.zeros((rows.stop - start, 16), np.uint8)
-        data = Block({"cls": values[rows]}, state[rows], content, table.stamps[rows], reasons)
+        data = Block({"cls": values[rows]}, state[rows], content, table.fingerprints[rows], reasons)
         arrays.write_block(block, data)
     return arrays.open()
 

@@ -92,15 +92,15 @@ def test_8_bit_pixels_give_the_bytes_of_their_floats(
 
 
 def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
-    """Compiled once, and called by several lanes."""
+    """Compiled once, and called by several workers."""
     if not which("g++") or not (Path(get_path("include")) / "Python.h").exists():
         pytest.skip("torch.compile wants a C++ compiler and the headers of Python")
     backbone = own(load("timm:test_efficientnet"))
     forward = compile_forward(backbone, ["avgpool"], Runtime("torch-compile", "cpu", "fp32"), 2, 32, 2)
     exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 32, 2)
     batches = [pixels(size=32, seed=seed) for seed in range(4)]
-    with ThreadPoolExecutor(2) as lanes:
-        found = list(lanes.map(forward, batches))
+    with ThreadPoolExecutor(2) as workers:
+        found = list(workers.map(forward, batches))
     for batch, result in zip(batches, found, strict=True):
         assert relative(result["avgpool"], exact(batch)["avgpool"]) < 2e-5
 
@@ -182,7 +182,7 @@ def hooked(load: Any) -> Iterator[tuple[Any, Any]]:
         torch.set_num_threads(before)
 
 
-def test_a_lane_of_torch_is_one_thread_and_gives_back_the_number(hooked: tuple[Any, Any]) -> None:
+def test_a_worker_of_torch_is_one_thread_and_gives_back_the_number(hooked: tuple[Any, Any]) -> None:
     module, forward = hooked
     seen = []
     module.hook = lambda: seen.append(torch.get_num_threads())
@@ -191,8 +191,8 @@ def test_a_lane_of_torch_is_one_thread_and_gives_back_the_number(hooked: tuple[A
     assert torch.get_num_threads() == 3
 
 
-def test_lanes_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, Any]) -> None:
-    """The second lane starts while the first holds one thread, and ends after it."""
+def test_workers_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, Any]) -> None:
+    """The second worker starts while the first holds one thread, and ends after it."""
     module, forward = hooked
     first_is_in, second_is_in = Event(), Event()
 
@@ -204,12 +204,12 @@ def test_lanes_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, 
         second_is_in.set()
         first.result(60)
 
-    with ThreadPoolExecutor(2) as lanes:
+    with ThreadPoolExecutor(2) as workers:
         module.hook = wait_for_the_second
-        first = lanes.submit(forward, pixels(1))
+        first = workers.submit(forward, pixels(1))
         assert first_is_in.wait(60)
         module.hook = wait_for_the_first
-        lanes.submit(forward, pixels(1)).result(60)
+        workers.submit(forward, pixels(1)).result(60)
     with ThreadPoolExecutor(1) as later:
         assert later.submit(torch.get_num_threads).result() == 3
 

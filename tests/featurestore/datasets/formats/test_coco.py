@@ -163,7 +163,7 @@ def test_categories_of_all_files_are_joined_by_name(write_images: WriteImages, w
     assert table.labels["single_object"].tolist() == [0, 0]
 
 
-def test_the_extension_decides_pixels_and_stamps(write_images: WriteImages, write_json: WriteJson) -> None:
+def test_the_extension_decides_pixels_and_fingerprints(write_images: WriteImages, write_json: WriteJson) -> None:
     from astropy.io import fits
 
     root = write_images("a.fits")
@@ -172,7 +172,7 @@ def test_the_extension_decides_pixels_and_stamps(write_images: WriteImages, writ
     default, second = Coco(str(root)), Coco(str(root), extension=1)
     assert np.unique(second.read(0).image).tolist() == [1]
     assert default.read(0).digest != second.read(0).digest
-    assert default.table.stamps[0] != second.table.stamps[0]
+    assert default.table.fingerprints[0] != second.table.fingerprints[0]
 
 
 def test_lower_boxes_want_a_height(write_images: WriteImages, write_json: WriteJson) -> None:

@@ -59,14 +59,14 @@ def test_a_fits_catalogue_of_any_name_is_no_image(write_images: WriteImages) -> 
     assert FitsFolder(str(root), catalogue=str(root / "mine.fits")).table.sample_ids == ("a.fits",)
 
 
-def test_the_extension_decides_pixels_and_stamps(tmp_path: Path) -> None:
+def test_the_extension_decides_pixels_and_fingerprints(tmp_path: Path) -> None:
     first, second = np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(first, name="SCI"), fits.ImageHDU(second, name="ERR")]
     fits.HDUList(hdus).writeto(tmp_path / "a.fits")
     default, named = FitsFolder(str(tmp_path)), FitsFolder(str(tmp_path), extension="ERR")
     np.testing.assert_array_equal(named.read(0).image, second)
     assert default.read(0).digest != named.read(0).digest
-    assert default.table.stamps[0] != named.table.stamps[0]
+    assert default.table.fingerprints[0] != named.table.fingerprints[0]
     with pytest.raises(UnreadableImageError, match="no extension 'DQ'"):
         FitsFolder(str(tmp_path), extension="DQ").read(0)
 

@@ -100,10 +100,10 @@ def test_bytes_that_are_no_image_and_none_at_all(tmp_path: Path) -> None:
             dataset.read(row)
 
 
-def test_saving_anew_changes_the_stamps(make: Make, tmp_path: Path) -> None:
+def test_saving_anew_changes_the_fingerprints(make: Make, tmp_path: Path) -> None:
     before = HuggingFace(save(make(2), tmp_path / "x")).table
     after = HuggingFace(save(make(3), tmp_path / "x")).table
-    assert (before.stamps != after.stamps[:2]).all()
+    assert (before.fingerprints != after.fingerprints[:2]).all()
 
 
 def test_images_that_are_only_pointed_to(
@@ -122,7 +122,7 @@ def test_images_that_are_only_pointed_to(
     dataset = HuggingFace(str(place))
     np.testing.assert_array_equal(dataset.read(1).image, expected_pixels(1))
     (root / "b.png").write_bytes(b"shorter")
-    assert (dataset.table.stamps == HuggingFace(str(place)).table.stamps).tolist() == [True, False]
+    assert (dataset.table.fingerprints == HuggingFace(str(place)).table.fingerprints).tolist() == [True, False]
     (root / "b.png").unlink()
     with pytest.raises(UnreadableImageError, match="cannot be read: No such file"):
         dataset.read(1)

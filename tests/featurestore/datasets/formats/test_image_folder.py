@@ -55,7 +55,7 @@ def test_a_changed_image_changes_its_stamp_alone(write_images: WriteImages) -> N
     before = ImageFolder(str(root)).table
     (root / "b.png").write_bytes((root / "b.png").read_bytes() + b"more")
     after = ImageFolder(str(root)).table
-    assert (before.stamps == after.stamps).tolist() == [True, False]
+    assert (before.fingerprints == after.fingerprints).tolist() == [True, False]
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

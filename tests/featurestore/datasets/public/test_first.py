@@ -69,7 +69,7 @@ def test_a_changed_image_changes_its_stamp_alone(archive: Archive, encode: Calla
         file.writestr(f"galaxy_data/{members[1]}", encode(np.zeros((6, 8), dtype=np.uint8)))
     after = First(str(path)).table
     assert after.sample_ids[1:] == before.sample_ids == members
-    assert (before.stamps == after.stamps[1:]).tolist() == [True, False]
+    assert (before.fingerprints == after.fingerprints[1:]).tolist() == [True, False]
 
 
 def test_a_damaged_member_is_one_unreadable_image(archive: Archive) -> None:

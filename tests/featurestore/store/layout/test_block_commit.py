@@ -13,8 +13,8 @@ from featurestore.store.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADA
 
 
 @pytest.fixture
-def arrays(store, make_table, make_arrays):
-    return make_arrays(store, make_table(10))
+def arrays(store, make_table, make_entry):
+    return make_entry(store, make_table(10))
 
 
 def stored(arrays: Any) -> KeyArrays:
@@ -41,7 +41,7 @@ def test_a_block_is_what_was_written(arrays, make_block, expected) -> None:
         assert np.isnan(values[[0, 6, 8]]).all()
         assert values.dtype == np.float16
     np.testing.assert_array_equal(held.column("content").read_block(1), block.content)
-    np.testing.assert_array_equal(held.column("stamp").read_block(1), block.stamps)
+    np.testing.assert_array_equal(held.column("stamp").read_block(1), block.fingerprints)
     assert arrays.unreadable() == {names[6]: f"cannot decode {names[6]}"}
 
 
@@ -107,8 +107,8 @@ def test_a_readable_image_may_become_unreadable_and_back(arrays, make_block) -> 
     assert not stored(arrays).column("reason").read_block(0).any()
 
 
-def test_the_bytes_do_not_depend_on_the_history(store, make_table, make_arrays, make_block) -> None:
-    one, two = (make_arrays(store, make_table(10), revision=name) for name in ("a", "b"))
+def test_the_bytes_do_not_depend_on_the_history(store, make_table, make_entry, make_block) -> None:
+    one, two = (make_entry(store, make_table(10), revision=name) for name in ("a", "b"))
     names = ids(one)
     one.write_block(0, make_block(names[:4], unreadable=[3]))
     two.write_block(0, make_block(names[:4], version=1, unreadable=[0]))
@@ -153,8 +153,8 @@ def test_float16_overflow_is_refused(arrays, make_block, largest: float, fits: b
     assert states(arrays, "cls")[:4] == [MISSING] * 4
 
 
-def test_float32_is_kept_exactly(store, make_table, make_arrays, make_block) -> None:
-    arrays = make_arrays(store, make_table(10), dtype="float32")
+def test_float32_is_kept_exactly(store, make_table, make_entry, make_block) -> None:
+    arrays = make_entry(store, make_table(10), dtype="float32")
     block = make_block(ids(arrays)[:4])
     block.values["cls"][0] = [1e30, 1 / 3, -1e-40]
     arrays.write_block(0, block)
@@ -169,7 +169,7 @@ def test_rows_without_samples_are_refused(arrays, make_block, number: int) -> No
 
 def test_a_pooling_that_was_not_announced_is_refused(arrays, make_block) -> None:
     block = make_block(ids(arrays)[:4])
-    strange = Block({"map": block.values["cls"]}, block.state, block.content, block.stamps)
+    strange = Block({"map": block.values["cls"]}, block.state, block.content, block.fingerprints)
     with pytest.raises(StoreError, match="does not fit: map"):
         arrays.write_block(0, strange)
     with pytest.raises(StoreError, match="does not fit: cls"):

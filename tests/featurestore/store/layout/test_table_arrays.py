@@ -54,7 +54,7 @@ def test_a_table_without_labels_survives(storage: Storage, make_table) -> None:
         {"splits": np.array(["test"] * 3)},
         {"labels": {"peaks": np.array([0, 0, 0])}},
         {"classes": {"peaks": ("one", "three"), "has/bar?": ("no", "yes")}},
-        {"stamps": np.array([1, 2, 4], dtype=np.uint64)},
+        {"fingerprints": np.array([1, 2, 4], dtype=np.uint64)},
         {"source": "elsewhere"},
         {"notice": "free"},
         {"groups": np.array(["x", "y", "z"])},
@@ -87,9 +87,9 @@ def test_any_history_keeps_rows(history: list[list[int]]) -> None:
     def table(numbers: list[int]) -> SampleTable:
         n = len(numbers)
         labels = {"x": np.array(numbers, dtype=np.int64)}
-        stamps = np.array(numbers, dtype=np.uint64)
+        fingerprints = np.array(numbers, dtype=np.uint64)
         names = tuple(f"id{number}" for number in numbers)
-        return SampleTable("d", names, labels, {"x": tuple(map(str, range(13)))}, np.array(["train"] * n), stamps)
+        return SampleTable("d", names, labels, {"x": tuple(map(str, range(13)))}, np.array(["train"] * n), fingerprints)
 
     stored = StoredTable.first(table(history[0]))
     for numbers in history[1:]:
