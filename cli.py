@@ -378,7 +378,7 @@ def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> N
 @_output_option
 @_json_option
 def compare(data: str, labels: str | None, store: str | None, as_json: bool, **options: Any) -> None:
-    """Rank what the runs in the store measured on DATA, with ties, effects of techniques and learning curves."""
+    """Rank what the runs in the store measured on DATA, with ties, ablations and learning curves."""
     from studies.compare import compare_stored
 
     _print(compare_stored(_open(store, "r"), data, labels, **options), as_json)

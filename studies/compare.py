@@ -1,4 +1,4 @@
-"""Comparison of runs: ranking, effects of techniques and learning curves, for the command line and for reports."""
+"""Comparison of runs: ranking, ablations and learning curves, for the command line and for reports."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from probes.results import tables
 from probes.results.run import COMPARED, Run, write_frame
 from probes.results.scores import Metric
 from probes.results.tables import Table
-from probes.statistics.ablations import effect_frame, effect_table, measure_effects
+from probes.statistics.ablations import ablation_frame, ablation_table, measure_ablations
 from probes.statistics.configurations import Configuration, gather_configurations
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 from probes.statistics.learning_curve import (
     LearningCurve,
     curve_frame,
     curve_table,
     fit_curves,
     gather_curves,
-    tell_need,
+    tell_needs,
 )
-from probes.statistics.significance import METRICS, rank, ranking_table
-from studies.advice.evidence import gather_evidence
+from probes.statistics.ranking import rank, ranking_table
+from probes.statistics.significance import METRICS
+from studies.advice.evidence import Evidence, gather_evidence
+from studies.advice.family import at_fraction, judge_together
 from studies.result import ComparisonResult
 from studies.stages import dataset_name
 
@@ -45,10 +47,10 @@ class Findings:
     """Tables of a comparison, as they are shown and in full.
 
     Attributes:
-        tables: ``ranking``, ``techniques``, ``learning-curves`` -> what is shown; only those that have rows.
+        tables: ``ranking``, ``ablations``, ``learning-curves`` -> what is shown; only those that have rows.
         frames: The same names -> all columns.
         curves: The fitted learning curves.
-        remarks: How many labels each configuration needs for a score, where one was asked for.
+        remarks: How many labels the configurations need for a score, where one was asked for.
     """
 
     tables: dict[str, Table] = field(default_factory=dict)
@@ -58,43 +60,48 @@ class Findings:
 
 
 def find_differences(
-    lines: Sequence[Configuration],
-    sources: Sequence[Source] = (),
+    configurations: Sequence[Configuration],
+    infos: Sequence[FeatureInfo] = (),
     metric: Metric = "f1",
     *,
     fraction: int | None = None,
     against: str | None = None,
     target: float | None = None,
 ) -> Findings:
-    """Everything that can be said of the differences between lines of one test set.
+    """Everything that can be said of the differences between configurations of one test set.
+
+    All are judged as one family, together with those of the advice (`studies.advice.family`).
 
     Args:
-        lines: At least one.
-        sources: What is known of the features, for techniques that change the preprocessing or the size of a model.
+        configurations: At least one.
+        infos: What is known of the features, for ablations that change the preprocessing or the size of a model.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
-        fraction: Percent of the labels at which lines are ranked; None: the largest.
+        fraction: Percent of the labels at which configurations are ranked; None: the largest.
         against: Words that name the reference of the ranking, see `find_configuration`; None: the best.
         target: A score; None: do not ask how many labels it needs.
 
     Raises:
-        UsageError: No line has this fraction, or no line or several are named by `against`.
+        UsageError: No configuration has this fraction, or none or several are named by `against`.
         UnknownNameError: An unknown metric.
     """
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    chosen = _at_fraction(lines, fraction)
+    chosen = at_fraction(configurations, fraction)
     found = Findings()
-    ranking = rank(chosen, metric, find_configuration(chosen, against) if against else None)
+    reference = find_configuration(chosen, against) if against else None
+    evidence = Evidence("", chosen[0].first.scheme, tuple(configurations), tuple(infos))
+    family = judge_together(evidence, metric, fraction=fraction, against=reference)
+    ranking = rank(chosen, metric, reference, family)
     found.frames["ranking"], found.tables["ranking"] = ranking, ranking_table(ranking)
-    if effects := measure_effects(chosen, sources, metric):
-        frame = effect_frame(effects)
-        found.frames["techniques"], found.tables["techniques"] = frame, effect_table(frame)
-    found.curves = curves = fit_curves(gather_curves(lines), metric)
+    if ablations := measure_ablations(chosen, infos, metric, family):
+        frame = ablation_frame(ablations)
+        found.frames["ablations"], found.tables["ablations"] = frame, ablation_table(frame)
+    found.curves = curves = fit_curves(gather_curves(configurations), metric)
     if curves:
         found.frames["learning-curves"] = curve_frame(curves, target)
         found.tables["learning-curves"] = curve_table(curves, target)
         if target is not None:
-            found.remarks += [f"{_cite(curve.lines[-1])}: {tell_need(curve, target)}" for curve in curves]
+            found.remarks += tell_needs(curves, target)
     elif target is not None:
         found.remarks.append(
             f"No configuration was measured at enough label fractions to say how many labels {target:g} needs: "
@@ -103,17 +110,17 @@ def find_differences(
     return found
 
 
-def find_configuration(lines: Sequence[Configuration], words: str) -> Configuration:
-    """The one line that has all of some values, given with commas: ``dinov2-s,linear``.
+def find_configuration(configurations: Sequence[Configuration], words: str) -> Configuration:
+    """The one configuration that has all of some values, given with commas: ``dinov2-s,linear``.
 
     Raises:
-        UsageError: No line has them, or several have.
+        UsageError: None has them, or several have.
     """
     wanted = {word.strip() for word in words.split(",")}
-    found = [line for line in lines if wanted <= {str(getattr(line.first, name)) for name in COMPARED}]
+    found = [one for one in configurations if wanted <= {str(getattr(one.first, name)) for name in COMPARED}]
     if len(found) == 1:
         return found[0]
-    listed = "\n".join(f"  {_cite(line)}" for line in found or lines)
+    listed = "\n".join(f"  {one.name}" for one in found or configurations)
     raise UsageError(
         f"{len(found) or 'no'} configurations are named by {words!r}",
         where="against",
@@ -144,10 +151,10 @@ def compare_stored(
     table = store.dataset(dataset_name(data, store))
     scheme = table.scheme(scheme)
     evidence = gather_evidence(store, data, table, scheme)
-    if not evidence.lines:
+    if not evidence.configurations:
         command = evidence.command("probe", "BACKBONE", "--labels", scheme)
         raise ProbeError("there are no runs to compare", where=table.name, hint=f"Fit some heads: {command}")
-    found = find_differences(evidence.lines, evidence.sources, **options)
+    found = find_differences(evidence.configurations, evidence.infos, **options)
     if evidence.elsewhere:
         found.remarks.append(f"{evidence.elsewhere} runs were tested on other rows than most, and left out.")
     return ComparisonResult(
@@ -161,16 +168,16 @@ def compare_stored(
 
 
 def significance_tables(
-    runs: Sequence[Run], samples: Iterable[SampleTable] = (), sources: Sequence[Source] = (), metric: Metric = "f1"
+    runs: Sequence[Run], samples: Iterable[SampleTable] = (), infos: Sequence[FeatureInfo] = (), metric: Metric = "f1"
 ) -> Findings:
     """`find_differences` for all datasets and label schemes of a report; names begin with both if there are several.
 
-    A dataset with a single line has no differences, and no tables.
+    A dataset with a single configuration has no differences, and no tables.
 
     Args:
         runs: Runs on any datasets.
         samples: Tables of these datasets, for groups of rows that are resampled together.
-        sources: What is known of the features.
+        infos: What is known of the features.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
     """
     known = {table.name: table for table in samples}
@@ -178,10 +185,10 @@ def significance_tables(
     merged = Findings()
     for dataset, scheme in pairs:
         own = [run for run in runs if (run.dataset, run.scheme) == (dataset, scheme)]
-        lines, _ = gather_configurations(own, known.get(dataset))
-        if len(lines) < 2:
+        configurations, _ = gather_configurations(own, known.get(dataset))
+        if len(configurations) < 2:
             continue
-        found = find_differences(lines, sources, metric)
+        found = find_differences(configurations, infos, metric)
         prefix = f"{dataset}-{scheme}-" if len(pairs) > 1 else ""
         merged.tables |= {f"{prefix}{name}": table for name, table in found.tables.items()}
         merged.frames |= {f"{prefix}{name}": frame for name, frame in found.frames.items()}
@@ -203,19 +210,3 @@ def _write(found: Findings, folder: Path) -> Iterator[tuple[str, Path]]:
         stem, write = escape(name), partial(Path.write_text, data=tables.to_latex(table), encoding="utf-8")
         yield f"{stem}.csv", write_frame(found.frames[name], folder / f"{stem}.csv")
         yield f"{stem}.tex", write_atomically(folder / f"{stem}.tex", write)
-
-
-def _at_fraction(lines: Sequence[Configuration], fraction: int | None) -> list[Configuration]:
-    measured = sorted({line.first.fraction for line in lines})
-    wanted = measured[-1] if fraction is None else fraction
-    if wanted not in measured:
-        raise UsageError(
-            f"no run has {wanted} % of the labels", where="fraction", hint=f"Measured: {', '.join(map(str, measured))}."
-        )
-    return [line for line in lines if line.first.fraction == wanted]
-
-
-def _cite(line: Configuration) -> str:
-    one = line.first
-    parts = (one.backbone, one.variant, one.pooling, one.key, one.head, one.protocol, line.settings)
-    return ", ".join(part for part in parts if part)

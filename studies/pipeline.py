@@ -79,7 +79,7 @@ def _conclude(
     extractions: list[ExtractionReport],
     trainings: Trainings,
 ) -> StudyResult:
-    from probes.statistics.feature_info import describe_source
+    from probes.statistics.feature_info import describe_features
     from studies.compare import significance_tables, write_findings
     from studies.report.captioned_figures import fitted_figures
     from studies.report.contents import write_study_report
@@ -99,7 +99,7 @@ def _conclude(
     with clock("report"):
         galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
         seen_tables, seen_figures = _look(study, features, store, reporter)
-        found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_source, features)))
+        found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_features, features)))
         files = write_results(runs, output) | write_findings(found, output / "tables") | dict(trained.files)
         files["report"] = write_study_report(
             output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ IDENTITY = ("dataset", "variant", "backbone", "pooling", "key", "scheme", "head"
 
 COMPARED = ("dataset", "scheme", "backbone", "variant", "pooling", "key", "head", "protocol", "fraction")
 """Columns that tell one line of the summary from another: the identity without the seed, in order of display."""
+
+_NONE = "-"
 
 _SHOWN = ("dataset", "scheme", "backbone", "variant", "pooling", "protocol")
 """Columns that a printed table shows where they vary, and states in its caption where they do not."""
@@ -81,6 +83,12 @@ class Run:
         """int64 (n_test,), the most probable class."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Classes without test rows: they have no scores, and are in no macro mean."""
+        counts = np.bincount(self.truth, minlength=len(self.classes))
+        return tuple(name for name, count in zip(self.classes, counts, strict=True) if not count)
+
     @cached_property
     def scores(self) -> Scores:
         """All scores on the test rows; computed once for all tables."""
@@ -102,7 +110,7 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     """One line for each head, fraction, variant, backbone and pooling: scores over the seeds, sorted.
 
     Columns after those of `COMPARED`: ``runs``, ``metric``, ``mean``, ``min``, ``max`` of that metric over the seeds,
-    ``interval`` (what min and max are), and ``accuracy`` (its mean).
+    ``interval`` (what min and max are), ``accuracy`` (its mean), and ``untested`` (classes without test rows).
     """
     frame = to_frame(runs)
     f1 = frame[(frame["metric"] == "f1") & (frame["class"] == "macro")]
@@ -111,7 +119,33 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     summary = summary.rename(columns={"size": "runs"}).assign(accuracy=accuracy)
     summary.insert(1, "metric", "macro-F1")
     summary.insert(5, "interval", "min-max")
-    return summary.reset_index()
+    untested = {compared: name_untested(part) for compared, part in _group(runs).items()}
+    return summary.assign(untested=[untested[name] for name in summary.index]).reset_index()
+
+
+def _group(runs: Sequence[Run]) -> dict[tuple[Any, ...], list[Run]]:
+    """Runs by their fields of `COMPARED`."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(getattr(run, name) for name in COMPARED), []).append(run)
+    return groups
+
+
+def name_untested(runs: Iterable[Run]) -> str:
+    """Classes that had no test rows in any of these runs, with commas between; ``-`` for none."""
+    return ", ".join(dict.fromkeys(name for run in runs for name in run.untested)) or _NONE
+
+
+def tell_untested(untested: Iterable[str]) -> str:
+    """A sentence on classes without test rows, to end the caption of a table with macro means; empty for none.
+
+    Args:
+        untested: For each row of the table, see `name_untested`.
+    """
+    names = ", ".join(dict.fromkeys(name for name in untested if name != _NONE))
+    if not names:
+        return ""
+    return f" Without test rows, and so in no macro mean (scikit-learn counts them as 0 once predicted): {names}."
 
 
 def prediction_frame(runs: Sequence[Run]) -> pd.DataFrame:
@@ -206,10 +240,12 @@ def tell_apart(lines: pd.DataFrame) -> list[str]:
 def describe(summary: pd.DataFrame) -> tuple[str, str]:
     """What the cells are, and what all rows of the table share."""
     line, (fewest, most) = summary.iloc[0], summary["runs"].agg(["min", "max"])
+    untested = tell_untested(summary["untested"])
     runs = str(most) if fewest == most else f"{fewest} to {most}"
     shared = ", ".join(f"{name} {line[name]}" for name in (*_SHOWN, "key") if not _varies(summary[name]))
     return (
-        f"{line['metric']} on the test rows against share of labels; mean [{line['interval']}]; runs: {runs}.",
+        f"{line['metric']} on the test rows against share of labels; mean [{line['interval']}]; runs: {runs}."
+        + untested,
         f"All rows: {shared}.",
     )
 

@@ -17,6 +17,9 @@ N_RESAMPLES = 9_999
 
 CONFIDENCE = 0.95
 
+_EQUAL = 1e-12
+"""Standard deviation over seeds below which scores are equal."""
+
 _BLOCK = 4_000_000
 """Weights that are held at once: resamples come in blocks, so that memory does not grow with the test set."""
 
@@ -97,25 +100,43 @@ def resample_scores(
 
 
 def average_seeds(scores: Floats, seed: int = 0) -> Floats:
-    """Mean over seeds, which are resampled too; the same draws for equal numbers of seeds, so that pairs stay pairs.
+    """Mean over seeds with the variance of rows and of seeds: draws of a generalised pivot.
 
-    Drawing rows and seeds apart from each other errs on the side of wide intervals where both matter; that one seed,
-    or few, tell little of others, no resampling can heal.
+    With d_s the deviation of seed s from the mean of all S, s^2 their variance and i^2 the part of s^2 that is due to
+    the sample of test rows (seeds err on different rows, which the resamples of rows hold already)::
 
-    Source: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1, 386.
+        draw = mean_s(score_s of the resample) + sqrt(max(0, 1 - i^2 x / s^2)) sum_s g_s d_s / sqrt(S (S - 1) x)
+
+    where g_s is standard normal and x chi-squared over its S - 1 degrees of freedom. Without the root, the second term
+    is s / sqrt(S) times Student's t, so that few seeds give as wide an interval as they should. The random numbers
+    depend on the number of seeds alone: what has equal seeds is resampled alike. One seed, and seeds that gave equal
+    scores, say nothing of training: their draws hold the variance of rows only. Where training adds little to the noise of rows, three seeds err on the side of wide
+    intervals: 0.97 to 0.98 where 0.95 is asked for.
+
+    Sources: Weerahandi 1993, Generalized Confidence Intervals, J. American Statistical Association 88, 899; Owen 2007,
+    The pigeonhole bootstrap, Annals of Applied Statistics 1, 386, on i^2 counted twice.
 
     Args:
-        scores: float64 (1 + n_resamples, n_seeds), as in `resample_scores`.
-        seed: Seed of the resamples.
+        scores: float64 (1 + n_resamples, n_seeds), as in `resample_scores`, or differences of them.
+        seed: Seed of the random numbers.
 
     Returns:
-        float64 (1 + n_resamples,).
+        float64 (1 + n_resamples,), the measured mean first.
     """
     n_resamples, n_seeds = len(scores) - 1, scores.shape[1]
+    means = scores.mean(axis=1)
+    deviations = scores[0] - means[0]
+    variance = deviations @ deviations / max(1, n_seeds - 1)
+    if variance < _EQUAL**2:  # nothing but rounding
+        return np.asarray(means)
     rng = np.random.default_rng([seed, n_seeds])
-    drawn = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
-    weights = np.concatenate([np.ones((1, n_seeds), dtype=np.int64), drawn])
-    return np.asarray((scores * weights).sum(axis=1) / n_seeds)
+    normal = rng.normal(size=(n_resamples, n_seeds))
+    chi2 = rng.chisquare(n_seeds - 1, size=n_resamples) / (n_seeds - 1)
+    spread = scores[1:] - means[1:, None]
+    by_rows = ((spread - spread.mean(axis=0)) ** 2).mean(axis=0).sum() / (n_seeds - 1)
+    beyond_rows = np.sqrt(np.maximum(0, 1 - by_rows * chi2 / variance))
+    means[1:] += beyond_rows * (normal @ deviations) / np.sqrt(n_seeds * (n_seeds - 1) * chi2)
+    return np.asarray(means)
 
 
 def find_interval(draws: Floats, confidence: float = CONFIDENCE) -> Interval:

@@ -1,15 +1,16 @@
-"""Lines: runs that differ in their seed alone, as they are cited and compared."""
+"""Configurations: runs that differ in their seed alone, as they are cited and compared."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from probes.results.run import COMPARED, IDENTITY, Run
+from probes.results.scores import Metric
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -38,7 +39,15 @@ class Configuration:
     @property
     def mean(self) -> float:
         """Mean macro-F1."""
-        return fmean(run.scores.macro["f1"] for run in self.runs)
+        return self.score("f1")
+
+    def score(self, metric: Metric) -> float:
+        """Mean of the metric over the runs."""
+        return fmean((run.scores.overall if metric == "accuracy" else run.scores.macro)[metric] for run in self.runs)
+
+    def varies(self, seeds: Collection[int] | None = None) -> bool:
+        """Whether runs of these seeds (None: all) predict different classes: else nothing is known of training."""
+        return len({run.predicted.tobytes() for run in self.runs if seeds is None or run.seed in seeds}) > 1
 
     @property
     def trained(self) -> bool:
@@ -50,22 +59,30 @@ class Configuration:
         """What was asked of the head besides its name, as JSON; empty for nothing."""
         return _settings(self.first)
 
+    @property
+    def name(self) -> str:
+        """What tells it from others of its dataset and label fraction, with commas between."""
+        one = self.first
+        parts = (one.backbone, one.variant, one.pooling, one.key, one.head, one.protocol, self.settings)
+        return ", ".join(part for part in parts if part)
+
     def __str__(self) -> str:
         """The row as it is cited."""
         one, values = self.first, [run.scores.macro["f1"] for run in self.runs]
         seeds = ", ".join(str(run.seed) for run in self.runs)
         options = f" {self.settings}" if self.settings else ""
+        untested = f", no test rows of {', '.join(one.untested)}" if one.untested else ""
         return (
             f"{one.dataset} ({one.scheme}): {one.backbone}, {one.variant}, {one.pooling}, head {one.head}, "
             f"{one.protocol}{options}, {one.fraction} % of the labels ({one.n_train:,}), seeds {seeds}, "
-            f"{len(one.truth):,} test rows: macro-F1 {self.mean:.3f} [{min(values):.3f}-{max(values):.3f}]"
+            f"{len(one.truth):,} test rows{untested}: macro-F1 {self.mean:.3f} [{min(values):.3f}-{max(values):.3f}]"
         )
 
 
 def gather_configurations(
     runs: Sequence[Run], table: SampleTable | None = None
 ) -> tuple[tuple[Configuration, ...], int]:
-    """The lines of runs on one dataset and scheme, and how many runs were left out.
+    """The configurations of runs on one dataset and scheme, and how many runs were left out.
 
     Only runs on the test rows that most runs share can be compared. Of several runs of the same identity, which other
     library versions or an older state of the dataset left behind, the one with the most training rows counts, and of
@@ -77,15 +94,15 @@ def gather_configurations(
     """
     shared = max(_group(runs, tested_on), key=len, default=[])
     once = [max(part, key=lambda run: run.n_train) for part in _group(shared, _identify)]
-    lines = [
+    found = [
         tuple(sorted(part, key=lambda run: run.seed)) for part in _group(once, lambda run: _identify(run, COMPARED))
     ]
     groups = _find_groups(shared[0].sample_ids, table) if shared and table else None
-    return tuple(Configuration(part, groups) for part in lines), len(runs) - len(shared)
+    return tuple(Configuration(part, groups) for part in found), len(runs) - len(shared)
 
 
 def find_changes(first: Configuration, second: Configuration) -> set[str]:
-    """Fields of `probes.results.run.COMPARED` in which two lines differ, and ``settings``."""
+    """Fields of `probes.results.run.COMPARED` in which two configurations differ, and ``settings``."""
     changed = {name for name in COMPARED if getattr(first.first, name) != getattr(second.first, name)}
     return changed | ({"settings"} if first.settings != second.settings else set())
 

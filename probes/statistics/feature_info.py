@@ -1,4 +1,4 @@
-"""Sources: what is known of stored features besides their values: how the images were prepared, and for which model."""
+"""What is known of stored features besides their values: how the images were prepared, and for which model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureInfo:
     """A stored feature matrix: what was done to the images, and which model saw them.
 
     Attributes:
@@ -35,10 +35,10 @@ class Source:
     params: float
 
 
-def describe_source(features: FeatureEntry | FeatureSet) -> Source:
+def describe_features(features: FeatureEntry | FeatureSet) -> FeatureInfo:
     """What is known of features, whether they are in a store or in memory."""
     spec = features.provenance.get("spec", {})
-    return Source(
+    return FeatureInfo(
         key=features.key.short,
         backbone=features.backbone,
         variant=features.variant,
@@ -48,9 +48,9 @@ def describe_source(features: FeatureEntry | FeatureSet) -> Source:
     )
 
 
-def count_params(backbone: str, sources: Iterable[Source]) -> float:
+def count_params(backbone: str, infos: Iterable[FeatureInfo]) -> float:
     """Millions of parameters of a backbone, or of all those that it combines; 0 if one is not known."""
-    known = {source.backbone: source.params for source in sources}
+    known = {info.backbone: info.params for info in infos}
     each = [known.get(name, 0.0) for name in split_names(backbone)]
     return sum(each) if all(each) else 0.0
 

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import ProbeError
-from probes.results.run import COMPARED, tell_apart
+from probes.results.run import COMPARED, tell_apart, tell_untested
 from probes.results.scores import Floats, Metric
 from probes.results.tables import Table
 from probes.statistics.bootstrap import Interval, find_interval
 from probes.statistics.configurations import Configuration
-from probes.statistics.significance import METRICS, Resamples, describe_configuration
+from probes.statistics.ranking import describe_configuration
+from probes.statistics.significance import METRICS, Resamples, describe_intervals
 
 EXPONENTS = np.geomspace(0.02, 4, 150)
 """Exponents that are tried: below, a power law is no longer told from a logarithm; above, from a step."""
@@ -37,7 +38,7 @@ class LearningCurve:
     """``score = a - b n^-c`` with 0 <= a <= 1 and b >= 0, fitted to a configuration at several numbers of labels.
 
     Attributes:
-        lines: The configuration by label fraction, ascending.
+        steps: The configuration by label fraction, ascending.
         metric: What was fitted.
         labels: float64 (f,), number of training labels, mean over the seeds.
         scores: float64 (f,), mean over the seeds.
@@ -45,7 +46,7 @@ class LearningCurve:
         confidence: Level of the intervals.
     """
 
-    lines: tuple[Configuration, ...]
+    steps: tuple[Configuration, ...]
     metric: Metric
     labels: Floats
     scores: Floats
@@ -88,30 +89,37 @@ class LearningCurve:
         Args:
             target: The score.
         """
-        a, b, c = self.parameters.T
-        gap = a - target
-        with np.errstate(divide="ignore", over="ignore"):
-            needed = np.where(gap > 0, (b / np.where(gap > 0, gap, 1)) ** (1 / c), np.inf)
+        needed = self._labels_by_draw(target)
         level = (1 - self.confidence) / 2
         # Quantiles that are draws themselves: between a number and infinity there is nothing to interpolate.
         low, high = np.quantile(needed[1:], [level, 1 - level], method="inverted_cdf")
         return Interval(float(needed[0]), float(low), float(high))
 
+    def share_never(self, target: float) -> float:
+        """Share of the resamples whose curve does not reach a score within `HORIZON` times the labels measured."""
+        return float((self._labels_by_draw(target)[1:] > HORIZON * self.labels[-1]).mean())
 
-def gather_curves(lines: Sequence[Configuration]) -> list[tuple[Configuration, ...]]:
-    """Lines that differ in their label fraction alone, ascending; those of `FEWEST` or more numbers of labels."""
+    def _labels_by_draw(self, target: float) -> Floats:
+        a, b, c = self.parameters.T
+        gap = a - target
+        with np.errstate(divide="ignore", over="ignore"):
+            return np.asarray(np.where(gap > 0, (b / np.where(gap > 0, gap, 1)) ** (1 / c), np.inf))
 
-    def identify(line: Configuration) -> tuple[str, ...]:
-        return (*(str(getattr(line.first, name)) for name in COMPARED if name != "fraction"), line.settings)
 
-    ordered = sorted(lines, key=lambda line: (identify(line), line.first.fraction))
+def gather_curves(configurations: Sequence[Configuration]) -> list[tuple[Configuration, ...]]:
+    """Configurations that differ in their label fraction alone, ascending; of `FEWEST` or more numbers of labels."""
+
+    def identify(one: Configuration) -> tuple[str, ...]:
+        return (*(str(getattr(one.first, name)) for name in COMPARED if name != "fraction"), one.settings)
+
+    ordered = sorted(configurations, key=lambda one: (identify(one), one.first.fraction))
     curves = [tuple(part) for _, part in groupby(ordered, key=identify)]
     return [curve for curve in curves if len(set(_count_labels(curve).tolist())) >= FEWEST]
 
 
-def fit_curve(lines: Sequence[Configuration], metric: Metric = "f1", **options: Any) -> LearningCurve:
+def fit_curve(steps: Sequence[Configuration], metric: Metric = "f1", **options: Any) -> LearningCurve:
     """The curve of one configuration; see `fit_curves`."""
-    return fit_curves([lines], metric, **options)[0]
+    return fit_curves([steps], metric, **options)[0]
 
 
 def fit_curves(
@@ -128,24 +136,24 @@ def fit_curves(
     Raises:
         ProbeError: Too few fractions, or as in `probes.statistics.significance.Resamples`.
     """
-    labels = [_count_labels(lines) for lines in curves]
-    for lines, numbers in zip(curves, labels, strict=True):
+    labels = [_count_labels(steps) for steps in curves]
+    for steps, numbers in zip(curves, labels, strict=True):
         if len(set(numbers.tolist())) < FEWEST:
             raise ProbeError(
                 f"a learning curve needs {FEWEST} different numbers of labels, not {sorted(set(numbers.tolist()))}",
-                where=str(lines[0]) if lines else "no lines",
+                where=str(steps[0]) if steps else "no configurations",
                 hint="Probe more label fractions: --fractions 10,30,50,100.",
             )
-    every = [line for lines in curves for line in lines]
+    every = [one for steps in curves for one in steps]
     if not every:
         return []
     sampled = Resamples(every, metric, n_resamples=n_resamples, **options)
     draws = iter([sampled.draw(index) for index in range(len(every))])
     fitted = []
-    for lines, numbers in zip(curves, labels, strict=True):
-        scores = np.stack([next(draws) for _ in lines], axis=1)
+    for steps, numbers in zip(curves, labels, strict=True):
+        scores = np.stack([next(draws) for _ in steps], axis=1)
         parameters = fit_power_law(numbers, scores)
-        fitted.append(LearningCurve(tuple(lines), metric, numbers, scores[0], parameters, sampled.confidence))
+        fitted.append(LearningCurve(tuple(steps), metric, numbers, scores[0], parameters, sampled.confidence))
     return fitted
 
 
@@ -175,24 +183,23 @@ def fit_power_law(labels: Floats, scores: Floats) -> Floats:
     return best
 
 
-def tell_need(curve: LearningCurve, target: float) -> str:
-    """How many labels a score needs, as a sentence that says how far beyond the measured it goes."""
-    name, most, need = METRICS[curve.metric], curve.labels[-1], curve.labels_for(target)
-    low, value, high = (_count(number, most) for number in (need.low, need.value, need.high))
-    ceiling = "asymptote {:.3f} [{:.3f}, {:.3f}]".format(*curve.asymptote)
-    unsure = "" if curve.identified else " The measured points do not fix the asymptote: take it as a guess."
-    if not np.isfinite(need.low):
-        return f"{name} {target:g} is not reached: {ceiling} < {target:g}.{unsure}"
-    if need.value > HORIZON * most:
-        return (
-            f"{name} {target:g} is not reached by the best fit, with labels up to {HORIZON:,} times the {most:,.0f} "
-            f"measured: {ceiling}; interval of the labels needed [{low}, {high}].{unsure}"
-        )
-    told = f"{name} {target:g} needs about {value} labels [{low}, {high}]"
-    if need.value <= most:
-        return f"{told}; {most:,.0f} were measured.{unsure if need.high > most else ''}"
-    more = _count(need.value - most, most)
-    return f"{told}, {more} more than the {most:,.0f} measured: extrapolated; {ceiling}.{unsure}"
+def tell_needs(curves: Sequence[LearningCurve], target: float) -> list[str]:
+    """How many labels a score needs, in sentences that say how far beyond the measured they go.
+
+    One sentence for each curve that reaches it, one for all others, and one for all whose interval has no upper end.
+
+    Args:
+        curves: At least one, all of one metric.
+        target: The score.
+    """
+    needs = [(curve, curve.labels_for(target)) for curve in curves]
+    score = f"{METRICS[curves[0].metric]} {target:g}"
+    told = [_tell_need(curve, need, score) for curve, need in needs if _within(need.value, curve)]
+    if beyond := [_tell_asymptote(curve) for curve, need in needs if not _within(need.value, curve)]:
+        told.append(f"{score} is not reached with up to {HORIZON:,} times the labels measured by {'; '.join(beyond)}.")
+    if open_ended := [curve for curve, need in needs if _within(need.low, curve) and not _within(need.high, curve)]:
+        told.append(f"{_tell_open(open_ended, target)}: {'; '.join(curve.steps[-1].name for curve in open_ended)}.")
+    return told
 
 
 def curve_frame(curves: Sequence[LearningCurve], target: float | None = None) -> pd.DataFrame:
@@ -215,25 +222,29 @@ def curve_table(curves: Sequence[LearningCurve], target: float | None = None) ->
     for name, title in (("doubled", "twice the labels"), ("asymptote", "asymptote")):
         cells[title] = ["{:.3f} [{:.3f}, {:.3f}]".format(*row) for row in frame[_ends(name)].to_numpy().tolist()]
     cells["identified"] = ["yes" if found else "no" for found in frame["identified"]]
+    open_ended = []
     if target is not None:
-        needed = zip(frame["labels"], frame[_ends("needed")].to_numpy().tolist(), strict=True)
-        cells[f"labels for {target:g}"] = [
-            "{} [{}, {}]".format(*(_count(number, most) for number in row)) for most, row in needed
-        ]
+        needs = [(curve, curve.labels_for(target)) for curve in curves]
+        cells[f"labels for {target:g}"] = [_show_need(curve, need) for curve, need in needs]
+        open_ended = [curve for curve, need in needs if _within(need.low, curve) and not _within(need.high, curve)]
+    vary = [all(step.varies() for step in curve.steps) for curve in curves]
+    intervals = describe_intervals(one.confidence, len(one.steps[0].first.truth), vary)
     caption = (
-        f"Learning curves {METRICS[one.metric]} = a - b n^-c of {one.lines[0].first.dataset} "
-        f"({one.lines[0].first.scheme}), fitted to {len(one.lines)} label fractions; {one.confidence:.0%} intervals of "
-        "a bootstrap over test rows and over seeds. Whatever is beyond the labels measured is extrapolated; where the "
-        "asymptote a is not identified, the points do not bend enough to tell it."
+        f"Learning curves {METRICS[one.metric]} = a - b n^-c of {one.steps[0].first.dataset} "
+        f"({one.steps[0].first.scheme}), fitted to {len(one.steps)} label fractions; {intervals} Whatever is beyond "
+        "the labels measured is extrapolated; where the asymptote a is not identified, the points do not bend enough "
+        f"to tell it.{tell_untested(frame['untested'])}"
     )
+    if open_ended and target is not None:
+        caption += f" {_tell_open(open_ended, target)}."
     return Table(caption, cells)
 
 
 def _describe(curve: LearningCurve, target: float | None) -> dict[str, Any]:
     a, doubled = curve.asymptote, [float(ends[0]) for ends in curve.predict(2 * curve.labels[-1:])]
-    row = describe_configuration(curve.lines[-1]) | {
+    row = describe_configuration(curve.steps[-1]) | {
         "metric": METRICS[curve.metric],
-        "fractions": len(curve.lines),
+        "fractions": len(curve.steps),
         "labels": curve.labels[-1],
         "score": curve.scores[-1],
         "exponent": curve.parameters[0, 2],
@@ -247,9 +258,9 @@ def _ends(name: str) -> list[str]:
     return [name, f"{name}_low", f"{name}_high"]
 
 
-def _count_labels(lines: Sequence[Configuration]) -> Floats:
-    """Mean number of training labels of each line."""
-    return np.array([np.mean([run.n_train for run in line.runs]) for line in lines], dtype=np.float64)
+def _count_labels(steps: Sequence[Configuration]) -> Floats:
+    """Mean number of training labels of each configuration."""
+    return np.array([np.mean([run.n_train for run in one.runs]) for one in steps], dtype=np.float64)
 
 
 def _fit_line(x: Floats, scores: Floats) -> tuple[Floats, Floats]:
@@ -262,8 +273,43 @@ def _fit_line(x: Floats, scores: Floats) -> tuple[Floats, Floats]:
     return np.minimum(a, 1), b
 
 
-def _count(number: float, most: float) -> str:
-    """A number of labels to two digits, if it is not too far beyond the measured ones."""
-    far = number > HORIZON * most
-    rounded = float(f"{HORIZON * most if far else number:.2g}")
-    return f"more than {rounded:,.0f}" if far else f"{rounded:,.0f}"
+def _within(labels: float, curve: LearningCurve) -> bool:
+    """Whether a number of labels is near enough to the measured ones to be told."""
+    return bool(labels <= HORIZON * curve.labels[-1])
+
+
+def _tell_need(curve: LearningCurve, need: Interval, score: str) -> str:
+    """The labels that one curve needs; an interval without an upper end is told of all curves together."""
+    most, ends = curve.labels[-1], f"at least {_count(need.low)}"
+    if _within(need.high, curve):
+        ends += f", at most {_count(need.high)}"
+    told = f"{curve.steps[-1].name}: {score} needs about {_count(need.value)} labels ({ends})"
+    if need.value <= most:
+        return f"{told}; {most:,.0f} were measured."
+    unsure = "" if curve.identified else ", by an asymptote that the points do not fix"
+    return f"{told}, {_count(need.value - most)} more than the {most:,.0f} measured: extrapolated{unsure}."
+
+
+def _tell_asymptote(curve: LearningCurve) -> str:
+    value, low, high = curve.asymptote
+    unsure = "" if curve.identified else ", which the points do not fix"
+    return f"{curve.steps[-1].name} (asymptote {value:.3f} [{low:.3f}, {high:.3f}]{unsure})"
+
+
+def _tell_open(curves: Sequence[LearningCurve], target: float) -> str:
+    """Why intervals have no upper end."""
+    never = [curve.share_never(target) for curve in curves]
+    share = " to ".join(dict.fromkeys(f"{end:.0%}" for end in (min(never), max(never))))
+    return f"Open intervals of the labels needed: in {share} of the resamples the curve never reaches {target:g}"
+
+
+def _show_need(curve: LearningCurve, need: Interval) -> str:
+    if not _within(need.low, curve):
+        return "not reached"
+    value, high = (_count(end) if _within(end, curve) else "" for end in (need.value, need.high))
+    return f"{value or 'not reached'} [{_count(need.low)}, {high or 'open'}]"
+
+
+def _count(number: float) -> str:
+    """A number of labels to two digits."""
+    return f"{float(f'{number:.2g}'):,.0f}"

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
-from probes.sweep.combination import split_names
+from probes.statistics.family import Family
 from studies.advice.ablations import advise_on_ablations
 from studies.advice.choice import advise_on_backbone, backbone_configurations
 from studies.advice.evidence import Evidence, gather_evidence
+from studies.advice.family import find_base, judge_together
 from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
 from studies.advice.outcome import Advice, Advised
 from studies.advice.training import advise_on_labels, advise_on_training, last_rise
@@ -53,18 +54,26 @@ def draw(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[Advice]:
             f"{evidence.elsewhere} runs were tested on other rows than most, and left out; probe these features again."
         )
         yield Advice("test rows", text)
-    lines = backbone_configurations(evidence)
-    base = next((line for line in lines if len(split_names(line.first.backbone)) == 1), None)
+    base = find_base(evidence)
     if base is None:
-        names = list(dict.fromkeys(source.backbone for source in evidence.sources))
+        names = list(dict.fromkeys(info.backbone for info in evidence.infos))
         command = evidence.command("probe", *(names[:1] or ["BACKBONE"]), "--labels", evidence.scheme)
         yield Advice("backbone", "No linear head on a single backbone was measured.", (), command)
         return
-    yield from advise_on_backbone(evidence, lines)
-    yield from advise_on_ablations(evidence, base, objects is not None)
-    rise = last_rise(evidence, base)
+    family = judge_together(evidence)
+    yield Advice("comparisons", _tell_family(family))
+    yield from advise_on_backbone(evidence, backbone_configurations(evidence), family)
+    yield from advise_on_ablations(evidence, base, objects is not None, family)
+    rise = last_rise(evidence, base, family)
     yield from advise_on_labels(evidence, base, rise)
-    yield from advise_on_training(evidence, base, rise)
+    yield from advise_on_training(evidence, base, rise, family)
+
+
+def _tell_family(family: Family) -> str:
+    return (
+        f"{len(family)} comparisons of ranking, ablations and advice are judged together: a difference is told where "
+        f"its p-value is below {1 - family.confidence:.2g} after Holm's correction; intervals are for each by itself."
+    )
 
 
 def _measure(*places: str) -> ObjectSizes | None:

@@ -1,4 +1,4 @@
-"""Which backbone is best within the interval, and what it costs; and the line that all other advice starts from."""
+"""Which backbone is best within the interval, and what it costs; and where all other advice starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import groupby
 
 from probes.heads.base import PROTOCOLS
 from probes.statistics.configurations import Configuration
-from probes.statistics.significance import Comparison, compare_lines
+from probes.statistics.family import Family
+from probes.statistics.significance import Comparison
 from studies.advice.evidence import Evidence
 from studies.advice.outcome import Advice
 
@@ -19,40 +20,41 @@ def backbone_configurations(evidence: Evidence) -> list[Configuration]:
     """The linear head on every backbone with all that is the same for most of them, the best first.
 
     Of several protocols the first of `probes.heads.base.PROTOCOLS` counts, of label fractions the largest, of
-    variants and settings the one with the most backbones, and of equals the one that has the best line; of one
+    variants and settings the one with the most backbones, and of equals the one that has the best; of one
     backbone's poolings and keys the best.
     """
-    lines = [line for line in evidence.find(head=HEAD) if line.first.protocol in PROTOCOLS]
-    if not lines:
+    linear = [one for one in evidence.find(head=HEAD) if one.first.protocol in PROTOCOLS]
+    if not linear:
         return []
-    protocol = min((line.first.protocol for line in lines), key=PROTOCOLS.index)
-    fraction = max(line.first.fraction for line in lines if line.first.protocol == protocol)
-    alike = [line for line in lines if (line.first.protocol, line.first.fraction) == (protocol, fraction)]
+    protocol = min((one.first.protocol for one in linear), key=PROTOCOLS.index)
+    fraction = max(one.first.fraction for one in linear if one.first.protocol == protocol)
+    alike = [one for one in linear if (one.first.protocol, one.first.fraction) == (protocol, fraction)]
     groups = [_best_of_each(list(part)) for _, part in groupby(sorted(alike, key=_setting), key=_setting)]
     return max(groups, key=lambda group: (len(group), group[0].mean))
 
 
-def advise_on_backbone(evidence: Evidence, lines: Sequence[Configuration]) -> Iterator[Advice]:
+def advise_on_backbone(evidence: Evidence, ordered: Sequence[Configuration], family: Family) -> Iterator[Advice]:
     """The best backbone, those that cannot be told from it, and the smallest of them.
 
     Args:
         evidence: What was measured.
-        lines: See `backbone_configurations`; at least one.
+        ordered: See `backbone_configurations`; at least one.
+        family: Comparisons that are judged together, the best with each other among them.
     """
-    best = lines[0]
+    best = ordered[0]
     where = f"{best.first.variant} with {best.first.fraction} % of the labels"
-    if len(lines) == 1:
+    if len(ordered) == 1:
         text = f"{best.first.backbone} is the only backbone measured on {where}: it was compared with none."
         yield Advice(
             "backbone", text, (str(best),), evidence.command("extract", "OTHER", variants=[best.first.variant])
         )
         return
-    compared = [found for line in lines[1:] if (found := compare_lines(best, line))]
+    compared = [found for other in ordered[1:] if (found := family.compare(best, other))]
     ties = [found for found in compared if found.verdict >= 0]
     name = f"{best.first.backbone}{_tell_cost(evidence, best)}"
-    text = f"{name} is best of {len(lines)} backbones on {where}, chosen by the test rows. "
+    text = f"{name} is best of {len(ordered)} backbones on {where}, chosen by the test rows. "
     text += _tell_ties(evidence, best, ties) if ties else "It is better than each other one that shares seeds with it."
-    yield Advice("backbone", text, tuple(map(str, lines)))
+    yield Advice("backbone", text, tuple(map(str, ordered)))
 
 
 def _tell_ties(evidence: Evidence, best: Configuration, ties: Sequence[Comparison]) -> str:
@@ -63,16 +65,16 @@ def _tell_ties(evidence: Evidence, best: Configuration, ties: Sequence[Compariso
     return f"It cannot be told from {listed}.{smallest}"
 
 
-def _tell_cost(evidence: Evidence, line: Configuration) -> str:
-    params = evidence.params(line.first.backbone)
-    return f" ({params:g} M parameters, {line.first.n_features:,} features)" if params else ""
+def _tell_cost(evidence: Evidence, one: Configuration) -> str:
+    params = evidence.params(one.first.backbone)
+    return f" ({params:g} M parameters, {one.first.n_features:,} features)" if params else ""
 
 
-def _setting(line: Configuration) -> tuple[str, str]:
-    return line.first.variant, line.settings
+def _setting(one: Configuration) -> tuple[str, str]:
+    return one.first.variant, one.settings
 
 
-def _best_of_each(lines: list[Configuration]) -> list[Configuration]:
-    """The best line of each backbone, the best of all first."""
-    ranked = sorted(lines, key=lambda line: (-line.mean, line.first.backbone, line.first.key))
-    return list({line.first.backbone: line for line in reversed(ranked)}.values())[::-1]
+def _best_of_each(configurations: list[Configuration]) -> list[Configuration]:
+    """The best configuration of each backbone, the best of all first."""
+    ranked = sorted(configurations, key=lambda one: (-one.mean, one.first.backbone, one.first.key))
+    return list({one.first.backbone: one for one in reversed(ranked)}.values())[::-1]

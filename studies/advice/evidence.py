@@ -1,4 +1,4 @@
-"""What advice is drawn from: measured lines, what is known of the features behind them, and commands for more."""
+"""What advice is drawn from: configurations, what is known of their features, and commands for more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.store import default_store_path
 from finetune import run_cache as trainings
 from probes.statistics.configurations import Configuration, gather_configurations
-from probes.statistics.feature_info import Source, count_params, describe_source
+from probes.statistics.feature_info import FeatureInfo, count_params, describe_features
 from probes.sweep.cache import kept_runs
 from probes.sweep.sweep import RUNS
 
@@ -26,16 +26,16 @@ class Evidence:
     Attributes:
         data: What the user calls the dataset.
         scheme: Label scheme.
-        lines: Lines that were tested on the same rows.
-        sources: The stored feature matrices.
+        configurations: Those that were tested on the same rows.
+        infos: The stored feature matrices.
         elsewhere: Number of runs that were left out, because they were tested on other rows.
         store: Words by which a command finds the store; empty for the default one.
     """
 
     data: str
     scheme: str
-    lines: tuple[Configuration, ...]
-    sources: tuple[Source, ...]
+    configurations: tuple[Configuration, ...]
+    infos: tuple[FeatureInfo, ...]
     elsewhere: int = 0
     store: tuple[str, ...] = ()
 
@@ -44,26 +44,26 @@ class Evidence:
         chosen = [word for variant in variants for word in ("-p", variant)]
         return shlex.join(["skyprobe", verb, self.data, "-b", backbone, *chosen, *words, *self.store])
 
-    def probe_command(self, line: Configuration, heads: str, *words: str) -> str:
-        """The command that fits heads on the features of a line."""
-        return self._probe(line, line.first.backbone, line.first.variant, heads, *words)
+    def probe_command(self, like: Configuration, heads: str, *words: str) -> str:
+        """The command that fits heads on the features of a configuration."""
+        return self._probe(like, like.first.backbone, like.first.variant, heads, *words)
 
-    def measure_command(self, line: Configuration, backbone: str, variant: str) -> str:
-        """The commands that embed by this backbone at this variant, and fit the head of a line there."""
+    def measure_command(self, like: Configuration, backbone: str, variant: str) -> str:
+        """The commands that embed by this backbone at this variant, and fit the head of a configuration there."""
         extract = self.command("extract", backbone, variants=[variant])
-        return f"{extract} && {self._probe(line, backbone, variant, line.first.head)}"
+        return f"{extract} && {self._probe(like, backbone, variant, like.first.head)}"
 
-    def _probe(self, line: Configuration, backbone: str, variant: str, heads: str, *words: str) -> str:
-        given = ["--head", heads, "--protocol", line.first.protocol, "--pooling", line.first.pooling]
+    def _probe(self, like: Configuration, backbone: str, variant: str, heads: str, *words: str) -> str:
+        given = ["--head", heads, "--protocol", like.first.protocol, "--pooling", like.first.pooling]
         return self.command("probe", backbone, *given, "--labels", self.scheme, *words, variants=[variant])
 
     def find(self, **fields: Any) -> list[Configuration]:
-        """Lines whose runs have these fields."""
-        return [line for line in self.lines if all(getattr(line.first, name) == v for name, v in fields.items())]
+        """Configurations whose runs have these fields."""
+        return [one for one in self.configurations if all(getattr(one.first, name) == v for name, v in fields.items())]
 
     def params(self, backbone: str) -> float:
         """Millions of parameters of a backbone, or of all those that it combines; 0 if one is not known."""
-        return count_params(backbone, self.sources)
+        return count_params(backbone, self.infos)
 
 
 def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: str) -> Evidence:
@@ -76,7 +76,7 @@ def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: 
         scheme: Label scheme.
     """
     runs = [*kept_runs(store, RUNS, [table.name], scheme), *trainings.kept_runs(store, [table.name], scheme)]
-    lines, elsewhere = gather_configurations(runs, table)
-    sources = tuple(map(describe_source, store.find(table.name)))
+    configurations, elsewhere = gather_configurations(runs, table)
+    infos = tuple(map(describe_features, store.find(table.name)))
     place = () if store.path == default_store_path() else ("--store", store.path)
-    return Evidence(data, scheme, lines, sources, elsewhere, place)
+    return Evidence(data, scheme, configurations, infos, elsewhere, place)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from featurestore.datasets.base import ImageDataset
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import SampleTable
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 from studies.advice.evidence import Evidence
 from studies.advice.outcome import Advice
 
@@ -71,27 +71,25 @@ def advise_on_size(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[
         yield Advice("object size", text)
         return
     seen = set()
-    for source in evidence.sources:
-        identity = source.patch, source.variant
-        if source.patch and identity not in seen:
+    for info in evidence.infos:
+        identity = info.patch, info.variant
+        if info.patch and identity not in seen:
             seen.add(identity)
-            yield _advise(evidence, objects, source, source.patch)
+            yield _advise(evidence, objects, info, info.patch)
 
 
-def _advise(evidence: Evidence, objects: ObjectSizes, source: Source, patch: int) -> Advice:
-    side, (kind, amount) = source.preprocessing["resize"], _parse_crop(source.preprocessing["crop"])
+def _advise(evidence: Evidence, objects: ObjectSizes, info: FeatureInfo, patch: int) -> Advice:
+    side, (kind, amount) = info.preprocessing["resize"], _parse_crop(info.preprocessing["crop"])
     boxes = f"{objects.dataset}: {len(objects.share):,} boxes of {objects.n_images:,} images"
-    rows = (f"{boxes}; {source.variant}, patch {patch}",)
+    rows = (f"{boxes}; {info.variant}, patch {patch}",)
     if kind == "box":
         span = side / (1 + 2 * amount) / patch
-        text = (
-            f"{source.variant} crops to the largest box: its longer side spans up to {span:.1f} patches of {patch} px."
-        )
+        text = f"{info.variant} crops to the largest box: its longer side spans up to {span:.1f} patches of {patch} px."
         return Advice("object size", text, rows)
     scale = side / amount
     quarter, mean = objects.percentile(25) * scale / patch, float(objects.share.mean()) * scale / patch
     text = (
-        f"At {source.variant} the mean object spans {mean:.1f} patches of {patch} px, the 25th percentile {quarter:.1f}"
+        f"At {info.variant} the mean object spans {mean:.1f} patches of {patch} px, the 25th percentile {quarter:.1f}"
     )
     if quarter >= LEAST_PATCHES:
         text += f": at least {LEAST_PATCHES:g}, so that no larger input is called for."
@@ -104,7 +102,7 @@ def _advise(evidence: Evidence, objects: ObjectSizes, source: Source, patch: int
         else (f", which should be {LEAST_PATCHES:g} or more, and no input up to {LARGEST_INPUT} px makes it so")
     )
     text += f"; {crop} brings the largest box closer."
-    return Advice("object size", text, rows, evidence.command("extract", source.backbone, variants=[*sizes, crop]))
+    return Advice("object size", text, rows, evidence.command("extract", info.backbone, variants=[*sizes, crop]))
 
 
 def _parse_crop(crop: str) -> tuple[str, float]:

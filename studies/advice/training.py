@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from probes.statistics.configurations import TRAINING, Configuration
+from probes.statistics.family import Family, Pair
 from probes.statistics.learning_curve import fit_curve, gather_curves
-from probes.statistics.significance import Comparison, compare_lines
-from studies.advice.ablations import VERDICTS, lines_like
+from probes.statistics.significance import Comparison
+from studies.advice.ablations import VERDICTS, find_like
 from studies.advice.evidence import Evidence
 from studies.advice.outcome import Advice
 
@@ -16,10 +17,21 @@ MODES = {"lora": "LoRA", "full": "Full tuning", "scratch": "Training from scratc
 """Mode of a training -> how it is called; others by their own name."""
 
 
-def last_rise(evidence: Evidence, base: Configuration) -> Comparison | None:
-    """The largest label fraction against the one below it; None where no other was measured."""
-    below = [line for line in lines_like(evidence, base, "fraction") if line.first.fraction < base.first.fraction]
-    return compare_lines(max(below, key=lambda line: line.first.fraction), base) if below else None
+def label_pairs(evidence: Evidence, base: Configuration) -> list[Pair]:
+    """The largest label fraction against the one below it; none where no other was measured."""
+    below = [one for one in find_like(evidence, base, "fraction") if one.first.fraction < base.first.fraction]
+    return [(max(below, key=lambda one: one.first.fraction), base)] if below else []
+
+
+def last_rise(evidence: Evidence, base: Configuration, family: Family) -> Comparison | None:
+    """The pair of `label_pairs`, judged; None where there is none, or no common seed."""
+    return next((family.compare(*pair) for pair in label_pairs(evidence, base)), None)
+
+
+def training_pairs(evidence: Evidence, base: Configuration) -> list[Pair]:
+    """Each training against frozen features, and LoRA against full tuning of the same backbone on the same images."""
+    trained = _find_trained(evidence, base)
+    return [*((_frozen(evidence, base, one), one) for one in trained), *_lora_pairs(trained)]
 
 
 def advise_on_labels(evidence: Evidence, base: Configuration, rise: Comparison | None) -> Iterator[Advice]:
@@ -48,30 +60,43 @@ def advise_on_labels(evidence: Evidence, base: Configuration, rise: Comparison |
 
 def _expect_of_more(evidence: Evidence, base: Configuration) -> tuple[str, tuple[str, ...]]:
     """What a fitted learning curve expects of twice the labels, and its rows; nothing where too few were measured."""
-    for lines in gather_curves([base, *lines_like(evidence, base, "fraction")]):
-        curve = fit_curve(lines)
+    for steps in gather_curves([base, *find_like(evidence, base, "fraction")]):
+        curve = fit_curve(steps)
         value, low, high = (float(ends[0]) for ends in curve.predict(2 * curve.labels[-1:]))
         text = f" Of twice the labels the fitted curve expects {value:.3f} [{low:.3f}, {high:.3f}], extrapolated."
-        return text, tuple(map(str, lines))
+        return text, tuple(map(str, steps))
     return "", ()
 
 
-def advise_on_training(evidence: Evidence, base: Configuration, rise: Comparison | None) -> Iterator[Advice]:
-    """Whether trained backbones do better than frozen ones, and what follows; arguments as in `advise_on_labels`."""
-    trained = [line for line in evidence.lines if line.trained and line.first.fraction == base.first.fraction]
-    compared = [found for line in trained if (found := compare_lines(_frozen(evidence, base, line), line))]
+def advise_on_training(
+    evidence: Evidence, base: Configuration, rise: Comparison | None, family: Family
+) -> Iterator[Advice]:
+    """Whether trained backbones do better than frozen ones, and what follows.
+
+    Args:
+        evidence: What was measured.
+        base: The linear head on the best backbone.
+        rise: See `last_rise`.
+        family: Comparisons that are judged together, those of `training_pairs` among them.
+    """
+    trained = _find_trained(evidence, base)
+    compared = [found for one in trained if (found := family.compare(_frozen(evidence, base, one), one))]
     for found in compared:
         yield _tell(found)
-    yield from _tell_lora(trained)
+    yield from _tell_lora(trained, family)
     yield _conclude(evidence, base, compared, rise)
+
+
+def _find_trained(evidence: Evidence, base: Configuration) -> list[Configuration]:
+    return [one for one in evidence.configurations if one.trained and one.first.fraction == base.first.fraction]
 
 
 def _frozen(evidence: Evidence, base: Configuration, trained: Configuration) -> Configuration:
     """The head on frozen features of the same backbone and variant; where there is none, the base."""
-    same = lines_like(evidence, base, "backbone", "variant", "pooling", "key")
+    same = find_like(evidence, base, "backbone", "variant", "pooling", "key")
     one = trained.first
-    alike = [line for line in same if (line.first.backbone, line.first.variant) == (one.backbone, one.variant)]
-    return max(alike, key=lambda line: line.mean) if alike and not _is_like(base, trained) else base
+    alike = [found for found in same if (found.first.backbone, found.first.variant) == (one.backbone, one.variant)]
+    return max(alike, key=lambda found: found.mean) if alike and not _is_like(base, trained) else base
 
 
 def _is_like(base: Configuration, trained: Configuration) -> bool:
@@ -88,17 +113,18 @@ def _tell(found: Comparison) -> Advice:
     return Advice("tuning", text, found.rows)
 
 
-def _tell_lora(trained: list[Configuration]) -> Iterator[Advice]:
-    """LoRA against full tuning of the same backbone on the same images."""
-    for full in (line for line in trained if line.first.head == f"{TRAINING}full"):
-        for lora in (line for line in trained if line.first.head == f"{TRAINING}lora" and _is_like(full, line)):
-            found = compare_lines(full, lora)
-            if found:
-                told = (
-                    "falls short of" if found.verdict < 0 else "cannot be told from" if not found.verdict else "beats"
-                )
-                text = f"LoRA of {lora.first.backbone} {told} full tuning: macro-F1 changes by {found}."
-                yield Advice("tuning", text, found.rows)
+def _lora_pairs(trained: list[Configuration]) -> list[Pair]:
+    full, lora = ([one for one in trained if one.first.head == f"{TRAINING}{mode}"] for mode in ("full", "lora"))
+    return [(one, other) for one in full for other in lora if _is_like(one, other)]
+
+
+def _tell_lora(trained: list[Configuration], family: Family) -> Iterator[Advice]:
+    words = {-1: "falls short of", 0: "cannot be told from", 1: "beats"}
+    for full, lora in _lora_pairs(trained):
+        if found := family.compare(full, lora):
+            told = words[found.verdict]
+            text = f"LoRA of {lora.first.backbone} {told} full tuning: macro-F1 changes by {found}."
+            yield Advice("tuning", text, found.rows)
 
 
 def _conclude(evidence: Evidence, base: Configuration, compared: list[Comparison], rise: Comparison | None) -> Advice:
@@ -124,6 +150,6 @@ def _conclude(evidence: Evidence, base: Configuration, compared: list[Comparison
     return Advice("next step", "Stay with frozen features: no training that was measured does better.", rows)
 
 
-def _mode(line: Configuration) -> str:
-    mode = line.first.head.removeprefix(TRAINING)
+def _mode(trained: Configuration) -> str:
+    mode = trained.first.head.removeprefix(TRAINING)
     return MODES.get(mode, f"Training by {mode}")

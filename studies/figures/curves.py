@@ -24,7 +24,8 @@ from probes.plotting import (
 )
 from probes.results.run import tell_apart
 from probes.statistics.learning_curve import LearningCurve
-from probes.statistics.significance import METRICS, describe_configuration
+from probes.statistics.ranking import describe_configuration
+from probes.statistics.significance import METRICS
 
 BEYOND = 4
 """Times the measured labels up to which curves are drawn."""
@@ -38,7 +39,7 @@ def fitted_curves(curves: Sequence[LearningCurve]) -> Figure:
         curves: At least one, all of one test set and metric.
     """
     one, names = curves[0], _name(curves)
-    heads = list(dict.fromkeys(curve.lines[0].first.head for curve in curves))
+    heads = list(dict.fromkeys(curve.steps[0].first.head for curve in curves))
     columns = min(len(heads), 3)
     rows = -(-len(heads) // columns)
     figure = Figure(figsize=(PAGE, 0.8 + 2.3 * rows))
@@ -46,7 +47,7 @@ def fitted_curves(curves: Sequence[LearningCurve]) -> Figure:
     looks = dict(zip(dict.fromkeys(names), zip(cycle(PALETTE), cycle(MARKERS), strict=False), strict=False))
     for axes, head in zip(panels, heads, strict=False):
         for curve, name in zip(curves, names, strict=True):
-            if curve.lines[0].first.head == head:
+            if curve.steps[0].first.head == head:
                 _draw(axes, curve, name, *looks[name])
         axes.set_title(wrap(head, PAGE / columns - 0.5))
         axes.set_xscale("log")
@@ -55,7 +56,7 @@ def fitted_curves(curves: Sequence[LearningCurve]) -> Figure:
         axes.remove()
     name_axes(figure, "training labels", METRICS[one.metric])
     share_legend(figure)
-    subject = f"{one.lines[0].first.dataset} ({one.lines[0].first.scheme})"
+    subject = f"{one.steps[0].first.dataset} ({one.steps[0].first.scheme})"
     title_figure(
         figure, f"{subject}: learning curves, dashed where extrapolated; bands: {one.confidence:.0%} intervals"
     )
@@ -74,6 +75,6 @@ def _draw(axes: Axes, curve: LearningCurve, name: str, colour: str, marker: str)
 
 def _name(curves: Sequence[LearningCurve]) -> list[str]:
     """What tells the features of the curves apart; the backbone where nothing does."""
-    frame = pd.DataFrame([describe_configuration(curve.lines[-1]) for curve in curves])
+    frame = pd.DataFrame([describe_configuration(curve.steps[-1]) for curve in curves])
     told = [name for name in tell_apart(frame) if name not in ("head", "fraction")] or ["backbone"]
     return [", ".join(filter(None, row)) for row in frame[told].astype(str).to_numpy().tolist()]

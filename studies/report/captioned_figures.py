@@ -125,7 +125,7 @@ def fitted_figures(curves: Sequence[LearningCurve]) -> list[CaptionedFigure]:
     """Fitted learning curves, a figure for each dataset and label scheme."""
     subjects: dict[tuple[str, str], list[LearningCurve]] = {}
     for curve in curves:
-        first = curve.lines[0].first
+        first = curve.steps[0].first
         subjects.setdefault((first.dataset, first.scheme), []).append(curve)
     return [
         CaptionedFigure(
@@ -134,7 +134,7 @@ def fitted_figures(curves: Sequence[LearningCurve]) -> list[CaptionedFigure]:
             f"{METRICS[own[0].metric]} of {dataset} ({scheme}) against the number of training labels: marks are means "
             "over seeds, lines the power law a - b n^-c fitted to them, dashed where it is extrapolated, and bands its "
             f"{own[0].confidence:.0%} intervals by a bootstrap over seeds and over the "
-            f"{len(own[0].lines[0].first.truth):,} test images.",
+            f"{len(own[0].steps[0].first.truth):,} test images.",
             f"Line charts of fitted learning curves of {dataset} ({scheme}). Their table gives the numbers.",
         )
         for (dataset, scheme), own in subjects.items()

@@ -11,13 +11,15 @@ import pytest
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from finetune.run_cache import TRAINED
 from probes.statistics.configurations import gather_configurations
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 from probes.sweep.cache import keep_run
 from probes.sweep.sweep import RUNS
+from studies.advice.advisor import draw
+from studies.advice.evidence import Evidence
 from studies.compare import compare_stored, find_configuration, find_differences, significance_tables, write_findings
 from studies.result_text import to_text
 
-SOURCES = [Source("dinov2-s/full-224", "dinov2-s", "full-224", {"resize": 224}, 14, 22.1)]
+INFOS = [FeatureInfo("dinov2-s/full-224", "dinov2-s", "full-224", {"resize": 224}, 14, 22.1)]
 
 
 @pytest.fixture
@@ -35,13 +37,13 @@ def measured(make_runs):
 
 
 def test_all_tables_of_one_test_set(measured):
-    found = find_differences(gather_configurations(measured)[0], SOURCES)
-    assert list(found.tables) == list(found.frames) == ["ranking", "techniques", "learning-curves"]
+    found = find_differences(gather_configurations(measured)[0], INFOS)
+    assert list(found.tables) == list(found.frames) == ["ranking", "ablations", "learning-curves"]
     assert found.frames["ranking"]["head"].tolist() == ["mlp", "linear", "whitened"]
     assert found.frames["ranking"]["tied"].tolist() == ["-", "no", "no"]
-    assert found.frames["techniques"]["technique"].tolist() == ["whitening", "MLP"]
+    assert found.frames["ablations"]["ablation"].tolist() == ["whitening", "MLP"]
     assert found.frames["learning-curves"]["head"].tolist() == ["linear", "mlp"]
-    assert [curve.lines[0].first.head for curve in found.curves] == ["linear", "mlp"]
+    assert [curve.steps[0].first.head for curve in found.curves] == ["linear", "mlp"]
     assert found.remarks == []
 
 
@@ -53,10 +55,8 @@ def test_a_fraction_a_metric_a_reference_and_a_target_are_chosen(measured):
     assert ranking["fraction"].tolist() == [30, 30]
     assert ranking["metric"].tolist() == ["accuracy", "accuracy"]
     assert ranking["tied"].to_dict() == {"mlp": "no", "linear": "-"}
-    assert [remark.split(":")[0] for remark in found.remarks] == [
-        f"dinov2-s, full-224, cls, dinov2-s/full-224, {head}, convex" for head in ("linear", "mlp")
-    ]
-    assert all("accuracy 0.99" in remark for remark in found.remarks)
+    (remark,) = found.remarks
+    assert remark.startswith("accuracy 0.99 is not reached with up to 1,000 times the labels measured by dinov2-s, ")
 
 
 def test_a_target_without_a_curve_is_told(make_runs):
@@ -92,19 +92,19 @@ def test_rows_of_one_group_are_drawn_together_in_reports(make_runs, make_table):
 
 def test_datasets_stand_in_tables_of_their_own(make_runs):
     runs = [*make_runs(), *make_runs(head="mlp"), *make_runs(dataset="other")]
-    found = significance_tables(runs, sources=SOURCES)
-    assert list(found.tables) == ["toy-kind-ranking", "toy-kind-techniques"]
-    other = significance_tables([*runs, *make_runs(dataset="other", head="knn")], sources=SOURCES)
+    found = significance_tables(runs, infos=INFOS)
+    assert list(found.tables) == ["toy-kind-ranking", "toy-kind-ablations"]
+    other = significance_tables([*runs, *make_runs(dataset="other", head="knn")], infos=INFOS)
     assert list(other.tables) == ["other-kind-ranking", *found.tables]
 
 
 def test_tables_are_written_in_full_and_as_shown(measured, tmp_path):
-    found = find_differences(gather_configurations(measured)[0], SOURCES)
+    found = find_differences(gather_configurations(measured)[0], INFOS)
     files = write_findings(found, tmp_path / "new")
     assert len(files) == 6
     back = pd.read_csv(files["ranking.csv"], float_precision="round_trip")
     assert back["p_holm"].tolist()[1:] == found.frames["ranking"]["p_holm"].tolist()[1:]
-    assert r"\bottomrule" in files["techniques.tex"].read_text()
+    assert r"\bottomrule" in files["ablations.tex"].read_text()
 
 
 @pytest.fixture
@@ -146,3 +146,21 @@ def test_a_store_without_runs_gives_the_command(store):
     store.entries.clear()
     with pytest.raises(ProbeError, match=r"there are no runs to compare.*skyprobe probe toy -b BACKBONE"):
         compare_stored(store, "toy")
+
+
+def test_one_pair_has_one_verdict_in_ranking_ablations_and_advice(make_runs):
+    """The best is a linear head, so that ranking, ablations and advice all compare with it."""
+    runs = [*make_runs(wrong=40), *make_runs(wrong=42, head="mlp")]
+    runs += [run for number in range(30) for run in make_runs(wrong=41, head=f"h{number:02d}")]
+    configurations, _ = gather_configurations(runs)
+    found = find_differences(configurations, INFOS)
+    ranked = found.frames["ranking"].set_index("head").loc["mlp"]
+    (ablation,) = found.frames["ablations"].to_dict("records")
+    assert ranked["tied"] == "yes"
+    assert (ablation["p"], ablation["p_holm"]) == (ranked["p"], ranked["p_holm"])
+    assert ranked["p"] < 0.05 < ranked["p_holm"], "alone it would be told"
+    assert ablation["comparisons"] == ranked["comparisons"] == 31
+    assert "*" not in found.tables["ablations"].frame["dinov2-s"][0]
+    advice = {one.topic: one for one in draw(Evidence("data", "kind", configurations, tuple(INFOS)), None)}
+    assert "makes no difference that can be told" in advice["an MLP"].sentence
+    assert advice["comparisons"].sentence.startswith("31 comparisons of ranking, ablations and advice")

@@ -1,4 +1,4 @@
-"""Effects of techniques: which pairs of lines are one, and by how much each changes the score."""
+"""Ablations: which pairs of configurations are one, and by how much each changes the score."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sklearn.metrics import f1_score
 
 from probes.results.tables import to_latex
 from probes.statistics.ablations import (
-    TECHNIQUES,
-    base_lines,
-    effect_frame,
-    effect_table,
-    measure_effects,
+    ABLATIONS,
+    ablation_frame,
+    ablation_table,
+    base_configurations,
+    measure_ablations,
     name_ablation,
 )
 from probes.statistics.configurations import gather_configurations
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 
 PLAIN = {"crop": "none", "stretch": "none", "resize": 224, "interpolation": "bicubic"}
 VARIANTS = {
@@ -29,15 +29,15 @@ VARIANTS = {
     "box-480": {"crop": "box:0.2", "resize": 480},
 }
 SIZES = {"dinov2-s": 22.1, "dinov2-b": 86.6, "resnet-50": 23.5}
-SOURCES = [
-    Source(f"{backbone}/{variant}", backbone, variant, PLAIN | changed, 14, params)
+INFOS = [
+    FeatureInfo(f"{backbone}/{variant}", backbone, variant, PLAIN | changed, 14, params)
     for backbone, params in SIZES.items()
     for variant, changed in VARIANTS.items()
 ]
 
 
 @pytest.mark.parametrize(
-    ("change", "technique"),
+    ("change", "ablation"),
     [
         ({"head": "whitened"}, "whitening"),
         ({"head": "mlp"}, "MLP"),
@@ -60,14 +60,14 @@ SOURCES = [
         ({"variant": "full-480", "key": "of no source"}, None),
     ],
 )
-def test_a_technique_is_one_difference_alone(make_runs, change, technique):
-    (base,), (line,) = (gather_configurations(runs)[0] for runs in (make_runs(), make_runs(**change)))
-    assert name_ablation(base, line, SOURCES) == technique
+def test_an_ablation_is_one_difference_alone(make_runs, change, ablation):
+    (base,), (other,) = (gather_configurations(runs)[0] for runs in (make_runs(), make_runs(**change)))
+    assert name_ablation(base, other, INFOS) == ablation
 
 
-def test_a_smaller_model_is_no_technique(make_runs):
-    (base,), (line,) = (gather_configurations(make_runs(backbone=name))[0] for name in ("dinov2-b", "dinov2-s"))
-    assert name_ablation(base, line, SOURCES) is None
+def test_a_smaller_model_is_no_ablation(make_runs):
+    (base,), (other,) = (gather_configurations(make_runs(backbone=name))[0] for name in ("dinov2-b", "dinov2-s"))
+    assert name_ablation(base, other, INFOS) is None
 
 
 def test_bases_are_linear_heads_on_the_plainest_variant_that_most_backbones_have(make_runs):
@@ -79,15 +79,15 @@ def test_bases_are_linear_heads_on_the_plainest_variant_that_most_backbones_have
         *make_runs(head="mlp"),
         *make_runs(backbone="dinov2-s+resnet-50"),
     ]
-    (base,) = base_lines(gather_configurations(runs)[0], SOURCES)
+    (base,) = base_configurations(gather_configurations(runs)[0], INFOS)
     assert (base.first.variant, base.first.fraction, base.first.head) == ("full-224", 100, "linear")
     more = [*runs, *make_runs(variant="box-224", backbone="resnet-50")]
-    assert {line.first.variant for line in base_lines(gather_configurations(more)[0], SOURCES)} == {"box-224"}
-    assert base_lines([], SOURCES) == []
+    assert {line.first.variant for line in base_configurations(gather_configurations(more)[0], INFOS)} == {"box-224"}
+    assert base_configurations([], INFOS) == []
 
 
 @pytest.fixture
-def effects(make_runs):
+def measured(make_runs):
     runs = [
         *make_runs(wrong=80),
         *make_runs(wrong=50, head="mlp"),
@@ -98,11 +98,11 @@ def effects(make_runs):
         *make_runs(wrong=120, backbone="resnet-50", head="mlp"),
         *[replace(run, seed=7) for run in make_runs(wrong=90, backbone="resnet-50", head="whitened", seeds=1)],
     ]
-    return measure_effects(gather_configurations(runs)[0], SOURCES)
+    return measure_ablations(gather_configurations(runs)[0], INFOS)
 
 
-def test_effects_are_relative_to_the_base_over_common_seeds(make_runs, effects):
-    frame = effect_frame(effects).set_index(["technique", "backbone"])
+def test_changes_are_relative_to_the_base_over_common_seeds(make_runs, measured):
+    frame = ablation_frame(measured).set_index(["ablation", "backbone"])
     first, second = make_runs(wrong=80), make_runs(wrong=50)
     scores = [np.mean([f1_score(run.truth, run.predicted, average="macro") for run in runs])
               for runs in (first, second)]  # fmt: skip
@@ -113,14 +113,14 @@ def test_effects_are_relative_to_the_base_over_common_seeds(make_runs, effects):
     assert frame.loc[("fine-tuning", "dinov2-s"), "seeds"] == 1
     assert frame.loc[("MLP", "resnet-50"), "relative_high"] < 0
     assert np.isnan(frame.loc[("whitening", "resnet-50"), "relative"])
-    order = [TECHNIQUES.index(name) for name, _ in frame.index]
+    order = [ABLATIONS.index(name) for name, _ in frame.index]
     assert order == sorted(order)
 
 
-def test_table_4_has_techniques_as_rows_and_backbones_as_columns(effects):
-    table = effect_table(effect_frame(effects))
-    assert table.frame.columns.tolist() == ["technique", "change", "dinov2-s", "resnet-50"]
-    cells = table.frame.set_index("technique")
+def test_table_4_has_ablations_as_rows_and_backbones_as_columns(measured):
+    table = ablation_table(ablation_frame(measured))
+    assert table.frame.columns.tolist() == ["ablation", "change", "dinov2-s", "resnet-50"]
+    cells = table.frame.set_index("ablation")
     assert cells.loc["MLP", "dinov2-s"].startswith("+")
     assert " %* [+" in cells.loc["MLP", "dinov2-s"]
     assert "*" not in cells.loc["whitening", "dinov2-s"]
@@ -140,15 +140,15 @@ def test_rows_that_only_the_pooling_tells_apart_show_it(make_runs):
         for head in ("linear", "mlp")
         for run in make_runs(pooling=pooling, head=head)
     ]
-    table = effect_table(effect_frame(measure_effects(gather_configurations(runs)[0], SOURCES)))
+    table = ablation_table(ablation_frame(measure_ablations(gather_configurations(runs)[0], INFOS)))
     assert table.frame["pooling"].tolist() == ["avg_patch", "cls"]
 
 
 def test_a_base_that_scores_zero_has_an_absolute_change(make_runs):
     runs = [*make_runs(wrong=240, seeds=1), *make_runs(wrong=120, seeds=1, head="mlp")]
-    table = effect_table(effect_frame(measure_effects(gather_configurations(runs)[0], SOURCES)))
+    table = ablation_table(ablation_frame(measure_ablations(gather_configurations(runs)[0], INFOS)))
     assert table.frame["dinov2-s"].tolist() == ["+0.500 from 0"]
 
 
-def test_nothing_measured_is_no_effect(make_runs):
-    assert measure_effects(gather_configurations(make_runs())[0], SOURCES) == []
+def test_nothing_measured_is_no_ablation(make_runs):
+    assert measure_ablations(gather_configurations(make_runs())[0], INFOS) == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as oracle
 
 from featurestore.errors import ProbeError
@@ -104,13 +105,79 @@ def test_blocks_of_resamples_do_not_change_them(monkeypatch):
     assert np.array_equal(whole, resample_scores(truth, np.stack([first, second]), n_resamples=40))
 
 
-def test_means_over_seeds_vary_as_the_bootstrap_of_the_mean_does():
-    scores = np.tile([0.1, 0.5, 0.9], (20_001, 1))
+def test_without_rows_the_mean_over_seeds_is_student_s():
+    scores = np.tile([0.1, 0.5, 0.9], (40_001, 1))
     draws = average_seeds(scores)
     assert draws[0] == pytest.approx(0.5)
-    assert draws[1:].mean() == pytest.approx(0.5, abs=0.005)
-    assert draws[1:].var() == pytest.approx(scores[0].var() / 3, rel=0.05)
-    assert np.array_equal(average_seeds(scores[:, :1]), scores[:, 0])
+    expected = stats.ttest_1samp(scores[0], 0).confidence_interval(0.95)
+    assert find_interval(draws)[1:] == pytest.approx(tuple(expected), rel=0.05)
+
+
+def test_one_seed_and_equal_seeds_say_nothing_of_training():
+    rng = np.random.default_rng(0)
+    one = rng.normal(0.5, 0.1, (100, 1))
+    assert np.array_equal(average_seeds(one), one[:, 0])
+    assert average_seeds(np.repeat(one, 3, axis=1)) == pytest.approx(one[:, 0])
+
+
+def test_what_seeds_owe_to_the_rows_counts_once():
+    """Seeds that differ by their test rows alone: the variance of the mean is that of the rows."""
+    rng = np.random.default_rng(1)
+    measured = rng.normal(0, 0.1, 400)
+    scores = np.concatenate([measured[None], measured + rng.normal(0, 0.1, (4000, 400))])
+    assert average_seeds(scores)[1:].std() == pytest.approx(0.1 / 20, rel=0.15)
+
+
+def test_equal_numbers_of_seeds_are_drawn_alike():
+    rng = np.random.default_rng(2)
+    scores = np.tile(rng.normal(size=3), (50, 1))
+    assert average_seeds(2 * scores + 1) == pytest.approx(2 * average_seeds(scores) + 1)
+    assert not np.array_equal(average_seeds(scores), average_seeds(scores, seed=1))
+
+
+def simulate(rng, n_seeds, training, rows=1.0, errors=0.5, n_resamples=299):
+    """Scores of a true mean of 0 with their resamples: noise of test rows, of training, and of both together."""
+    common, own = rng.normal(0, rows, n_resamples + 1), rng.normal(0, errors, (n_resamples + 1, n_seeds))
+    measured = common[0] + rng.normal(0, training, n_seeds) + own[0]
+    return np.concatenate([measured[None], measured + common[1:, None] + own[1:]])
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+@pytest.mark.parametrize(("training", "most"), [(0.5, 0.985), (1.0, 0.98), (1.65, 0.97), (2.1, 0.97)])
+def test_intervals_reach_their_coverage(n_seeds, training, most):
+    """Noise of training from half that of the rows, where few seeds err on the safe side, to twice."""
+    rng, n_trials, covered, rejected = np.random.default_rng(3), 1500, 0, 0
+    for trial in range(n_trials):
+        draws = average_seeds(simulate(rng, n_seeds, training), seed=trial)
+        low, high = find_interval(draws)[1:]
+        covered += low <= 0 <= high
+        rejected += p_value(draws) < 0.05
+    assert 0.93 <= covered / n_trials <= most
+    assert rejected / n_trials <= 0.06
+
+
+def draw_predictions(rng, n_seeds, n=400):
+    """Whether runs of two equally good configurations are right, bool (2, n_seeds, n), and their true accuracy."""
+    hard, shared = rng.normal(size=n), rng.normal(size=n_seeds)
+    training = 0.16 * (shared + rng.normal(size=(2, n_seeds))) / np.sqrt(2)
+    right = 1 + hard + training[..., None] + rng.normal(0, 0.3, (2, n_seeds, n)) > 0
+    return right, stats.norm.cdf(1 / np.sqrt(1 + 0.16**2 + 0.3**2))
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_intervals_of_predictions_reach_their_coverage(n_seeds):
+    rng, n_trials, covered, rejected = np.random.default_rng(4), 400, np.zeros(2), 0
+    for trial in range(n_trials):
+        right, accuracy = draw_predictions(rng, n_seeds)
+        runs = right.reshape(2 * n_seeds, -1).astype(np.int64)
+        scores = resample_scores(np.ones(400, np.int64), runs, "accuracy", n_resamples=299, seed=trial)
+        gain = average_seeds(scores[:, n_seeds:] - scores[:, :n_seeds], trial)
+        intervals = find_interval(average_seeds(scores[:, :n_seeds], trial)), find_interval(gain)
+        covered += [one.low <= true <= one.high for one, true in zip(intervals, (accuracy, 0), strict=True)]
+        rejected += p_value(gain) < 0.05
+    assert (covered / n_trials >= 0.93).all()
+    assert (covered / n_trials <= 0.98).all()
+    assert rejected / n_trials <= 0.06
 
 
 def test_p_values_by_hand():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +18,7 @@ from probes.statistics.learning_curve import (
     fit_curve,
     fit_power_law,
     gather_curves,
-    tell_need,
+    tell_needs,
 )
 
 LABELS = np.array([80.0, 240.0, 400.0, 800.0])
@@ -30,9 +28,9 @@ def law(labels, a, b, c):
     return a - b * labels**-c
 
 
-def make_curve(lines, parameters):
+def make_curve(steps, parameters):
     rows = np.tile(np.asarray(parameters, dtype=np.float64), (21, 1)) if np.ndim(parameters) == 1 else parameters
-    return LearningCurve(tuple(lines), "f1", LABELS, law(LABELS, *rows[0]), np.asarray(rows), 0.95)
+    return LearningCurve(tuple(steps), "f1", LABELS, law(LABELS, *rows[0]), np.asarray(rows), 0.95)
 
 
 @pytest.fixture
@@ -87,29 +85,55 @@ def test_some_resamples_that_never_reach_it_leave_the_interval_open(rising):
     assert need.high == np.inf
 
 
+NAME = "dinov2-s, full-224, cls, dinov2-s/full-224, linear, convex"
+
+
 @pytest.mark.parametrize(
-    ("target", "pattern"),
+    ("target", "told"),
     [
-        (0.75, r"macro-F1 0.75 needs about 400 labels \[400, 400\]; 800 were measured.$"),
-        (0.85, r"macro-F1 0.85 needs about 3,600 labels .*, 2,800 more than the 800 measured: extrapolated; asymptote"),
-        (0.95, r"macro-F1 0.95 is not reached: asymptote 0.900 \[0.900, 0.900\] < 0.95.$"),
+        (0.75, f"{NAME}: macro-F1 0.75 needs about 400 labels (at least 400, at most 400); 800 were measured."),
+        (
+            0.85,
+            f"{NAME}: macro-F1 0.85 needs about 3,600 labels (at least 3,600, at most 3,600), 2,800 more than the 800 measured: extrapolated.",  # noqa: E501
+        ),
+        (
+            0.95,
+            f"macro-F1 0.95 is not reached with up to 1,000 times the labels measured by {NAME} (asymptote 0.900 [0.900, 0.900]).",  # noqa: E501
+        ),
     ],
 )
-def test_the_need_is_told(rising, target, pattern):
-    assert re.search(pattern, tell_need(make_curve(rising, [0.9, 3.0, 0.5]), target))
+def test_the_need_is_told(rising, target, told):
+    assert tell_needs([make_curve(rising, [0.9, 3.0, 0.5])], target) == [told]
 
 
-def test_a_curve_that_rarely_reaches_it_says_so(rising):
-    rows = [[0.79, 2.0, 0.5]] * 91 + [[0.9, 3.0, 0.5]] * 10
-    told = tell_need(make_curve(rising, rows), 0.8)
-    assert "is not reached by the best fit" in told
-    assert told.endswith("more than 800,000].")
+def test_open_intervals_are_told_once_for_all_curves(rising):
+    often = [[0.9, 3.0, 0.5]] * 61 + [[0.79, 2.0, 0.5]] * 40
+    rarely = [[0.79, 2.0, 0.5]] * 91 + [[0.9, 3.0, 0.5]] * 10
+    curves = [make_curve(rising, rows) for rows in (often, rarely, often)]
+    need, same, beyond, open_ended = tell_needs(curves, 0.8)
+    assert (
+        need
+        == same
+        == f"{NAME}: macro-F1 0.8 needs about 900 labels (at least 900), 100 more than the 800 "
+        + ("measured: extrapolated.")
+    )
+    assert beyond.startswith("macro-F1 0.8 is not reached with up to 1,000 times the labels measured by dinov2-s")
+    assert beyond.count("asymptote") == 1
+    assert open_ended.startswith(
+        "Open intervals of the labels needed: in 40% to 90% of the resamples the curve never reaches 0.8: dinov2-s"
+    )
+    table = curve_table(curves, 0.8)
+    assert table.frame["labels for 0.8"].tolist() == ["900 [900, open]", "not reached [900, open]", "900 [900, open]"]
+    assert table.caption.endswith(" in 40% to 90% of the resamples the curve never reaches 0.8.")
+    assert "more than" not in table.frame.to_string()
 
 
 def test_a_number_that_is_too_far_away_is_not_told(rising):
-    told = tell_need(make_curve(rising, [0.9, 3.0, 0.2]), 0.899)
-    assert "is not reached by the best fit, with labels up to 1,000 times the 800 measured" in told
-    assert "[more than 800,000, more than 800,000]" in told
+    curve = make_curve(rising, [0.9, 3.0, 0.2])
+    assert curve.labels_for(0.899).value > 1e6
+    assert curve_table([curve], 0.899).frame["labels for 0.899"].tolist() == ["not reached"]
+    assert curve.share_never(0.899) == 1
+    assert curve.share_never(0.5) == 0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +143,7 @@ def test_a_number_that_is_too_far_away_is_not_told(rising):
 def test_limits_that_decide_are_told(rising, parameters, identified):
     curve = make_curve(rising, parameters)
     assert curve.identified is identified
-    assert ("take it as a guess" in tell_need(curve, 0.95)) is not identified
+    assert ("do not fix" in " ".join(tell_needs([curve], 0.95))) is not identified
 
 
 def test_a_measured_curve(rising):

@@ -1,4 +1,4 @@
-"""Rankings, Holm's correction, and paired differences over rows and seeds."""
+"""Holm's correction, and paired differences over rows and seeds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import accuracy_score, f1_score
 
 from featurestore.errors import ProbeError
-from probes.results.tables import to_columns, to_latex
 from probes.statistics.bootstrap import bootstrap_difference
-from probes.statistics.configurations import Configuration, gather_configurations
-from probes.statistics.significance import Resamples, adjust_holm, compare, compare_lines, rank, ranking_table
+from probes.statistics.configurations import gather_configurations
+from probes.statistics.significance import Resamples, adjust_holm, compare, compare_configurations
 
 P_VALUES = arrays.arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1, allow_subnormal=False))
 
 
-def line(runs):
+def one(runs):
     (found,), _ = gather_configurations(runs)
     return found
 
@@ -61,15 +60,19 @@ def test_holm_rejects_what_the_sequential_procedure_rejects(p_values, level, ran
 
 
 def test_a_difference_is_the_mean_over_the_common_seeds(make_runs):
-    first, second = line(make_runs(wrong=70)), line(make_runs(wrong=40, head="mlp", seeds=2))
-    found = compare_lines(first, second)
+    first, second = one(make_runs(wrong=70)), one(make_runs(wrong=40, head="mlp", seeds=2))
+    found = compare_configurations(first, second)
     expected = [f1(second.runs[seed]) - f1(first.runs[seed]) for seed in (0, 1)]
     assert found.difference.value == pytest.approx(np.mean(expected))
     assert found.seeds == (0, 1)
     assert found.base == pytest.approx(np.mean([f1(run) for run in first.runs[:2]]))
     assert found.relative.value == pytest.approx(found.difference.value / found.base)
     assert found.difference.low < found.difference.value < found.difference.high
-    assert (found.verdict, compare_lines(second, first).verdict, compare_lines(first, first).verdict) == (1, -1, 0)
+    assert (
+        found.verdict,
+        compare_configurations(second, first).verdict,
+        compare_configurations(first, first).verdict,
+    ) == (1, -1, 0)
     assert str(found).startswith("+0.12")
     assert "%" in str(found)
 
@@ -110,7 +113,7 @@ def test_whole_groups_are_resampled(make_runs, make_table):
     alone, grouped = ([*gather_configurations(runs, known)[0]] for known in (None, table))
     assert alone[0].groups is None
     assert grouped[0].groups == tuple(f"g{row // 12}" for row in range(240))
-    one, other = (compare_lines(*lines).difference for lines in (alone, grouped))
+    one, other = (compare_configurations(*lines).difference for lines in (alone, grouped))
     assert one.value == other.value
     assert (one.low, one.high) != (other.low, other.high)
 
@@ -124,7 +127,7 @@ def test_accuracy_on_request(make_runs):
 
 def test_lines_without_a_common_seed_are_not_compared(make_runs):
     others = [replace(run, seed=run.seed + 5) for run in make_runs()]
-    assert compare_lines(line(make_runs()), line(others)) is None
+    assert compare_configurations(one(make_runs()), one(others)) is None
     with pytest.raises(ProbeError, match="the runs have no seed in common"):
         compare(make_runs(), others)
 
@@ -148,81 +151,10 @@ def test_a_score_of_zero_has_no_relative_change(make_runs):
     assert "%" not in str(found)
 
 
-@pytest.fixture
-def ranked(make_runs):
-    """The best, one that can hardly be told from it, a worse one, and one of other seeds."""
-    others = [replace(run, seed=run.seed + 9) for run in make_runs(wrong=99, head="knn")]
-    runs = [*make_runs(wrong=90), *make_runs(wrong=30, head="mlp"), *make_runs(wrong=31, head="whitened"), *others]
-    return gather_configurations(runs)[0]
-
-
-def test_the_ranking_marks_ties(ranked):
-    table = rank(ranked)
-    assert table["head"].tolist() == ["mlp", "whitened", "linear", "knn"]
-    assert table["tied"].tolist() == ["-", "yes", "no", "no common seed"]
-    assert table["mean"].tolist() == pytest.approx(sorted((line.mean for line in ranked), reverse=True))
-    assert (table["low"] < table["mean"]).all()
-    assert (table["mean"] < table["high"]).all()
-    told = table.iloc[1:3]
-    assert told["difference"].tolist() == pytest.approx((told["mean"] - table["mean"][0]).tolist())
-    assert told["p_holm"].tolist() == pytest.approx(adjust_holm(told["p"]).tolist())
-    assert table.loc[[0, 3], ["difference", "p", "p_holm"]].isna().all(axis=None)
-    assert rank(ranked).equals(table)
-
-
-def test_a_ranking_against_another_reference(ranked):
-    (linear,) = [one for one in ranked if one.first.head == "linear"]
-    table = rank(ranked, against=linear)
-    assert table.set_index("head")["tied"].to_dict() == {
-        "mlp": "no", "whitened": "no", "linear": "-", "knn": "no common seed",
-    }  # fmt: skip
-    assert (table["difference"].dropna() > 0).all()
-    assert "difference from linear" in ranking_table(table).caption
-
-
-def test_a_reference_that_only_its_settings_tell_apart(make_runs):
-    runs = [*make_runs(), *make_runs(wrong=40, params={"validation": "rest"})]
-    lines = gather_configurations([replace(run, truth=run.truth.copy()) for run in runs])[0]
-    assert rank(lines, against=lines[0]).set_index("settings")["tied"].to_dict() == {
-        '{"validation": "rest"}': "no", "": "-",
-    }  # fmt: skip
-
-
-def test_many_comparisons_make_ties(make_runs):
-    """The same difference stands out alone, and no longer among many."""
-    one = [*make_runs(wrong=40), *make_runs(wrong=46, head="mlp")]
-    many = [run for number in range(40) for run in make_runs(wrong=41, head=f"h{number:02d}")]
-    alone, among = (rank(gather_configurations(runs)[0]).set_index("head").loc["mlp"] for runs in (one, [*one, *many]))
-    assert alone["tied"] == "no"
-    assert among["p"] == pytest.approx(alone["p"], abs=0.01)
-    assert among["tied"] == "yes"
-
-
-def test_a_ranking_as_it_is_shown(ranked):
-    table = ranking_table(rank(ranked))
-    assert list(table.frame.columns) == ["head", "macro-F1", "difference", "p (Holm)", "tied"]
-    assert "3 runs" in table.caption
-    assert "240 test rows" in table.caption
-    assert "2 comparisons" in table.caption
-    assert "backbone dinov2-s" in table.caption
-    assert "whitened" in to_columns(table.frame)
-    assert r"\toprule" in to_latex(table)
-
-
-def test_settings_are_shown_where_nothing_else_tells_rows_apart(make_runs):
-    runs = [*make_runs(), *make_runs(wrong=40, params={"validation": "rest"})]
-    table = ranking_table(rank(gather_configurations(runs)[0]))
-    assert table.frame["settings"].tolist() == ['{"validation": "rest"}', ""]
-
-
 def test_all_lines_are_read_off_the_same_resamples(make_runs):
-    lines = [line(make_runs(wrong=wrong, head=f"h{wrong}")) for wrong in (20, 50, 90)]
+    lines = [one(make_runs(wrong=wrong, head=f"h{wrong}")) for wrong in (20, 50, 90)]
     sampled = Resamples(lines, n_resamples=200)
     steps = [sampled.compare(*pair).difference.value for pair in ((0, 1), (1, 2), (0, 2))]
     assert steps[0] + steps[1] == pytest.approx(steps[2])
     twin = Resamples([*lines, lines[0]], n_resamples=200)
     assert np.array_equal(twin.draw(0), twin.draw(3))
-
-
-def test_a_line_of_one_run(make_runs):
-    assert rank([Configuration(tuple(make_runs(seeds=1)))])["tied"].tolist() == ["-"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probes.statistics.configurations import gather_configurations
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 from studies.advice.evidence import Evidence
 
 PREPARED = {"stretch": "none", "crop": "none", "resize": 224, "interpolation": "bicubic", "decoder": "pillow"}
@@ -18,10 +18,10 @@ def make_evidence():
 
     def make(*runs, **prepared):
         every = [run for part in runs for run in part]
-        lines, elsewhere = gather_configurations(every)
+        configurations, elsewhere = gather_configurations(every)
         pairs = dict.fromkeys((run.backbone, run.variant) for run in every if not run.head.startswith("finetune:"))
-        sources = [
-            Source(
+        infos = [
+            FeatureInfo(
                 key=f"{backbone}/{variant}",
                 backbone=backbone,
                 variant=variant,
@@ -31,6 +31,6 @@ def make_evidence():
             )
             for backbone, variant in pairs
         ]
-        return Evidence("my galaxies/", "kind", lines, tuple(sources), elsewhere)
+        return Evidence("my galaxies/", "kind", configurations, tuple(infos), elsewhere)
 
     return make

@@ -6,6 +6,7 @@ import pytest
 
 from studies.advice.ablations import advise_on_ablations
 from studies.advice.choice import backbone_configurations
+from studies.advice.family import judge_together
 
 TOPICS = ["whitening", "an MLP", "another input size", "a crop", "another stretch", "a bigger model"]
 FIELDS = {
@@ -25,7 +26,7 @@ def advise(make_runs, make_evidence):
         evidence = make_evidence(make_runs(wrong=60), *runs, **given)
         (base,) = [line for line in evidence.find(head="linear", backbone="dinov2-s", variant="full-224")
                    if line.first.fraction == 100]  # fmt: skip
-        found = list(advise_on_ablations(evidence, base, boxed))
+        found = list(advise_on_ablations(evidence, base, boxed, judge_together(evidence)))
         return {topic: [one for one in found if one.topic == topic] for topic in TOPICS}
 
     return make
@@ -106,7 +107,7 @@ def test_a_smaller_model_and_another_family_are_no_bigger_models(make_runs, make
     evidence = make_evidence(make_runs(wrong=30, backbone="dinov2-b"), make_runs(), make_runs(backbone="resnet-50"))
     found = [
         one
-        for one in advise_on_ablations(evidence, backbone_configurations(evidence)[0], False)
+        for one in advise_on_ablations(evidence, backbone_configurations(evidence)[0], False, judge_together(evidence))
         if one.topic == "a bigger model"
     ]
     assert [one.sentence for one in found] == ["Whether a bigger model pays on dinov2-b was not measured."]
@@ -115,4 +116,6 @@ def test_a_smaller_model_and_another_family_are_no_bigger_models(make_runs, make
 
 def test_of_a_model_that_the_catalogue_has_no_larger_one_of_nothing_is_said(make_runs, make_evidence):
     evidence = make_evidence(make_runs(backbone="my-net"))
-    assert "a bigger model" not in [one.topic for one in advise_on_ablations(evidence, evidence.lines[0], False)]
+    assert "a bigger model" not in [
+        one.topic for one in advise_on_ablations(evidence, evidence.configurations[0], False, judge_together(evidence))
+    ]

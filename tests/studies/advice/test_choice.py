@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from studies.advice.choice import advise_on_backbone, backbone_configurations
+from studies.advice.family import judge_together
 
 
 def advise(evidence):
-    (found,) = advise_on_backbone(evidence, backbone_configurations(evidence))
+    (found,) = advise_on_backbone(evidence, backbone_configurations(evidence), judge_together(evidence))
     return found
 
 

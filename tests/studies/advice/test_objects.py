@@ -10,7 +10,7 @@ import pytest
 from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
 from featurestore.samples import Boxes
-from probes.statistics.feature_info import Source
+from probes.statistics.feature_info import FeatureInfo
 from studies.advice.evidence import Evidence
 from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
 
@@ -63,7 +63,7 @@ def test_without_boxes_nothing_is_measured(make_table):
 
 
 def advise(share, patch=16, **prepared):
-    source = Source("k", "mae-b", "mine", {"crop": "none", "resize": 224} | prepared, patch, 86.0)
+    source = FeatureInfo("k", "mae-b", "mine", {"crop": "none", "resize": 224} | prepared, patch, 86.0)
     evidence = Evidence("data/", "kind", (), (source, replace(source, key="other"), replace(source, patch=None)))
     (found,) = advise_on_size(evidence, ObjectSizes(np.asarray(share), 5, "toy"))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from studies.advice.choice import backbone_configurations
+from studies.advice.family import judge_together
 from studies.advice.training import advise_on_labels, advise_on_training, last_rise
 
 
@@ -15,9 +16,10 @@ def advise(make_runs, make_evidence):
     def make(*runs, top=100):
         evidence = make_evidence(make_runs(wrong=60, fraction=top), *runs)
         base = backbone_configurations(evidence)[0]
-        rise = last_rise(evidence, base)
+        family = judge_together(evidence)
+        rise = last_rise(evidence, base, family)
         (labels,) = advise_on_labels(evidence, base, rise)
-        return labels, list(advise_on_training(evidence, base, rise))
+        return labels, list(advise_on_training(evidence, base, rise, family))
 
     return make
 
@@ -40,7 +42,7 @@ def test_a_rising_curve_asks_for_labels(advise, make_runs):
 
 
 def test_a_flat_curve_does_not(advise, make_runs):
-    labels, (step,) = advise(make_runs(wrong=62, fraction=50))
+    labels, (step,) = advise(make_runs(wrong=61, fraction=50))
     assert "no longer rises measurably" in labels.sentence
     assert "label more" not in step.sentence
 
@@ -58,13 +60,13 @@ def test_a_curve_that_ends_before_all_labels_is_told(advise, make_runs):
 
 
 def test_training_that_was_not_measured_is_said_with_the_command(advise, make_runs):
-    _, (step,) = advise(make_runs(wrong=62, fraction=50))
+    _, (step,) = advise(make_runs(wrong=61, fraction=50))
     assert "whether LoRA or full tuning pays was not measured" in step.sentence
     assert step.command == "skyprobe finetune 'my galaxies/' -b dinov2-s -p full-224 --mode lora --labels kind"
 
 
 def test_a_plateau_and_a_better_training_ask_for_it(advise, make_runs, make_trained):
-    _, found = advise(make_runs(wrong=62, fraction=50), make_trained("lora", 25), make_trained("full", 10))
+    _, found = advise(make_runs(wrong=61, fraction=50), make_trained("lora", 25), make_trained("full", 10))
     sentences = [one.sentence for one in found]
     assert sentences[0].startswith("Full tuning of dinov2-s pays: macro-F1 changes by +0.2")
     assert sentences[0].endswith("against the head linear on frozen dinov2-s, full-224; a training took 30 s.")
@@ -85,7 +87,7 @@ def test_lora_that_is_as_good_as_full_tuning_is_told(advise, make_trained):
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(61, "makes no difference that can be told"), (120, "does harm")])
 def test_a_training_that_is_no_better_is_not_advised(advise, make_runs, make_trained, wrong, verdict):
-    _, found = advise(make_runs(wrong=62, fraction=50), make_trained("scratch", wrong))
+    _, found = advise(make_runs(wrong=61, fraction=50), make_trained("scratch", wrong))
     assert f"Training from scratch of dinov2-s {verdict}" in found[0].sentence
     assert found[1].sentence == "Stay with frozen features: no training that was measured does better."
 
