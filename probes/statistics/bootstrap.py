@@ -110,8 +110,8 @@ def average_seeds(scores: Floats, seed: int = 0) -> Floats:
     where g_s is standard normal and x chi-squared over its S - 1 degrees of freedom. Without the root, the second term
     is s / sqrt(S) times Student's t, so that few seeds give as wide an interval as they should. The random numbers
     depend on the number of seeds alone: what has equal seeds is resampled alike. One seed, and seeds that gave equal
-    scores, say nothing of training: their draws hold the variance of rows only. Where training adds little to the noise of rows, three
-    seeds err on the side of wide intervals: a coverage of 0.97 to 0.98 where 0.95 is asked for.
+    scores, say nothing of training: their draws hold the variance of rows only. Where training adds little to the
+    noise of rows, three seeds err on the side of wide intervals: a coverage of 0.97 to 0.98 where 0.95 is asked for.
 
     Sources: Weerahandi 1993, Generalized Confidence Intervals, J. American Statistical Association 88, 899; Owen 2007,
     The pigeonhole bootstrap, Annals of Applied Statistics 1, 386, on i^2 counted twice.
