@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
@@ -50,7 +50,7 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
     known = [name for name in signature(reader).parameters if name != "path"]
     for option in given:
         if option not in known:
-            raise unknown_name(f"option of {kind}", option, known)
+            raise _unknown_option(option, kind, known)
     places = () if path is None else (str(path),)
     dataset: ImageDataset = reader(*places, **given)
     radius, source = split_groups(text)[1], with_options(dataset.table.source, given)
@@ -144,6 +144,16 @@ def _missing(path: Path) -> SkyprobeError:
     if ending and ending[1] not in OPTIONS:
         return unknown_name("option of a dataset", ending[1], OPTIONS)
     return DatasetError("no such file or folder", where=path, hint="Check the path.")
+
+
+def _unknown_option(option: str, kind: str, known: Sequence[str]) -> SkyprobeError:
+    if option not in ("labels", "file", "split"):
+        return unknown_name(f"option of {kind}", option, known)
+    return UsageError(
+        f"{kind} has no columns to choose {option} from",
+        where=f",{option}=",
+        hint="Give the catalogue too: ,catalogue=PATH (extract: --catalogue).",
+    )
 
 
 def _detect_labelled(path: Path) -> str:

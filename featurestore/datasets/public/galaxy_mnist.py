@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.naming import identity
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.errors import EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
 CLASSES = ("smooth_round", "smooth_cigar", "edge_on_disk", "unbarred_spiral")
 
 _FILES = ("train_dataset.hdf5", "test_dataset.hdf5")
 _SUFFIXES = (".hdf5", ".h5")
+_NO_GALAXIES = "the file is no HDF5 file of GalaxyMNIST"
+_FORM = "It must hold images, uint8 (n, H, W, 3), and labels, integers (n,)."
 _CHUNK_CACHE = 64 << 20
 """Bytes of decompressed chunks that HDF5 keeps: rows that share a chunk are then decompressed once."""
 
@@ -69,34 +72,29 @@ class _ImageFile:
         import h5py
 
         self.path = path
-        try:
+        with reading(path, _NO_GALAXIES, hint=_FORM):
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
             self._images, labels = (_array(self._file, key) for key in ("images", "labels"))
             self._check(self._images, labels)
             self.labels = np.asarray(labels).astype(np.int64)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise _no_galaxies(str(error), path) from error
 
     def __len__(self) -> int:
         return int(self._images.shape[0])
 
     def _check(self, images: Any, labels: Any) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise _no_galaxies(f"images are {images.dtype} {images.shape}", self.path)
+            raise ValueError(f"images are {images.dtype} {images.shape}")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
-            raise _no_galaxies(f"labels are {labels.dtype} {labels.shape}", self.path)
+            raise ValueError(f"labels are {labels.dtype} {labels.shape}")
         if len(labels) != len(images):
             raise LabelMismatchError(
                 f"{len(labels)} labels for {len(images)} images", where=self.path, hint="Download the file again."
             )
 
     def read(self, row: int) -> NDArray[Any]:
-        try:
+        again = "Download the file again."
+        with reading(f"{self.path}, row {row}", "the HDF5 file is damaged", hint=again, error=UnreadableImageError):
             return np.asarray(self._images[row])
-        except OSError as error:
-            raise UnreadableImageError(
-                f"the HDF5 file is damaged: {error}", where=f"{self.path}, row {row}", hint="Download the file again."
-            ) from error
 
 
 def _array(file: Any, key: str) -> Any:
@@ -104,11 +102,3 @@ def _array(file: Any, key: str) -> Any:
     if not hasattr(found, "shape"):
         raise TypeError(f"{key} is a group")
     return found
-
-
-def _no_galaxies(reason: str, path: Path) -> DatasetError:
-    return DatasetError(
-        f"the file is no HDF5 file of GalaxyMNIST: {reason}",
-        where=path,
-        hint="It must hold images, uint8 (n, H, W, 3), and labels, integers (n,).",
-    )

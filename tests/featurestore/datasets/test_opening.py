@@ -260,7 +260,7 @@ def test_an_unknown_option_in_the_text(write_images: WriteImages) -> None:
     root = write_images("a.png")
     with pytest.raises(UnknownNameError, match=r"unknown option of a dataset 'label'.*Did you mean labels"):
         open_dataset(f"{root},label=fr")
-    with pytest.raises(UnknownNameError, match="unknown option of image_folder 'labels'"):
+    with pytest.raises(UsageError, match=r"image_folder has no columns to choose labels from .*Give the catalogue too"):
         open_dataset(f"{root},labels=fr")
 
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from featurestore.datasets.public.galaxy_mnist import CLASSES, GalaxyMNIST
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, SkyprobeError, UnreadableImageError
 from featurestore.testing import DatasetConformance
 
 Write = Callable[..., np.ndarray]
@@ -155,3 +158,28 @@ def test_a_damaged_chunk_is_one_unreadable_image(write: Write, tmp_path: Path) -
     with pytest.raises(UnreadableImageError, match=r"the HDF5 file is damaged: .*row 1\]"):
         dataset.read(1)
     np.testing.assert_array_equal(dataset.read(2).image, images[2])
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "train_dataset.hdf5"
+    with h5py.File(path, "w") as file:
+        file["images"], file["labels"] = h5py.SoftLink("/labels"), h5py.SoftLink("/images")
+    with pytest.raises(DatasetError, match="the file is no HDF5 file of GalaxyMNIST"):
+        GalaxyMNIST(str(path))
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=4))
+def test_damaged_files_are_the_projects_own_errors(tmp_path: Path, changes: list[tuple[float, bytes]]) -> None:
+    path = tmp_path / "train_dataset.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=np.zeros((2, 4, 4, 3), np.uint8), chunks=(1, 4, 4, 3), compression="gzip")
+        file["labels"] = np.zeros(2, np.int64)
+    data = path.read_bytes()
+    for place, change in changes:
+        start = int(place * len(data))
+        data = data[:start] + change + data[start + len(change) :]
+    path.write_bytes(data)
+    with suppress(SkyprobeError):
+        GalaxyMNIST(str(path)).read(0)
