@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.datasets.formats.coco import Coco
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, SkyprobeError, UnreadableImageError
 from featurestore.testing import DatasetConformance
 
 WriteImages = Callable[..., Path]
@@ -312,6 +313,34 @@ def test_text_that_is_not_unicode(write_images: WriteImages, write_json: WriteJs
     write_json(root / "annotations.json", content)
     with pytest.raises(DatasetError, match=r"not Unicode|not there"):
         Coco(str(root))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just(10**400) | st.just("-1"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@pytest.fixture
+def two_images(write_images: WriteImages) -> Path:
+    return write_images("a.png", "b.fits")
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_annotations_open_or_say_why(two_images: Path, write_json: WriteJson, data: st.DataObject) -> None:
+    content = coco_of("a.png", "b.fits", boxes={0: [[0, 0, 2, 2, 1]], 1: [[1, 1, 2, 2, 2]]}, info={"box_origin": None})
+    for _ in range(data.draw(st.integers(1, 3))):
+        part = data.draw(st.sampled_from([*content["images"], *content["annotations"], *content["categories"]]))
+        keys = [*part, "split", "group", "ignore"]
+        part[data.draw(st.sampled_from(keys))] = data.draw(VALUES)
+    content["info"] = data.draw(st.just({}) | VALUES | VALUES.map(lambda value: {"box_origin": value}))
+    write_json(two_images / "annotations.json", content)
+    with suppress(SkyprobeError):
+        boxes = Coco(str(two_images)).table.boxes
+        assert boxes is not None and np.isfinite(boxes.xyxy).all()
 
 
 def test_real_boxes_frame_their_sources(shared: Callable[[str], Path]) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from featurestore.datasets.formats.table_folder import CatalogueFolder
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, SkyprobeError
 from featurestore.testing import DatasetConformance
 
 WriteImages = Callable[..., Path]
@@ -74,3 +78,28 @@ def test_no_catalogue_and_no_images(tmp_path: Path) -> None:
     (tmp_path / "sky.csv").write_text(CSV)
     with pytest.raises(EmptyDatasetError, match=r"but 1 x \.csv"):
         CatalogueFolder(str(tmp_path))
+
+
+CELLS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Z", "C")), max_size=4) | st.sampled_from(
+    ["a.png", "b.png", "nan", "-1", "train", "1.0", "1", "9" * 5000, "\\\\", "../a.png", "/a.png", "1e400"]
+)
+
+
+@pytest.fixture
+def two_images(write_images: WriteImages) -> Path:
+    return write_images("a.png", "b.png")
+
+
+# Each example writes over the file of the one before.
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(["file", "label", " class", "split", "group", "id", "ra", "dec", "x", ""]), unique=True),
+    st.lists(st.lists(CELLS, min_size=10, max_size=10), max_size=3),
+)
+def test_any_catalogue_opens_or_says_why(two_images: Path, header: list[str], rows: list[list[str]]) -> None:
+    with (two_images / "sky.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *(row[: len(header)] for row in rows)])
+    with suppress(SkyprobeError):
+        table = CatalogueFolder(str(two_images)).table
+        assert len(table) == 2
+        assert not {"nan", "-1"} & {name for names in table.classes.values() for name in names}
