@@ -5,23 +5,45 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.base import Sample
+from featurestore.datasets.boundary import decoding
 from featurestore.datasets.decoding.fits import decode_fits, read_header
 from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
-from featurestore.samples import SampleTable
+from featurestore.datasets.source_file import open_file, read_file
+from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
+from featurestore.samples import SampleTable, join_notices
 
 PICTURE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".avif", ".pgm", ".ppm", ".pbm", ".pnm",
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".avif",
+    ".pgm", ".ppm", ".pbm", ".pnm",
 )  # fmt: skip
-FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".fits.gz", ".fit.gz", ".fts.gz")
+FITS_SUFFIXES = (
+    *(f"{plain}{packed}" for plain in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".bz2", ".xz", ".z")), ".fz",
+)  # fmt: skip
+"""Endings in lower case, as names are compared."""
+
+_COMPANIONS = (
+    ".csv", ".tsv", ".ecsv", ".parquet", ".json", ".xml", ".txt", ".toml", ".yaml", ".yml", ".md", ".rst", ".html",
+    ".pdf", ".py", ".ipynb", ".sh", ".log", ".bib", ".md5", ".sha256", "license", "readme", "thumbs.db",
+)  # fmt: skip
+"""Endings of what lies beside images and is none: nobody misses it among the samples."""
+
+_Place = tuple[int, int]
+
+_PACKERS = (".gz", ".bz2", ".xz", ".z", ".zip", ".zst", ".lz4")
+
+_NOT_READ = "the file cannot be read"
+
+_DECODED_ANEW = (".tif", ".tiff", ".jp2", ".avif", ".pgm", ".ppm", ".pnm")
+"""Pictures that older versions read with less than the values that were written: their rows are embedded again."""
 
 
 def is_picture(name: str) -> bool:
@@ -48,19 +70,24 @@ def stem_of(path: str) -> str:
 def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every file below `folder` by its relative POSIX path, in no order; hidden files and folders are left out.
 
+    Links are followed, but not back into a folder that they lie in.
+
     Raises:
         DatasetError: The folder, or one inside it, cannot be listed; or a name is no UTF-8.
     """
-    pending = [""]
+    pending = [("", frozenset[_Place]())]
     try:
         while pending:
-            prefix = pending.pop()
+            prefix, above = pending.pop()
+            place = _place(folder / prefix)
+            if place in above:
+                continue
             with os.scandir(folder / prefix) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     if entry.is_dir():
-                        pending.append(f"{prefix}{entry.name}/")
+                        pending.append((f"{prefix}{entry.name}/", above | {place}))
                     else:
                         yield _checked(prefix + entry.name, folder), entry
     except OSError as error:
@@ -71,6 +98,12 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
         ) from error
 
 
+def _place(folder: Path) -> _Place:
+    """What a folder is, by whatever path it is reached."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 def _checked(path: str, folder: Path) -> str:
     try:
         path.encode()
@@ -79,33 +112,76 @@ def _checked(path: str, folder: Path) -> str:
     return path
 
 
-def find_images(folder: Path, wanted: Callable[[str], bool] = is_image, salt: object = None) -> dict[str, int]:
+class FoundImages(dict[str, int]):
+    """Relative POSIX path of an image -> its fingerprint, sorted by path.
+
+    Attributes:
+        notice: How many files of which endings lie there and are not read.
+    """
+
+    notice = ""
+
+
+def find_images(
+    folder: Path,
+    wanted: Callable[[str], bool] = is_image,
+    salt: object = None,
+    catalogue: Path | None = None,
+) -> FoundImages:
     """The images below a folder.
 
     Args:
         folder: Where to look.
         wanted: Whether a file of that name is an image.
-        salt: What else decides the pixels, such as a FITS extension; part of the stamp.
+        salt: What else decides the pixels, such as a FITS extension; part of the fingerprint.
+        catalogue: A file that is no image, whatever its name.
 
     Returns:
-        Relative POSIX path -> stamp: 64 bits of BLAKE2b over size, time of change (ns) and salt; sorted by path.
+        Paths and fingerprints: 64 bits of BLAKE2b over size, time of change (ns) and salt.
 
     Raises:
         EmptyDatasetError: No image; the message names what lies there instead.
         DatasetError: The folder cannot be listed.
     """
     found: dict[str, int] = {}
-    others: Counter[str] = Counter()
+    others: list[str] = []
     for path, entry in walk(folder):
-        if wanted(entry.name):
-            found[path] = fingerprint_of(_status(entry), salt=salt)
+        if wanted(entry.name) and not _is_same(folder / path, catalogue):
+            found[path] = fingerprint_of(_status(entry), salt=_decoding(entry.name, salt))
         else:
-            others[PurePosixPath(path).suffix or entry.name] += 1
+            others.append(path)
     if not found:
-        rest = ", ".join(f"{count} x {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+        rest = _count(others) or "nothing"
         accepted = " ".join(suffix for suffix in (*PICTURE_SUFFIXES, *FITS_SUFFIXES) if wanted(f"x{suffix}"))
         raise EmptyDatasetError(f"no images in the folder, but {rest}", where=folder, hint=f"Accepted: {accepted}.")
-    return dict(sorted(found.items()))
+    images = FoundImages(sorted(found.items()))
+    left_out = [p for p in others if ending_of(p) not in _COMPANIONS and not _is_same(folder / p, catalogue)]
+    if left_out:
+        images.notice = f"Files left out, since they are not read as images here: {_count(left_out)}."
+    return images
+
+
+def _is_same(path: Path, catalogue: Path | None) -> bool:
+    return catalogue is not None and path.name == catalogue.name and path.resolve() == catalogue.resolve()
+
+
+def ending_of(path: str) -> str:
+    """The ending in lower case, with that of a packer, as in ``.fits.zip``; the whole name if it has none."""
+    name = PurePosixPath(path.lower())
+    packed = "".join(name.suffixes[-2:])
+    return packed if name.suffix in _PACKERS else name.suffix or name.name
+
+
+def _count(paths: Sequence[str]) -> str:
+    """The most frequent endings, each with the number of its files."""
+    counts = sorted(Counter(ending_of(path) for path in paths).items(), key=lambda one: (-one[1], one[0]))
+    rest = sum(count for _, count in counts[5:])
+    texts = [f"{count:,} x {ending}" for ending, count in counts[:5]]
+    return ", ".join(texts) + (f" and {rest:,} others" if rest else "")
+
+
+def _decoding(name: str, salt: object) -> object:
+    return (salt, "values as written") if name.lower().endswith(_DECODED_ANEW) else salt
 
 
 def image_kinds(folder: Path) -> set[str]:
@@ -170,12 +246,19 @@ class FileDataset:
         root: Folder that `paths` start from.
         paths: One relative POSIX path a sample.
         extension: HDU to read of FITS files; see `decode_fits`.
+        notice: What the user should know of the files, beside what the table tells.
     """
 
     def __init__(
-        self, table: SampleTable, root: Path, paths: Sequence[str], extension: str | int | None = None
+        self,
+        table: SampleTable,
+        root: Path,
+        paths: Sequence[str],
+        extension: str | int | None = None,
+        notice: str = "",
     ) -> None:
-        self._table, self._root, self._paths, self._extension = table, root, paths, extension
+        self._table = replace(table, notice=join_notices(table.notice, notice))
+        self._root, self._paths, self._extension = root, paths, extension
         self._decoder = "+".join(sorted({"astropy" if is_fits(path) else "pillow" for path in paths}))
 
     @property
@@ -195,17 +278,15 @@ class FileDataset:
         """Decode one image; see `decode_image` and `decode_fits`.
 
         Raises:
-            UnreadableImageError: The file cannot be read or decoded.
+            UnreadableImageError: The file cannot be read or decoded, or is no regular file.
         """
         path = self._root / self._paths[row]
-        try:
-            if is_fits(path.name):
-                return self._read_fits(path)
-            data = path.read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(
-                f"the file cannot be read: {error.strerror}", where=path, hint="Check the file and its permissions."
-            ) from error
+        if is_fits(path.name):
+            with _open(path) as file:
+                image = decode_fits(file, str(path), self._extension)
+            return Sample(image, digest_of_pixels(image))
+        with decoding(path, _NOT_READ):
+            data = read_file(path)
         return Sample(decode_image(data, str(path)), digest_of(data))
 
     def header(self, row: int) -> Any:
@@ -217,10 +298,10 @@ class FileDataset:
         path = self._root / self._paths[row]
         if not is_fits(path.name):
             return None
-        with path.open("rb") as file:
+        with _open(path) as file:
             return read_header(file, str(path), self._extension)
 
-    def _read_fits(self, path: Path) -> Sample:
-        with path.open("rb") as file:
-            image = decode_fits(file, str(path), self._extension)
-        return Sample(image, digest_of_pixels(image))
+
+def _open(path: Path) -> BinaryIO:
+    with decoding(path, _NOT_READ):
+        return open_file(path)

@@ -29,8 +29,8 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
         text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. The
             kind of a bare path is the first of `DETECTION_ORDER` whose reader recognises it: a folder that
             ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, Pascal-VOC ones, MiraBest batches, .npy
-            arrays, FITS images (without pictures beside them), a catalogue, pictures (without FITS images). A path
-            that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
+            arrays, FITS images (without pictures beside them), a catalogue, pictures (and FITS images beside them). A
+            path that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
             well. Any of them may end in options, ``,OPTION=VALUE``: arguments of the reader, such as
             ``,labels=fr+bar,split=fold`` (see `featurestore.datasets.naming.split_options`); and
             ``,groups=sky:RADIUS``: samples within RADIUS arcsec of each other then become groups (see
@@ -168,7 +168,7 @@ def _detect(path: Path) -> str:
     raise DatasetError(
         "no dataset is recognised here",
         where=path,
-        hint="Accepted: class folders of pictures, a catalogue (CSV, Parquet), COCO or Pascal-VOC annotations beside "
+        hint="Accepted: class folders of images, a catalogue (CSV, Parquet), COCO or Pascal-VOC annotations beside "
         "images, a folder of FITS images, .npy arrays, GalaxyMNIST HDF5 files, MiraBest batches, a saved Hugging Face "
         "dataset. Where several would fit, write "
         f"KIND:PATH with one of {', '.join(READERS.names())}.",

@@ -68,7 +68,7 @@ class AnnotatedFolder(FileDataset):
             box_classes=classes,
             notice=join_notices(notice, fitted, lost if groups.any() else ""),
         )
-        super().__init__(table, root, paths, extension)
+        super().__init__(table, root, paths, extension, found.notice)
         self._sizes = [image.size if old.objects else None for image, old in zip(images, given, strict=True)]
 
     def read(self, row: int) -> Sample:

@@ -15,7 +15,7 @@ from featurestore.samples import SampleTable
 
 
 class FitsFolder(FileDataset):
-    """FITS images below a folder; see `decode_fits` for how they are read.
+    """FITS images below a folder; see `decode_fits` for how they are read. Pictures beside them are left out.
 
     With a catalogue (CSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from its
     columns, see `sample_fields`; without one they come from class folders, see `read_layout`.
@@ -52,7 +52,7 @@ class FitsFolder(FileDataset):
         choice = ColumnChoice(file, labels, split, keep)
         find = require_catalogue if labels or file or split else find_catalogue
         chosen = Path(catalogue) if catalogue else find(root)
-        found = find_images(root, lambda image: is_fits(image) and not (chosen and image == chosen.name), extension)
+        found = find_images(root, is_fits, extension, chosen)
         fields: dict[str, Any]
         if chosen:
             fields, paths = sample_fields(Catalogue(chosen), found, choice)
@@ -63,7 +63,7 @@ class FitsFolder(FileDataset):
                 "fingerprints": fingerprints_of(paths, found),
                 **read_layout(paths, root, keep),
             }
-        super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension)
+        super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension, found.notice)
 
     @staticmethod
     def detects(path: Path) -> bool:

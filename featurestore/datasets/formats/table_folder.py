@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurestore.datasets.columns import ColumnChoice, sample_fields
-from featurestore.datasets.files import FileDataset, find_images, is_image
+from featurestore.datasets.files import FileDataset, find_images
 from featurestore.datasets.naming import identity
 from featurestore.datasets.table import TABLE_SUFFIXES, Catalogue, find_catalogue, require_catalogue
 from featurestore.samples import SampleTable
@@ -46,9 +46,9 @@ class CatalogueFolder(FileDataset):
         place = Path(path)
         root = place.parent if place.is_file() else place
         chosen = Path(catalogue) if catalogue else place if place.is_file() else require_catalogue(root)
-        found = find_images(root, lambda image: is_image(image) and image != chosen.name)
+        found = find_images(root, catalogue=chosen)
         fields, paths = sample_fields(Catalogue(chosen), found, ColumnChoice(file, labels, split, keep))
-        super().__init__(SampleTable(**identity("table", place, name), **fields), root, paths)
+        super().__init__(SampleTable(**identity("table", place, name), **fields), root, paths, notice=found.notice)
 
     @staticmethod
     def detects(path: Path) -> bool:

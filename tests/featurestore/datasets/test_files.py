@@ -31,13 +31,15 @@ def dataset_of(root: Path) -> FileDataset:
     return FileDataset(SampleTable("sky", paths, {}, {}, splits, fingerprints_of(paths, found)), root, paths)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.b.tiff"])
+@pytest.mark.parametrize("name", ["a.png", "a.JPG", "a.b.tiff", "a.jfif", "a.jpe"])
 def test_pictures_are_known_by_name(name: str) -> None:
     assert is_picture(name)
     assert not is_fits(name)
 
 
-@pytest.mark.parametrize("name", ["a.fits", "A.FIT", "a.fts", "a.fits.fz", "a.fits.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.fits", "A.FIT", "a.fts", "a.fits.fz", "a.fits.gz", "a.fit.bz2", "a.fits.xz", "a.fits.Z"]
+)
 def test_fits_files_are_known_by_name(name: str) -> None:
     assert is_fits(name)
     assert not is_picture(name)
@@ -79,11 +81,58 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         find_images(tmp_path / "none")
 
 
-def test_links_that_go_round_are_an_error(write_images: WriteImages) -> None:
-    root = write_images("a.png")
-    (root / "again").symlink_to(root)
-    with pytest.raises(DatasetError, match="cannot be listed: Too many levels of symbolic links"):
-        find_images(root)
+def test_links_that_go_round_are_followed_once(write_images: WriteImages) -> None:
+    root = write_images("set/a/x.png", "set/b/x.png") / "set"
+    for name, target in (("self", "."), ("up", ".."), ("two-up", "../..")):
+        (root / "a" / name).symlink_to(target)
+    assert list(find_images(root)) == ["a/x.png", "b/x.png"]
+
+
+def test_a_pipe_or_device_is_unreadable_and_holds_nothing_up(tmp_path: Path) -> None:
+    for name in ("a.png", "b.fits"):
+        os.mkfifo(tmp_path / name)
+    for name in ("c.png", "d.fits"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    dataset = dataset_of(tmp_path)
+    for row in range(4):
+        with pytest.raises(UnreadableImageError, match="the file cannot be read: it is not a regular file"):
+            dataset.read(row)
+
+
+def test_the_notice_counts_the_most_frequent_endings_that_are_left_out(tmp_path: Path) -> None:
+    for number, ending in enumerate(("jxl", "heic", "FITS.ZIP", "dat.gz", "npy", "cr2", "dng")):
+        for copy in range(9 - number):
+            (tmp_path / f"{copy}.{ending}").touch()
+    (tmp_path / "a.png").touch()
+    assert find_images(tmp_path).notice == (
+        "Files left out, since they are not read as images here: 9 x .jxl, 8 x .heic, 7 x .fits.zip, 6 x .dat.gz, "
+        "5 x .npy and 7 others."
+    )
+
+
+def test_what_lies_beside_images_is_not_missed(tmp_path: Path) -> None:
+    for name in ("a.png", "labels.CSV", "README", "notes.md", "b.xml"):
+        (tmp_path / name).touch()
+    (tmp_path / "catalogue.fits").touch()
+    found = find_images(tmp_path, catalogue=tmp_path / "catalogue.fits")
+    assert (list(found), found.notice) == (["a.png"], "")
+
+
+def test_a_catalogue_is_one_file_not_all_of_its_name(tmp_path: Path) -> None:
+    for name in ("x.fits", "deep/x.fits"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_images(tmp_path, catalogue=tmp_path / "x.fits")) == ["deep/x.fits"]
+
+
+def test_pictures_that_were_read_with_losses_have_new_fingerprints(tmp_path: Path) -> None:
+    for name in ("a.png", "a.tif"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    status = (tmp_path / "a.png").stat()
+    found = find_images(tmp_path)
+    assert found["a.png"] == fingerprint_of(status)
+    assert found["a.tif"] != fingerprint_of((tmp_path / "a.tif").stat())
 
 
 def test_a_linked_folder_is_followed(write_images: WriteImages, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -144,7 +193,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     dataset = dataset_of(tmp_path)
     assert dataset.table.sample_ids == ("a.png",)
-    with pytest.raises(UnreadableImageError, match=r"no image that Pillow knows .*a\.png"):
+    with pytest.raises(UnreadableImageError, match=r"no picture of a known format .*a\.png"):
         dataset.read(0)
 
 

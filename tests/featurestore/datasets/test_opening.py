@@ -152,13 +152,12 @@ def test_a_relative_path_and_a_home(write_images: WriteImages, monkeypatch: pyte
     )
 
 
-def test_pictures_beside_fits_images_are_ambiguous(write_images: WriteImages) -> None:
+def test_pictures_beside_fits_images_are_both_read(write_images: WriteImages) -> None:
     root = write_images("a.png", "b.fits")
-    with pytest.raises(
-        DatasetError, match=r"no dataset is recognised here.*Accepted: .*KIND:PATH with one of coco, .*table"
-    ):
-        open_dataset(str(root))
-    assert len(open_dataset(f"fits:{root}")) == len(open_dataset(f"image_folder:{root}")) == 1
+    assert open_dataset(str(root)).table.sample_ids == ("a.png", "b.fits")
+    fits_alone = open_dataset(f"fits:{root}").table
+    assert fits_alone.sample_ids == ("b.fits",)
+    assert fits_alone.notice == "Files left out, since they are not read as images here: 1 x .png."
 
 
 @pytest.mark.parametrize("name", ["", "notes.txt"])

@@ -63,9 +63,25 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path))
 
 
-def test_fits_files_are_not_its_business(write_images: WriteImages) -> None:
-    with pytest.raises(EmptyDatasetError, match=r"but 1 x \.fits"):
-        ImageFolder(str(write_images("a.fits")))
+def test_pictures_and_fits_images_are_both_read(write_images: WriteImages) -> None:
+    root = write_images("disk/a.png", "disk/b.fits", "round/c.png")
+    dataset = ImageFolder(str(root))
+    assert dataset.table.sample_ids == ("disk/a.png", "disk/b.fits", "round/c.png")
+    assert dataset.decoder == "astropy+pillow"
+    assert [dataset.read(row).image.dtype.name for row in range(3)] == ["uint8", "float32", "uint8"]
+    assert dataset.table.notice == (
+        "2 pictures and 1 FITS images are samples alike; where pictures only show what the FITS files hold, open "
+        f"fits:{root}."
+    )
+
+
+def test_what_is_left_out_is_told(write_images: WriteImages) -> None:
+    root = write_images("a.png")
+    for name in ("b.jxl", "c.fits.zip", "d.zip", "notes.txt", "e.jxl"):
+        (root / name).touch()
+    assert ImageFolder(str(root)).table.notice == (
+        "Files left out, since they are not read as images here: 2 x .jxl, 1 x .fits.zip, 1 x .zip."
+    )
 
 
 def test_loose_images_beside_classes(write_images: WriteImages) -> None:
