@@ -109,6 +109,8 @@ _head = _together(
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--validation", default="none", show_default=True,
                  help="Labelled rows outside the fraction to choose by: none, split or rest."),
+    click.option("--allow-seen-rows", is_flag=True,
+                 help="Test a tuned backbone also on rows that it was trained on; results state it."),
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme, or a mapping file; default: the dataset's first."),
 )  # fmt: skip
@@ -130,6 +132,7 @@ _training = _together(
     click.option("--score-every", type=int, help="Epochs between two measurements of the score."),
     click.option("--device", help="auto, cpu or cuda."),
     click.option("--precision", help="auto, fp32, bf16 or fp16."),
+    click.option("--allow-seen-rows", is_flag=True, help="Test a tuned backbone also on rows that it has seen."),
     click.option("--log", multiple=True, help="tensorboard or mlflow; may be repeated."),
     click.option("--resume", is_flag=True, help="Go on from the checkpoints of an interrupted run."),
 )

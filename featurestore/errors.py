@@ -111,5 +111,9 @@ class ProbeError(SkyprobeError):
     """Features and labels that a probe cannot be fitted on."""
 
 
+class SeenRowsError(SkyprobeError):
+    """A backbone that would be tested on rows that it was trained on."""
+
+
 class FinetuneError(SkyprobeError):
     """A model that cannot be trained, resumed or scored as asked."""

@@ -50,6 +50,7 @@ class FinetuneStudy:
         labels: Label scheme; None: the dataset's default.
         weights: Source of the weights; None: the catalogue's.
         trust_remote_code: Whether code that comes with the weights may run.
+        allow_seen_rows: Whether a backbone may be tested on rows that it was trained on before.
         log: Names of `finetune.loggers.LOGGERS`.
         resume: Whether unfinished trainings go on from their checkpoints.
     """
@@ -64,6 +65,7 @@ class FinetuneStudy:
     labels: str | None = None
     weights: str | None = None
     trust_remote_code: bool = False
+    allow_seen_rows: bool = False
     log: Names = ()
     resume: bool = False
 
@@ -87,6 +89,7 @@ class FinetuneStudy:
                 scheme=self.labels,
                 weights=self.weights,
                 trust_remote_code=self.trust_remote_code,
+                allow_seen_rows=self.allow_seen_rows,
             )
             for backbone, fraction, seed in product(self.backbones, self.fractions, range(self.seeds))
         ]
@@ -103,6 +106,7 @@ def make_finetune_study(
     labels: str | None = None,
     weights: str | None = None,
     trust_remote_code: bool = False,
+    allow_seen_rows: bool = False,
     log: tuple[str, ...] = (),
     resume: bool = False,
     **options: Any,
@@ -124,6 +128,7 @@ def make_finetune_study(
         labels=labels,
         weights=weights,
         trust_remote_code=trust_remote_code,
+        allow_seen_rows=allow_seen_rows,
         log=log,
         resume=resume,
     )

@@ -271,9 +271,9 @@ class _Training:
             ) from error
         if state.get("identity") != self.identity or state["module"].keys() != self._state().keys():
             raise FinetuneError(
-                "the checkpoint belongs to a training of other options, rows or model",
+                "the checkpoint belongs to a training of other options, rows or model (weights, boxes, labels)",
                 where=path,
-                hint="Give the options that it was started with, or start without --resume.",
+                hint="Give those that it was started with; or delete it; or start without --resume.",
             )
         self.module.load_state_dict(state["module"], strict=False)
         self.history, self.best = state["history"], state["best"]

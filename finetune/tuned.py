@@ -20,9 +20,10 @@ from featurestore.backbones.catalogue import ADAPTERS
 from featurestore.backbones.weights import WeightsSource, hash_weights, load_strictly, parse_weights, read_state_dict
 from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
 from featurestore.files import write_atomically
+from featurestore.training_rows import TRAINING_ROWS, pack_rows
 from featurestore.versions import library_versions
 from finetune.freezing import count_parameters
-from finetune.learners.classification import Tuned
+from finetune.learners.classification import Fit, Tuned
 from probes.results.json_values import json_ready
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def describe(tuned: Tuned) -> dict[str, Any]:
         "protocol": run.protocol,
         "fraction": run.fraction,
         "seed": run.seed,
+        TRAINING_ROWS: _training_rows(fit),
         "rows": {"train": run.n_train, "valid": run.n_valid, "test": len(run.truth)},
         "options": json_ready(run.params),
         "scores": json_ready({**run.scores.macro, **run.scores.overall}),
@@ -93,6 +95,20 @@ def describe(tuned: Tuned) -> dict[str, Any]:
         "versions": library_versions("training"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _training_rows(fit: Fit) -> dict[str, str] | None:
+    """Dataset -> rows that decided the weights of the backbone, also those to stop on and those without their label.
+
+    None where the backbone was tuned from one whose card does not name its own.
+    """
+    spec, table, rows = fit.backbone.spec, fit.images.table, fit.rows
+    tuned_before = spec.adapter == "tuned" and not fit.backbone.weights_source.startswith("random:")
+    before = read_card(Path(spec.model_id)).get(TRAINING_ROWS) if tuned_before else {}
+    if before is None or fit.task.options.mode == "head":
+        return before
+    seen = [table.sample_ids[row] for part in (rows.train, rows.valid, rows.unlabelled) for row in part]
+    return {**before, table.name: pack_rows(seen, before.get(table.name, ""))}
 
 
 def to_text(card: Mapping[str, Any]) -> str:
@@ -141,6 +157,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 class TunedAdapter:
     """Builds a tuned model from its folder; see `featurestore.backbones.base.Adapter`."""
+
+    def training_rows(self, model_id: str, dataset: str) -> str | None:
+        """Rows of a dataset that its weights were trained on; see `featurestore.backbones.catalogue.training_rows`."""
+        rows = read_card(Path(model_id)).get(TRAINING_ROWS)
+        return None if rows is None else rows.get(dataset, "")
 
     def spec(self, model_id: str) -> BackboneSpec:
         """The spec of the model in the folder `model_id`; its default pooling is the one it was tuned with.

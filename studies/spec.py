@@ -36,6 +36,7 @@ class ProbeOptions:
             of them under ``convex``; None: the head's default.
         validation: Labelled rows outside the fraction to choose by: ``none``, ``split`` or ``rest``; see
             `probes.sweep.sweep.plan`.
+        allow_seen_rows: Whether a tuned backbone may be tested on rows that it was trained on; its rows state it.
         options: Other parameters by head: ``{"linear": {"class_weight": "none"}}``.
     """
 
@@ -47,6 +48,7 @@ class ProbeOptions:
     labels: tuple[str, ...] = ()
     epochs: int | None = None
     validation: Validation = "none"
+    allow_seen_rows: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -177,6 +177,7 @@ def probe(study: Study, features: Sequence[FeatureMatrix], store: FeatureStore, 
             seeds=options.seeds,
             scheme=scheme,
             validation=options.validation,
+            allow_seen_rows=options.allow_seen_rows,
             options=options.head_options,
             progress=lambda _: progress(next(done), total),
         )
@@ -203,6 +204,7 @@ def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore
             protocol=options.protocol,
             scheme=scheme,
             validation=options.validation,
+            allow_seen_rows=options.allow_seen_rows,
             options=options.head_options,
         )
         for matrix in features

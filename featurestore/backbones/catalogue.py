@@ -191,6 +191,16 @@ def find_spec(name: str) -> BackboneSpec:
     return _find_spec(base).at_layer(int(layer)) if base and layer.isdecimal() else _find_spec(name)
 
 
+def training_rows(spec: BackboneSpec, weights: str, dataset: str) -> dict[str, str | None]:
+    """Backbone -> its training rows in this dataset, as `featurestore.training_rows.pack_rows` made them.
+
+    Nothing for a backbone that was not trained by skyprobe, or whose weights are random; None where its card does not
+    name the rows. Adapters of trained models have a method ``training_rows(model_id, dataset)``.
+    """
+    recorded = getattr(ADAPTERS.get(spec.adapter), "training_rows", None)
+    return {} if recorded is None or weights.startswith("random:") else {spec.name: recorded(spec.model_id, dataset)}
+
+
 def _find_spec(name: str) -> BackboneSpec:
     known = _all()
     if name in known:

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones.base import Backbone, BackboneSpec
-from featurestore.backbones.catalogue import find_spec, list_names
+from featurestore.backbones.catalogue import find_spec, list_names, training_rows
 from featurestore.backbones.engines.base import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import UsageError
 from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.store.key import DTYPES, FeatureKey, digest
+from featurestore.training_rows import TRAINING_ROWS
 from featurestore.versions import library_versions
 from featurestore.workers import count_processors
 
@@ -283,7 +284,8 @@ def provenance_of(
 ) -> dict[str, Any]:
     """Where features come from: everything worth knowing that is no part of their identity."""
     device = request.runtime.device
-    return {
+    trained = training_rows(backbone.spec, backbone.weights_source, dataset.table.name)
+    return ({TRAINING_ROWS: trained[backbone.spec.name]} if trained else {}) | {
         "dataset_source": dataset.table.source,
         "weights": backbone.weights_source,
         "spec": backbone.spec.to_dict(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from featurestore.store.entry import FeatureEntry
+from featurestore.training_rows import leave_out_rows
 
 Row = dict[str, Any]
 
@@ -38,7 +39,7 @@ def describe(entry: FeatureEntry) -> Row:
     return summarise(entry) | {
         "sha256": entry.key.sha256,
         "key_fields": entry.key.to_dict(),
-        "provenance": dict(entry.provenance),
+        "provenance": leave_out_rows(entry.provenance),
         "unreadable_images": entry.unreadable(),
     }
 

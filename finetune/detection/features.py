@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,12 +36,14 @@ class DenseViews:
         preprocessings: How the images of each view were preprocessed; the first one has orientation 0.
         values: Of each view float16 or float32 (n, h, w, D).
         rows: Of each view sample id -> row of its values.
+        provenance: Where the features come from.
     """
 
     key: str
     preprocessings: tuple[Preprocessing, ...]
     values: tuple[NDArray[np.floating], ...]
     rows: tuple[Mapping[str, int], ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shapes(self) -> Shapes:
@@ -131,6 +134,7 @@ def load_views(
         preprocessings=tuple(one for one, _ in found),
         values=tuple(stored.values(dtype=stored.dtype) for _, stored in found),
         rows=tuple({name: row for row, name in enumerate(stored.table.sample_ids)} for _, stored in found),
+        provenance=upright.provenance,
     )
 
 

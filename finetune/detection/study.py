@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 
-from featurestore.backbones.catalogue import find_spec
+from featurestore.backbones.catalogue import find_spec, training_rows
 from featurestore.backbones.weights import parse_weights, seeded, stamp
 from featurestore.errors import UsageError
 from featurestore.files import write_atomically
 from featurestore.options import Count, Names, Numbers, Share, one_of, options
 from featurestore.reporter import Reporter, StageResult
 from featurestore.store.key import digest
+from featurestore.training_rows import check_test_rows, recorded_rows
 from featurestore.versions import library_versions
 from finetune.detection.body import MODES as TRUNK_MODES
 from finetune.detection.body import load_body, shapes_of
@@ -71,6 +72,7 @@ class DetectionStudy:
         weights: Source of the backbone's weights; the catalogue's for None.
         threshold: Score from which on a detection counts for completeness and reliability.
         training: How to train.
+        allow_seen_rows: Whether a backbone may be tested on images that it was trained on before.
         log: Names of `finetune.loggers.LOGGERS`.
         resume: Whether trainings go on from their checkpoints, where there are any.
     """
@@ -85,6 +87,7 @@ class DetectionStudy:
     weights: str | None = None
     threshold: Share = SCORE_THRESHOLD
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    allow_seen_rows: bool = False
     log: Names = ()
     resume: bool = False
 
@@ -213,11 +216,17 @@ def _run_once(
 ) -> tuple[DetectionRun, dict[str, Path]]:
     """The run of one training and its files: as kept, or trained now."""
     views = material.views(store, job.backbone) if study.mode == STORED else None
+    notes = _check_seen(study, material, job, views)
     identity = _identify(study, material, job, views)
-    known = kept_run(store, identity) if store else None
-    if known and _read_card(folder).get("identity") == identity:
+    known, finished = kept_run(store, identity) if store else None, _read_card(folder).get("identity")
+    if known and finished == identity:
         return known, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
-    run, history = _train(study, material, job, folder, reporter, views)
+    if study.resume and finished not in (None, identity):
+        reporter.notice(f"{folder.name}: a detector of other weights, options or data is replaced")
+        study = replace(study, resume=False)
+    if is_first():
+        (folder / CARD).unlink(missing_ok=True)  # what is being trained is no longer what the card says
+    run, history = _train(study, material, job, folder, reporter, views, notes, identity)
     files: dict[str, Path] = {}
     if is_first():
         files = _write_run(run, history, material, folder)
@@ -227,6 +236,15 @@ def _run_once(
     return run, files
 
 
+def _check_seen(study: DetectionStudy, material: DetectionData, job: Job, views: DenseViews | None) -> dict[str, Any]:
+    """What the result has to state of test images that the backbone was trained on before."""
+    spec, table = find_spec(job.backbone), material.dataset.table
+    weights = "random:" if study.mode == "scratch" else study.weights or spec.weights
+    trained = recorded_rows(views.provenance) if views else training_rows(spec, weights, table.name)
+    tested = [scene.sample_id for scene in material.test.scenes]
+    return check_test_rows(trained, tested, table.name, allow=study.allow_seen_rows)
+
+
 def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: DenseViews | None) -> str:
     """Digest of everything that decides the numbers of a run."""
     spec = find_spec(job.backbone)
@@ -234,7 +252,7 @@ def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: D
     return digest({
         "revision": REVISION,
         "job": asdict(job),
-        "model": f"{spec.adapter}:{spec.model_id}",
+        "model": f"{spec.adapter}:{spec.model_id}@{spec.revision}",
         "weights": [views.key, *map(str, views.preprocessings)] if views else stamp(parse_weights(weights)),
         "study": [study.mode, study.variant, study.view, study.threshold],
         "training": json_ready(asdict(study.training)),
@@ -244,7 +262,14 @@ def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: D
 
 
 def _train(
-    study: DetectionStudy, material: DetectionData, job: Job, folder: Path, reporter: Reporter, views: DenseViews | None
+    study: DetectionStudy,
+    material: DetectionData,
+    job: Job,
+    folder: Path,
+    reporter: Reporter,
+    views: DenseViews | None,
+    notes: Mapping[str, Any],
+    identity: str,
 ) -> tuple[DetectionRun, pd.DataFrame]:
     started = perf_counter()
     options = study.training
@@ -265,6 +290,7 @@ def _train(
         options,
         job.seed,
         score=score,
+        identity=identity,
         checkpoint=folder / CHECKPOINT,
         resume=study.resume,
         progress=reporter.progress(f"train {folder.name}"),
@@ -283,7 +309,7 @@ def _train(
         threshold=study.threshold,
         key=views.key if views else "",
         params=json_ready(
-            asdict(options) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {})
+            asdict(options) | dict(notes) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {})
         ),
         seconds=perf_counter() - started,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from featurestore.backbones.weights import hash_weights
 from featurestore.errors import FinetuneError
 from featurestore.options import Amount, Count, Rate, assign, options
 from featurestore.store.key import digest
@@ -23,10 +25,6 @@ from finetune.trainer import Group, Progress, Row, Stage, device_of, shuffle_row
 
 Item = tuple[Tensor, Mapping[str, Tensor]]
 """A preprocessed image and its target."""
-
-_FREE = ("score_every", "device")
-"""Options of the trainer that may change when a training is resumed."""
-
 
 _TRAINER = TrainerOptions(
     optimiser="sgd", momentum=0.9, schedule="constant", warmup=1, clip=0, patience=0, score_every=10, keep_best=False
@@ -138,6 +136,7 @@ def train_detector(
     seed: int,
     *,
     score: Callable[[], float] = lambda: np.nan,
+    identity: str = "",
     checkpoint: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -151,6 +150,8 @@ def train_detector(
         options: How to train.
         seed: Seed of order, augmentation and sampling.
         score: Gives the mAP@50 of the detector, which is in eval mode; NaN where it is not measured.
+        identity: Digest of what else decides the result. Options, seed, images with their boxes, and the weights that
+            the detector starts from are known here; a checkpoint that differs in any of them is refused.
         checkpoint: Replaced after each epoch; None: nothing is written.
         resume: Whether to go on from the checkpoint, where there is one.
         progress: Called after each step.
@@ -168,7 +169,7 @@ def train_detector(
         learner,
         options.trainer,
         seed,
-        identity=_identity(learner, seed),
+        identity=_identify(learner, seed, identity),
         checkpoint=checkpoint,
         resume=resume,
         progress=progress,
@@ -199,10 +200,18 @@ def _move(inputs: Tensor | Mapping[str, Tensor], device: torch.device) -> Tensor
     return inputs.to(device) if isinstance(inputs, Tensor) else {name: one.to(device) for name, one in inputs.items()}
 
 
-def _identity(learner: DetectorLearner, seed: int) -> str:
+def _identify(learner: DetectorLearner, seed: int, more: str) -> str:
     """Digest of whatever decides the result, for checkpoints."""
-    options = asdict(learner.options)
-    options["trainer"] = {name: value for name, value in options["trainer"].items() if name not in _FREE}
-    images = [*learner.images.identity, *(scene.sample_id for scene in learner.images.scenes)]
-    shapes = [(name, list(one.shape), one.requires_grad) for name, one in learner.module.named_parameters()]
-    return digest({"options": options, "seed": seed, "images": images, "parameters": shapes})
+    annotations = hashlib.sha256()
+    for one in learner.images.scenes:
+        annotations.update(f"{one.sample_id}\0{one.size}\0".encode())
+        annotations.update(one.boxes.tobytes() + one.labels.tobytes() + one.crowd.tobytes())
+    return digest({
+        "more": more,
+        "options": asdict(learner.options),
+        "seed": seed,
+        "images": learner.images.identity,
+        "annotations": annotations.hexdigest(),
+        "trained": [name for name, one in learner.module.named_parameters() if one.requires_grad],
+        "weights": hash_weights(learner.module),
+    })  # fmt: skip

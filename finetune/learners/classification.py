@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import pandas as pd
 import torch
 
 from featurestore.backbones.base import Backbone
+from featurestore.backbones.catalogue import training_rows
 from featurestore.backbones.engines.base import resolve_runtime
 from featurestore.backbones.loading import load_backbone
 from featurestore.store.key import digest
+from featurestore.training_rows import check_test_rows
 from featurestore.versions import library_versions
 from finetune.data.images import Images
 from finetune.data.rows import TrainingRows, choose_rows
@@ -44,6 +46,7 @@ class Task:
         scheme: Label scheme; None: the dataset's default.
         weights: Source of the weights; None: the catalogue's. Mode ``scratch`` has random ones.
         trust_remote_code: Whether code that comes with the weights may run.
+        allow_seen_rows: Whether a backbone may be tested on rows that it was trained on before.
     """
 
     backbone: str
@@ -54,6 +57,7 @@ class Task:
     scheme: str | None = None
     weights: str | None = None
     trust_remote_code: bool = False
+    allow_seen_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Fit:
         backbone: Loaded; training changes it in place.
         identity: Digest of everything that decides the numbers.
         key: Start of a digest of what fractions and seeds share: stands in the column of the features' key.
+        notes: What the result has to state of its test rows.
     """
 
     task: Task
@@ -75,6 +80,7 @@ class Fit:
     backbone: Backbone
     identity: str
     key: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scheme(self) -> str:
@@ -111,6 +117,7 @@ def plan_fit(images: Images, task: Task) -> Fit:
 
     Raises:
         FinetuneError: See `finetune.data.rows.choose_rows`.
+        SeenRowsError: The backbone was trained on test rows before.
         SkyprobeError: See `probes.sweep.splits.split_rows` and `featurestore.backbones.loading.load_backbone`.
     """
     options, table = task.options, images.table
@@ -124,6 +131,9 @@ def plan_fit(images: Images, task: Task) -> Fit:
     )
     weights = f"random:{task.seed}" if options.mode == "scratch" else task.weights
     backbone = load_backbone(task.backbone, weights, images.preprocessing.resize, task.trust_remote_code)
+    tested = [table.sample_ids[row] for row in rows.test]
+    trained = training_rows(backbone.spec, backbone.weights_source, table.name)
+    notes = check_test_rows(trained, tested, table.name, allow=task.allow_seen_rows)
     method = _describe_method(images, task, backbone)
     known = {
         "method": method,
@@ -134,7 +144,7 @@ def plan_fit(images: Images, task: Task) -> Fit:
         "seed": task.seed,
         "libraries": library_versions("training"),
     }
-    return Fit(task, images, rows, backbone, digest(known), digest(method)[:12])
+    return Fit(task, images, rows, backbone, digest(known), digest(method)[:12], notes)
 
 
 def run_fit(
@@ -209,7 +219,7 @@ def _make_learner(fit: Fit) -> tuple[SupervisedLearner, dict[str, Any]]:
     ).eval()
     device = torch.device(resolve_runtime("torch", options.trainer.device, options.trainer.precision).device)
     classifier.to(device)
-    notes: dict[str, Any] = {"validation": rows.validation}
+    notes: dict[str, Any] = {"validation": rows.validation, **fit.notes}
     if options.mode != "scratch":  # the features of random weights change their scale with the first steps
         classifier.standardise(pixel_batches(images, rows.train[:SCALING_ROWS], options.batch_size, device))
     if options.mode == "lora":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import ProbeError, UsageError
 from featurestore.files import write_atomically
+from featurestore.training_rows import SEEN
 from probes.results import tables
 from probes.results.json_values import json_ready
 from probes.results.scores import Scores, score
@@ -110,7 +111,8 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     """One line for each head, fraction, variant, backbone and pooling: scores over the seeds, sorted.
 
     Columns after those of `COMPARED`: ``runs``, ``metric``, ``mean``, ``min``, ``max`` of that metric over the seeds,
-    ``interval`` (what min and max are), ``accuracy`` (its mean), and ``untested`` (classes without test rows).
+    ``interval`` (what min and max are), ``accuracy`` (its mean), and ``untested`` (classes without test rows); where
+    any backbone was trained on test rows, also ``seen_test_rows``, their number as text.
     """
     frame = to_frame(runs)
     f1 = frame[(frame["metric"] == "f1") & (frame["class"] == "macro")]
@@ -120,7 +122,11 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     summary.insert(1, "metric", "macro-F1")
     summary.insert(5, "interval", "min-max")
     untested = {compared: name_untested(part) for compared, part in _group(runs).items()}
-    return summary.assign(untested=[untested[name] for name in summary.index]).reset_index()
+    summary = summary.assign(untested=[untested[name] for name in summary.index])
+    seen = {tuple(getattr(run, name) for name in COMPARED): run.params[SEEN] for run in runs if SEEN in run.params}
+    if seen:
+        summary[SEEN] = [str(seen.get(line, 0)) for line in summary.index]
+    return summary.reset_index()
 
 
 def _group(runs: Sequence[Run]) -> dict[tuple[Any, ...], list[Run]]:
@@ -234,7 +240,9 @@ def tell_apart(lines: pd.DataFrame) -> list[str]:
     for name, place in (("key", names.index("head")), ("settings", len(names) + 1)):
         if name in lines and lines.duplicated(names).any() and _varies(lines[name]):
             names.insert(place, name)
-    return names
+    if "settings" in lines and "settings" not in names and lines["settings"].str.contains(SEEN).any():
+        names.append("settings")
+    return names + ([SEEN] if SEEN in lines else [])
 
 
 def describe(summary: pd.DataFrame) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from featurestore.training_rows import SEEN
 from probes.results.run import COMPARED, IDENTITY, Run
 from probes.results.scores import Metric
 
@@ -115,10 +116,11 @@ def tested_on(run: Run) -> tuple[Any, ...]:
 def _settings(run: Run) -> str:
     """What was asked of a probe besides its head: runs that differ in it are no repetitions of each other.
 
-    Trainings need none: their keys differ with their options.
+    Trainings need no options: their keys differ with these. Test rows that the backbone was trained on are told of all.
     """
-    given = {name: run.params[name] for name in ("options", "validation") if name in run.params}
-    return json.dumps(given, sort_keys=True) if given and not run.head.startswith(TRAINING) else ""
+    names = (SEEN,) if run.head.startswith(TRAINING) else ("options", "validation", SEEN)
+    given = {name: run.params[name] for name in names if name in run.params}
+    return json.dumps(given, sort_keys=True) if given else ""
 
 
 def _identify(run: Run, names: Sequence[str] = IDENTITY) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from featurestore.errors import UsageError
 from featurestore.store.features import FeatureMatrix, FeatureSet
 from featurestore.store.key import digest
+from featurestore.training_rows import check_test_rows, recorded_rows
 from featurestore.versions import library_versions
 from featurestore.workers import count_processors
 from probes.heads.registry import HEADS, REVISION, Head, head_params, spread
@@ -44,6 +45,7 @@ class FitOptions(TypedDict, total=False):
     protocol: str
     scheme: str | None
     validation: Validation
+    allow_seen_rows: bool
     options: Mapping[str, Mapping[str, Any]]
 
 
@@ -122,6 +124,7 @@ def plan(
     seeds: int | Sequence[int] = 3,
     scheme: str | None = None,
     validation: Validation = "none",
+    allow_seen_rows: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Task]:
     """Decide rows and parameters of every fit; nothing is fitted yet.
@@ -136,11 +139,13 @@ def plan(
         validation: Labelled rows outside the fraction that a head may choose a strength or an epoch by under
             ``convex``: ``none``, so that it chooses inside the fraction; the valid ``split`` of the dataset; or the
             ``rest`` of the training rows. Heads look at none where features stay in their store.
+        allow_seen_rows: Whether a backbone may be tested on rows that it was trained on; its runs state how many.
         options: Name of a head -> its parameters, for example ``{"linear": {"epochs": 200}}``.
 
     Raises:
         UnknownNameError: No such head or label scheme.
         UsageError: A protocol, parameter or number of seeds that does not exist.
+        SeenRowsError: The backbone was trained on test rows.
         LabelMismatchError, ProbeError: See `probes.sweep.splits`, and of `probes.sweep.streaming.check_heads` and
             `check_vectors`.
     """
@@ -153,15 +158,17 @@ def plan(
     orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
     known = np.unique(table.labels[scheme][split.train])
     usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
-    notes = _notes(features, scheme, split) | describe_streaming(features, protocol)
+    tested = [table.sample_ids[row] for row in split.test]
+    seen = check_test_rows(recorded_rows(features.provenance), tested, table.name, allow=allow_seen_rows)
+    notes = _notes(features, scheme, split) | describe_streaming(features, protocol) | seen
 
     def task(head: str, fraction: int, seed: int) -> Task:
         train, rest = orders[seed].divide(fraction)
         chooses = HEADS.get(head).uses_validation and protocol == "convex" and features.block_rows is None
         valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
-        seen = {"validation": validation} if len(valid) else {}
+        chosen_by = {"validation": validation} if len(valid) else {}
         given = (options or {}).get(head, {})
-        stated = notes | seen | ({"options": dict(given)} if given else {})
+        stated = notes | chosen_by | ({"options": dict(given)} if given else {})
         params = head_params(head, protocol, seed, given)
         return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, stated)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.store.features import FeatureSet
 from featurestore.store.layout.names import escape
+from featurestore.training_rows import leave_out_rows
 from probes.plotting import CaptionedFigure, save_figure
 from probes.projection import Projection
 from probes.results.run import COMPARED, Run, describe, summarise, wide_table
@@ -161,7 +162,7 @@ def provenance(features: Iterable[FeatureSet]) -> dict[str, Facts]:
             "rows": len(matrix.values),
             "features": matrix.values.shape[1],
             **matrix.key.to_dict(),
-            "provenance": matrix.provenance,
+            "provenance": leave_out_rows(matrix.provenance),
         }
         for matrix in features
     }

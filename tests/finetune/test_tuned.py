@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,23 @@ from safetensors.torch import load_file, save_file
 
 from featurestore.backbones.loading import load_backbone
 from featurestore.backbones.weights import hash_weights
-from featurestore.errors import BackboneError, UsageError, WeightsMismatchError, WeightsUnavailableError
+from featurestore.errors import (
+    BackboneError,
+    SeenRowsError,
+    UsageError,
+    WeightsMismatchError,
+    WeightsUnavailableError,
+)
 from featurestore.extraction.extract import extract_features
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.pooling import pool
 from featurestore.store import open_store
+from featurestore.training_rows import SEEN, pack_rows
+from finetune.data.images import load_images
 from finetune.learners.classification import Task, plan_fit, run_fit
 from finetune.tuned import CARD, README, WEIGHTS, read_card, save_tuned
+from probes.results.run import format_table, summarise, to_frame
+from probes.sweep.sweep import sweep
 
 SIDE = 32
 
@@ -133,3 +144,74 @@ def test_weights_that_are_not_those_of_the_card_are_refused(folder):
     save_file(state, folder / WEIGHTS)
     with pytest.raises(WeightsMismatchError, match="not those that the card was written for"):
         load_backbone(f"tuned:{folder}")
+
+
+@pytest.fixture
+def probed(tmp_path, folder, make_sky):
+    """Features of a tuned model on the sky that it was trained on, with other rows marked as test rows."""
+
+    def make(*splits, name="sky"):
+        sky = make_sky(*splits)
+        sky.table = replace(sky.table, name=name)
+        store, backbone = open_store(str(tmp_path / "store.zarr"), mode="a"), f"tuned:{folder}"
+        options = ExtractionOptions(engine="torch", workers=1, dtype="float32")
+        extract_features(sky, [backbone], [f"resize={SIDE}"], store, options)
+        return store.load(name, f"resize={SIDE}", backbone, pooling="cls")
+
+    return make
+
+
+def test_the_card_names_the_rows_that_decided_the_weights(folder, tune, tmp_path):
+    packed = read_card(folder)["training_rows"]
+    assert packed.keys() == {"sky"}
+    learnt = [f"s{row:03d}" for row in range(24 + 8)]
+    assert packed["sky"] == pack_rows(learnt), "training rows, and those to stop on"
+    save_tuned(tune("head"), tmp_path / "head")
+    assert read_card(tmp_path / "head")["training_rows"] == {}, "the head alone was trained"
+
+
+def test_a_tuned_backbone_is_probed_on_its_own_test_rows(probed):
+    (run,) = sweep(probed(24, 8, 8), ["centroid"], fractions=[100], seeds=1)
+    assert SEEN not in run.params
+
+
+def test_a_tuned_backbone_is_not_tested_on_rows_that_it_learnt_from_without_a_word(probed):
+    features = probed(8, 0, 32)
+    with pytest.raises(SeenRowsError, match=r"tuned:.* was trained on 24 of the 32 test rows \[sky\].*--allow-seen"):
+        sweep(features, ["centroid"], fractions=[100], seeds=1)
+    runs = sweep(features, ["centroid"], fractions=[100], seeds=1, allow_seen_rows=True)
+    assert runs[0].params[SEEN] == 24
+    assert "seen_test_rows" in format_table(summarise(runs))
+    assert " 24" in format_table(summarise(runs))
+    assert set(to_frame(runs)["params"].map(json.loads).map(lambda params: params[SEEN])) == {24}
+
+
+def test_rows_of_another_dataset_are_others_even_by_the_same_ids(probed):
+    (run,) = sweep(probed(8, 0, 32, name="another"), ["centroid"], fractions=[100], seeds=1)
+    assert SEEN not in run.params
+
+
+def test_a_model_whose_card_names_no_rows_is_not_trusted(probed, folder):
+    card = read_card(folder)
+    del card["training_rows"]
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(SeenRowsError, match="nobody wrote down which rows tuned:"):
+        sweep(probed(24, 8, 8), ["centroid"], fractions=[100], seeds=1)
+
+
+def test_a_model_that_is_tuned_again_has_seen_the_rows_of_both(tmp_path, folder, make_sky, quick):
+    def tune_again(mode, dataset, allow):
+        images = load_images(dataset, f"resize={SIDE}", np.arange(len(dataset)), 2**24)
+        task = Task(f"tuned:{folder}", quick(mode, epochs=2), allow_seen_rows=allow)
+        return run_fit(plan_fit(images, task))
+
+    reversed_splits = make_sky(8, 0, 32)
+    with pytest.raises(SeenRowsError, match="was trained on 24 of the 32 test rows"):
+        tune_again("full", reversed_splits, allow=False)
+    tuned = tune_again("lora", reversed_splits, allow=True)
+    assert tuned.run.params[SEEN] == 24
+    save_tuned(tuned, tmp_path / "second")
+    learnt = [f"s{row:03d}" for row in range(32)]
+    assert read_card(tmp_path / "second")["training_rows"] == {"sky": pack_rows(learnt)}
+    scratch = tune_again("scratch", reversed_splits, allow=False)
+    assert SEEN not in scratch.run.params, "random weights have seen nothing"

@@ -40,6 +40,7 @@ FULL = Study(
         labels=("bent", "size"),
         epochs=9,
         validation="rest",
+        allow_seen_rows=True,
         options={"knn": {"metric": "euclidean"}},
     ),
     figures=FigureOptions(projection=False, samples=False, attention=True, look=True),

@@ -127,6 +127,48 @@ def test_what_was_trained_is_not_trained_again(root, tmp_path):
     assert len(second.labels) == 2, "other options, and a detector that is gone"
 
 
+FOLDER = "timm-test_efficientnet-frozen-100-0"
+
+
+def begin(monkeypatch, one, store, folder):
+    """A study that is stopped after its first epoch, when the checkpoint is written."""
+
+    def stop(_row):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.detection.study.make_logger", lambda *_: stop)
+        with pytest.raises(KeyboardInterrupt):
+            detect_study(one, store, folder, Quiet())
+
+
+@pytest.mark.parametrize("changes", [{"weights": "random:1"}, {"view": "source"}, {"variant": "resize=32"}])
+def test_a_detector_of_another_identity_is_not_gone_on_from(root, tmp_path, monkeypatch, changes):
+    begin(monkeypatch, study(root), None, tmp_path)
+    with pytest.raises(FinetuneError, match=rf"the checkpoint belongs to .*{FOLDER}/last\.pt.*or delete it"):
+        detect_study(study(root, resume=True, **changes), None, tmp_path, Quiet())
+    assert detect_study(study(root, resume=True), None, tmp_path, Quiet())
+
+
+def test_a_finished_detector_of_another_identity_is_not_returned(root, tmp_path):
+    store, told = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
+    detect_study(study(root), store, tmp_path / "a", Quiet())
+    found = detect_study(study(root, weights="random:1", resume=True), store, tmp_path / "a", told)
+    fresh = detect_study(study(root, weights="random:1"), None, tmp_path / "b", Quiet())
+    detections = [one.files[f"{FOLDER}/detections.json"].read_bytes() for one in (found, fresh)]
+    assert detections[0] == detections[1]
+    assert any("a detector of other weights, options or data is replaced" in text for text in told.notices)
+
+
+def test_a_detector_that_another_training_has_begun_to_replace_is_not_returned(root, tmp_path, monkeypatch):
+    store, told = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
+    before = detect_study(study(root), store, tmp_path / "a", Quiet())
+    begin(monkeypatch, study(root, weights="random:1"), store, tmp_path / "a")
+    again = detect_study(study(root), store, tmp_path / "a", told)
+    assert told.labels == [f"train {FOLDER}"], "the checkpoint in the folder is that of the other training"
+    assert again.tables == before.tables
+
+
 def test_fractions_are_nested(root):
     material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     half, whole = ({scene.row for scene in material.scenes(percent, 0)} for percent in (50, 100))

@@ -130,6 +130,29 @@ def test_a_checkpoint_of_another_training(tmp_path):
         train_detector(detector("tuned"), material(), QUICK, 0, checkpoint=path, resume=True)
 
 
+@pytest.mark.parametrize("changed", ["boxes", "labels", "crowd"])
+def test_a_checkpoint_of_other_annotations(tmp_path, changed):
+    path, images = tmp_path / "checkpoint.pt", material()
+    train_detector(detector(), images, replace(QUICK, epochs=1), 0, checkpoint=path)
+    first, *rest = images.scenes
+    values = {"boxes": first.boxes + 1, "labels": 1 - first.labels, "crowd": ~first.crowd}
+    images.scenes = (replace(first, **{changed: values[changed]}), *rest)
+    with pytest.raises(FinetuneError, match="the checkpoint belongs to a training of other options, rows or model"):
+        train_detector(detector(), images, replace(QUICK, epochs=1), 0, checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_of_other_weights_or_of_another_identity(tmp_path):
+    path, once = tmp_path / "checkpoint.pt", replace(QUICK, epochs=1)
+    train_detector(detector(), material(), once, 0, checkpoint=path, identity="a")
+    train_detector(detector(), material(), once, 0, checkpoint=path, identity="a", resume=True)
+    other = detector()
+    with torch.no_grad():
+        next(other.body.parameters()).add_(1e-3)
+    for own, identity in ((other, "a"), (detector(), "b")):
+        with pytest.raises(FinetuneError, match=r"the checkpoint belongs .*or delete it"):
+            train_detector(own, material(), once, 0, checkpoint=path, identity=identity, resume=True)
+
+
 def test_history_tells_of_losses_and_score():
     options = replace(QUICK, trainer=replace(SGD, score_every=2))
     history = train_detector(detector(), material(), options, 0, score=lambda: 0.25)
