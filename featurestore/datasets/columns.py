@@ -16,6 +16,7 @@ from featurestore.datasets.table import Catalogue
 from featurestore.errors import DatasetError
 from featurestore.samples import join_notices
 
+_CHOICE = " To choose, end DATA by ,labels=COLUMN,split=COLUMN (extract: --label-column, --split-column)."
 _FILE = ("file", "filename", "file_name", "path", "image")
 _LABELS = ("label", "class")
 _RA = ("ra", "ra_deg", "raj2000", "_raj2000")
@@ -63,7 +64,10 @@ def sample_fields(
     fields = scheme_fields({name: encode_labels(catalogue.column(name), chosen.keep) for name in roles["labels"]})
     splits = [normalise_split(value) for name in roles["splits"] for value in catalogue.column(name)]
     groups, lost = encode_groups(catalogue.column(roles["groups"][0])) if roles["groups"] else (None, "")
-    fields["notice"] = join_notices(_tell(catalogue, roles), fields["notice"], lost)
+    told = tell_columns(catalogue.path.name, catalogue.names, roles)
+    if "Not used" in told and not (roles["labels"] and roles["splits"]):
+        told += _CHOICE
+    fields["notice"] = join_notices(told, fields["notice"], lost)
     return fields | {
         "sample_ids": _sample_ids(catalogue, roles["ids"][0]) if roles["ids"] else paths,
         "splits": np.array(splits or [""] * len(paths), dtype=np.str_),
@@ -101,17 +105,22 @@ def _is_label(name: str) -> bool:
     return name.lower() in _LABELS or name.lower().startswith("label_")
 
 
-def _tell(catalogue: Catalogue, roles: Mapping[str, Sequence[str]]) -> str:
-    """The columns by what they are used for, and those that are not used."""
-    used = "; ".join(f"{role} from {', '.join(names)}" for role, names in roles.items() if names)
-    known = {name for names in roles.values() for name in names}
-    left = [name or "(no name)" for name in catalogue.names if name not in known]
-    text = f"Columns of {catalogue.path.name}: {used}."
-    if left:
-        text += f" Not used: {some_of(left, 20)}."
-    if left and not (roles["labels"] and roles["splits"]):
-        text += " To choose, end DATA by ,labels=COLUMN,split=COLUMN (extract: --label-column, --split-column)."
-    return text if roles["labels"] else f"{text} There are no labels."
+def tell_columns(where: str, names: Sequence[str], roles: Mapping[str, Sequence[str]]) -> str:
+    """A notice of the columns that are used, by what they are used for, and of those that are not.
+
+    Args:
+        where: Name of the file or dataset.
+        names: All its columns.
+        roles: What columns are used for, ``labels`` among them -> their names.
+    """
+    used = "; ".join(f"{role} from {', '.join(columns)}" for role, columns in roles.items() if columns)
+    known = {name for columns in roles.values() for name in columns}
+    left = [name or "(no name)" for name in names if name not in known]
+    return " ".join(
+        [f"Columns of {where}: {used}."]
+        + [f"Not used: {some_of(left, 20)}."] * bool(left)
+        + ["There are no labels."] * (not roles["labels"])
+    )
 
 
 def _match(catalogue: Catalogue, column: str, found: Mapping[str, int]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import Concatenation
 from featurestore.datasets.base import Sample
+from featurestore.datasets.columns import tell_columns
 from featurestore.datasets.decoding.images import decode_image, digest_of
 from featurestore.datasets.files import fingerprint_of
 from featurestore.datasets.labels import (
@@ -69,7 +70,7 @@ class HuggingFace:
         self._rows = Concatenation(len(part) for part in self._parts)
         self._table = SampleTable(
             **identity("hf", place, name),
-            **_fields(splits, as_sequence(labels), keep),
+            **_fields(splits, self._column, as_sequence(labels), keep),
             fingerprints=np.concatenate([_fingerprints(part, self._column) for part in splits.values()]),
         )
 
@@ -158,12 +159,18 @@ def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
     raise UnreadableImageError("the row has no image", where=where, hint="Add the image, or remove the row.")
 
 
-def _fields(splits: Mapping[str, Any], labels: Sequence[str], keep: str | Sequence[str]) -> dict[str, Any]:
+def _fields(splits: Mapping[str, Any], image: str, labels: Sequence[str], keep: str | Sequence[str]) -> dict[str, Any]:
     features = {name: feature for part in splits.values() for name, feature in part.features.items()}
-    fields = scheme_fields({name: _scheme(name, splits, keep) for name in labels or _label_columns(features)})
+    schemes = list(labels or _label_columns(features))
+    roles = {
+        "images": [image],
+        "labels": schemes,
+        **{f"{name}s": [name] for name in ("group", "id") if name in features},
+    }
+    fields = scheme_fields({name: _scheme(name, splits, keep) for name in schemes})
     groups, lost = encode_groups(_values("group", splits)) if "group" in features else (None, "")
     return fields | {
-        "notice": join_notices(fields["notice"], lost),
+        "notice": join_notices(tell_columns("the dataset", list(features), roles), fields["notice"], lost),
         "sample_ids": _sample_ids(splits, given="id" in features),
         "splits": np.repeat([normalise_split(split) for split in splits], [len(part) for part in splits.values()]),
         "groups": groups,

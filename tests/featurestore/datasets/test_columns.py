@@ -96,8 +96,8 @@ def test_labels_are_never_ignored_without_a_word(csv: WriteCsv) -> None:
     fields, _ = sample_fields(catalogue, FOUND)
     assert fields["labels"] == {}
     assert fields["notice"] == (
-        "Columns of sky.csv: images from file. Not used: fr, fold. To choose, end DATA by ,labels=COLUMN,split=COLUMN "
-        "(extract: --label-column, --split-column). There are no labels."
+        "Columns of sky.csv: images from file. Not used: fr, fold. There are no labels. To choose, end DATA by "
+        ",labels=COLUMN,split=COLUMN (extract: --label-column, --split-column)."
     )
     fields, _ = sample_fields(catalogue, FOUND, ColumnChoice(labels="fr", split="fold"))
     assert (fields["classes"], fields["splits"].tolist()) == ({"fr": ("1", "2")}, ["train", "test"])

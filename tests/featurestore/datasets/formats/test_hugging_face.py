@@ -235,3 +235,10 @@ def test_missing_labels_of_text_numbers_and_classes(make: Make, tmp_path: Path) 
     assert [table.labels["label"].tolist() for table in tables] == [[0, -1, -1], [0, 1, -1], [0, -1, -1]]
     assert all("samples have no label" in table.notice for table in tables)
     assert HuggingFace(classes, keep="NA").table.classes["label"] == ("star", "NA")
+
+
+def test_the_notice_tells_which_columns_are_used(make: Make, tmp_path: Path) -> None:
+    place = save(make(2, label=["a", "b"], group=["g", "h"], fr=["1", "2"]), tmp_path / "x")
+    expected = "Columns of the dataset: images from image; labels from label; groups from group. Not used: fr."
+    assert HuggingFace(place).table.notice == expected
+    assert HuggingFace(place, labels="fr").table.notice.endswith("labels from fr; groups from group. Not used: label.")
