@@ -407,7 +407,7 @@ def look(
     outliers: int,
     **given: Any,
 ) -> None:
-    """Look at stored features of DATA without training: rank, dimension, similarity, nuisance, duplicates, leaks."""
+    """Look at stored features of DATA without training: rank, dimension, similarity, covariates, duplicates, leaks."""
     from probes.diagnostics.findings import DiagnosticsOptions
     from studies.diagnosis import look as look_at
     from studies.spec import make_study

@@ -15,13 +15,14 @@ from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
 from featurestore.preprocessing import parse_variant
 from featurestore.store.layout.names import escape
-from probes.diagnostics.covariates import cached_covariates, join_columns, read_columns
+from probes.diagnostics.covariates import join_columns, read_columns
 from probes.diagnostics.diagnose import diagnose_features
 from probes.diagnostics.explanation import ROWS
 from probes.diagnostics.findings import Diagnostics, DiagnosticsOptions
 from probes.diagnostics.sampling import draw_rows
 from probes.results.run import write_frame
 from probes.results.tables import to_text
+from studies.images.covariates import cached_covariates
 from studies.result import StudyResult
 
 if TYPE_CHECKING:
@@ -107,20 +108,20 @@ def diagnose_datasets(
         table = own[0].table
         rows = draw_rows(table, min(ROWS, chosen.rows), chosen.seed)
         dataset = images.get(name)
-        nuisance = cached_covariates(store, table, rows, dataset, reporter.progress(f"measure {name}"))
+        covariates = cached_covariates(store, table, rows, dataset, reporter.progress(f"measure {name}"))
         if columns is not None:
-            nuisance = join_columns(nuisance, columns, table)
+            covariates = join_columns(covariates, columns, table)
         progress = reporter.progress(f"look {name}")
-        found.append(diagnose_features(own, nuisance, scheme=scheme, options=chosen, progress=progress))
+        found.append(diagnose_features(own, covariates, scheme=scheme, options=chosen, progress=progress))
     return found
 
 
-def show(inspection: Diagnostics, images: Mapping[str, ImageDataset]) -> list[CaptionedFigure]:
+def show(found: Diagnostics, images: Mapping[str, ImageDataset]) -> list[CaptionedFigure]:
     """The captioned_figures of a look, with contact sheets where the images are at hand."""
     from studies.report.diagnostics import captioned_figures
 
-    dataset = images.get(inspection.dataset)
-    return captioned_figures(inspection, None if dataset is None else _read_pictures(dataset))
+    dataset = images.get(found.dataset)
+    return captioned_figures(found, None if dataset is None else _read_pictures(dataset))
 
 
 def _read_pictures(dataset: ImageDataset) -> Pictures:
@@ -137,12 +138,12 @@ def _read_pictures(dataset: ImageDataset) -> Pictures:
     return read
 
 
-def _write(inspection: Diagnostics, output: Path, images: Mapping[str, ImageDataset]) -> Iterator[tuple[str, Path]]:
+def _write(found: Diagnostics, output: Path, images: Mapping[str, ImageDataset]) -> Iterator[tuple[str, Path]]:
     from probes.plotting import save_figure
 
-    for name, frame in inspection.frames().items():
-        path = output / f"{escape(inspection.dataset)}-{name}.csv"
+    for name, frame in found.frames().items():
+        path = output / f"{escape(found.dataset)}-{name}.csv"
         yield path.name, write_frame(frame, path)
-    for plate in show(inspection, images):
+    for plate in show(found, images):
         for path in save_figure(plate.figure, output, plate.name).values():
             yield path.name, path

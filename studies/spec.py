@@ -98,7 +98,7 @@ class FigureOptions:
         projection: Whether to draw the PCA + UMAP projection.
         samples: Whether to show random images and the histogram of their raw values.
         attention: Whether to show where transformers look; their models are loaded for it, once.
-        look: Whether to look at the features without labels: rank, dimension, nuisance, duplicates, leaks, outliers.
+        look: Whether to look at the features without labels: rank, dimension, covariates, duplicates, leaks, outliers.
     """
 
     projection: bool = True

@@ -132,7 +132,7 @@ def dict_store():
 def make_table():
     """``make_table(labels, splits=..., groups=...)``: ids are s000, s001, ... unless given."""
 
-    def make(labels, *, splits=None, groups=None, ids=None, classes=None):
+    def make(labels, *, splits=None, groups=None, ids=None, classes=None, **fields):
         labels = np.asarray(labels, dtype=np.int64)
         n = len(labels)
         return SampleTable(
@@ -143,6 +143,7 @@ def make_table():
             splits=np.asarray([""] * n if splits is None else splits, dtype=np.str_),
             fingerprints=np.zeros(n, dtype=np.uint64),
             groups=None if groups is None else np.asarray(groups, dtype=np.str_),
+            **fields,
         )
 
     return make

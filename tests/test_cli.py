@@ -441,7 +441,7 @@ def test_a_look_without_training(images, store, tmp_path):
     assert "cosine similarity" in result.stdout
     written = {path.name for path in (tmp_path / "look").iterdir()}
     assert {name.rpartition("-")[2] for name in written if name.endswith(".csv")} == {
-        "measures.csv", "spectra.csv", "alignments.csv", "nuisance.csv", "contacts.csv",
+        "measures.csv", "spectra.csv", "alignments.csv", "covariates.csv", "flagged.csv",
     }  # fmt: skip
-    assert any("contacts" in name and name.endswith(".pdf") for name in written)
+    assert any("flagged" in name and name.endswith(".pdf") for name in written)
     assert run("look", images, *MODEL, "--store", store, "--threshold", "3").exit_code == 2

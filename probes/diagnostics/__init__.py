@@ -1,1 +1,1 @@
-"""A look at stored features: what they say of themselves, of the images and of each other, without fitting a probe."""
+"""Diagnostics of stored features: what they say of themselves, of images and of each other, without a probe."""

@@ -1,4 +1,4 @@
-"""The look itself: every measure of every feature matrix of one dataset."""
+"""All diagnostics together: every measure of every feature matrix of one dataset."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
 from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.dimension import intrinsic_dimensions
-from probes.diagnostics.duplicates import find_duplicates, find_leaks
+from probes.diagnostics.duplicates import find_duplicates
 from probes.diagnostics.explanation import explain
 from probes.diagnostics.findings import FEWEST_ROWS, IDENTITY, Diagnostics, DiagnosticsOptions
 from probes.diagnostics.flagged import COLUMNS, list_flagged, part_rows
+from probes.diagnostics.leaks import find_leaks
 from probes.diagnostics.outliers import find_outliers
 from probes.diagnostics.sampling import FeatureSample, draw_sample
 from probes.diagnostics.separability import separability
@@ -26,21 +27,21 @@ from probes.diagnostics.spectrum import effective_rank, singular_values
 
 def diagnose_features(
     features: Sequence[FeatureMatrix],
-    nuisance: pd.DataFrame | None = None,
+    covariates: pd.DataFrame | None = None,
     *,
     scheme: str | None = None,
     options: DiagnosticsOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnostics:
-    """Look at the feature matrices of one dataset.
+    """Diagnose the feature matrices of one dataset.
 
     Labels enter the separability alone, and there those of training rows; nothing that is found steers a probe.
 
     Args:
         features: At least one, all of one dataset; (n, d) each.
-        nuisance: A line an image: ``sample_id`` and quantities; None: not explained.
+        covariates: A line an image: ``sample_id`` and quantities; None: not explained.
         scheme: Label scheme; the dataset's default for None.
-        options: How to look.
+        options: See `DiagnosticsOptions`.
         progress: Called with feature matrices done and all.
 
     Raises:
@@ -54,7 +55,7 @@ def diagnose_features(
     parts, samples = [], []
     for matrix in features:
         sample = draw_sample(matrix, options.rows, options.seed)
-        frames = _diagnose_matrix(matrix, sample, chosen, nuisance, options)
+        frames = _diagnose_matrix(matrix, sample, chosen, covariates, options)
         parts.append({name: _identify(frame, matrix) for name, frame in frames.items()})
         samples.append(sample)
         if progress:
@@ -84,7 +85,7 @@ def _diagnose_matrix(
     features: FeatureMatrix,
     sample: FeatureSample,
     scheme: str | None,
-    nuisance: pd.DataFrame | None,
+    covariates: pd.DataFrame | None,
     options: DiagnosticsOptions,
 ) -> dict[str, pd.DataFrame]:
     """The tables of one feature matrix, by name."""
@@ -109,8 +110,8 @@ def _diagnose_matrix(
     return {
         "measures": pd.DataFrame(measures, columns=["measure", "value", "rows", "of"]).astype({"value": np.float64}),
         "spectra": pd.DataFrame({"component": np.arange(1, len(share) + 1), "share": share}),
-        "nuisance": explain(sample, features.table, none if nuisance is None else nuisance, options.seed),
-        "contacts": list_flagged(features.table, scheme, parts, leaks, duplicates, outliers)[list(COLUMNS)],
+        "covariates": explain(sample, features.table, none if covariates is None else covariates, options.seed),
+        "flagged": list_flagged(features.table, scheme, parts, leaks, duplicates, outliers)[list(COLUMNS)],
     }
 
 
@@ -143,15 +144,17 @@ def _align(features: Sequence[FeatureMatrix], samples: Sequence[FeatureSample]) 
 
 
 def _check(features: Sequence[FeatureMatrix]) -> FeatureMatrix:
-    """The first, once it is certain that a look at all of them makes sense."""
+    """The first, once it is certain that all of them can be diagnosed."""
     if not features:
-        raise ProbeError("there are no features to look at", where="features", hint="Give at least one matrix.")
+        raise ProbeError("there are no features to diagnose", where="features", hint="Give at least one matrix.")
     if len(names := {matrix.table.name for matrix in features}) > 1:
-        raise ProbeError("a look is at one dataset", where=", ".join(sorted(names)), hint="Look at each by itself.")
+        raise ProbeError(
+            "diagnostics are of one dataset", where=", ".join(sorted(names)), hint="Diagnose each by itself."
+        )
     for matrix in features:
         if matrix.shape[0] < FEWEST_ROWS:
             raise ProbeError(
-                f"{matrix.shape[0]} images are too few to look at",
+                f"{matrix.shape[0]} images are too few to diagnose",
                 where=f"{matrix.table.name}, {matrix.backbone}",
                 hint=f"Extract at least {FEWEST_ROWS}.",
             )

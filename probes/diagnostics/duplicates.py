@@ -1,4 +1,4 @@
-"""Images that are equal or nearly so in feature space, and those of them that lie in both training and test rows."""
+"""Images that are equal or nearly so in feature space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.neighbours import digest_rows, distinct_digests, nearest_distances
@@ -85,32 +84,6 @@ def default_threshold(sample: FeatureSample, dtype: str) -> float:
         return _cosine(rounding)
     shape = np.log(2) / np.log(upper / middle)
     return _cosine(max(rounding, float(middle * (CHANCE / (len(rows) * np.log(2))) ** (1 / shape))))
-
-
-def find_leaks(duplicates: Duplicates, parts: NDArray[np.str_]) -> pd.DataFrame:
-    """Test rows that have a duplicate among the rows that a head learns from.
-
-    Args:
-        duplicates: Pairs among n rows.
-        parts: Part of each row: ``train``, ``valid``, ``test`` or empty, (n,).
-
-    Returns:
-        A line for each such test row with its closest partner: ``test`` and ``train`` (rows; validation rows count as
-        training), ``similarity``; sorted by similarity.
-    """
-    rows = pd.DataFrame({"row": np.arange(len(parts)), "kind": duplicates.kind, "part": parts})
-    learnt = rows[rows["part"].isin(("train", "valid"))].drop_duplicates("kind")
-    pairs = duplicates.pairs
-    swapped = pairs.rename(columns={"first": "second", "second": "first"})
-    kinds = np.unique(duplicates.kind)
-    own = pd.DataFrame({"first": kinds, "second": kinds, "similarity": 1.0})
-    leaks = (
-        pd.concat([own, pairs, swapped])
-        .merge(rows[rows["part"] == "test"].rename(columns={"row": "test", "kind": "first"})[["first", "test"]])
-        .merge(learnt.rename(columns={"row": "train", "kind": "second"})[["second", "train"]])
-    )
-    ordered = leaks.sort_values(["similarity", "test", "train"], ascending=[False, True, True])
-    return ordered.drop_duplicates("test")[["test", "train", "similarity"]].reset_index(drop=True)
 
 
 def _close_pairs(features: FeatureMatrix, mean: Floats, firsts: Rows, threshold: float) -> tuple[pd.DataFrame, int]:

@@ -1,4 +1,4 @@
-"""How much of the features nuisance explains, and how well features tell the nuisance; both cross-validated."""
+"""How much of the features covariates explain, and how well features tell covariates; both cross-validated."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FOLDS = 5
 FEWEST_ROWS = 50
 """Images without which five folds say nothing."""
 
-STRENGTHS = tuple(10.0**power for power in range(-2, 7))
+PENALTIES = tuple(10.0**power for power in range(-2, 7))
 """Ridge penalties among which each training fold chooses by leaving each row out."""
 
 Doubles = NDArray[np.float64]
 
 
-def explain(sample: FeatureSample, table: SampleTable, nuisance: pd.DataFrame, seed: int) -> pd.DataFrame:
+def explain(sample: FeatureSample, table: SampleTable, covariates: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Shares of variance, both ways, for each quantity and for all of them together.
 
     A quantity enters by the normal scores of its ranks, so that units and stretches do not matter. Whole groups lie in
@@ -33,14 +33,14 @@ def explain(sample: FeatureSample, table: SampleTable, nuisance: pd.DataFrame, s
     Args:
         sample: Centred features; the first 4096 rows are used.
         table: The samples of the feature matrix that `sample` was drawn from.
-        nuisance: A line an image: ``sample_id`` and quantities; quantities that do not vary are left out.
+        covariates: A line an image: ``sample_id`` and quantities; quantities that do not vary are left out.
         seed: Seed of the folds.
 
     Returns:
         A line for each quantity and one for ``all``: ``features_from_quantity`` and ``quantity_from_features`` (R^2,
         at most 1, below 0 if worse than the mean; the second is NaN for ``all``), ``rows``. Empty without quantities.
     """
-    quantities = nuisance.set_index(SAMPLE_ID).reindex(sample.sample_ids[:ROWS])
+    quantities = covariates.set_index(SAMPLE_ID).reindex(sample.sample_ids[:ROWS])
     quantities = quantities.loc[:, quantities.max() > quantities.min()]
     told = _tell_quantities(sample, table, quantities, seed)
     parts = [quantities[[name]] for name in quantities]
@@ -110,7 +110,7 @@ def _predict_quantities(values: Floats, scores: Doubles, groups: list[str], seed
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score
 
-    model = [RidgeCV(alphas=STRENGTHS, alpha_per_target=True)]
+    model = [RidgeCV(alphas=PENALTIES, alpha_per_target=True)]
     predicted = _predict(model, values.astype(np.float64), scores, groups, seed)
     return np.asarray(r2_score(scores, predicted, multioutput="raw_values"))
 

@@ -1,4 +1,4 @@
-"""Diagnostics: what a look at the features of one dataset found, as plain values."""
+"""What the diagnostics of the features of one dataset found, as plain values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ IDENTITY = ("backbone", "variant", "pooling", "key")
 """Columns that tell the feature matrices of one dataset apart."""
 
 
-FRAMES = ("measures", "spectra", "alignments", "nuisance", "contacts")
-"""Tables of an `Diagnostics`."""
+FRAMES = ("measures", "spectra", "alignments", "covariates", "flagged")
+"""Tables of `Diagnostics`."""
 
 
 @dataclass(frozen=True)
 class DiagnosticsOptions:
-    """How to look.
+    """Options of the diagnostics.
 
     Attributes:
         rows: Rows of the sample that all but duplicates, leaks and outliers are taken from.
@@ -41,7 +41,7 @@ class DiagnosticsOptions:
     def __post_init__(self) -> None:
         if self.rows < FEWEST_ROWS or self.outliers < 0 or not -1 <= (self.threshold or 0) <= 1:
             raise UsageError(
-                "an option of the look is out of its range",
+                "an option of the diagnostics is out of its range",
                 where=f"rows={self.rows}, outliers={self.outliers}, threshold={self.threshold}",
                 hint=f"Give rows >= {FEWEST_ROWS}, outliers >= 0 and a cosine similarity in [-1, 1].",
             )
@@ -54,14 +54,14 @@ class Diagnostics:
     Attributes:
         dataset: Name of the dataset.
         scheme: Label scheme; None for a dataset without labels.
-        options: How it was looked.
+        options: What was asked for.
         measures: A line for each feature matrix and ``measure``: ``value`` (NaN: not defined here), ``rows`` (number of
             images it was taken from) and ``of`` (which: ``sample``, ``training rows``, ``all``).
         spectra: A line for each singular value, the largest first: ``component`` from 1, ``share`` of their sum.
         alignments: A line for each pair of feature matrices: ``first``, ``second`` (their names), ``cka``,
             ``debiased``, ``rows``.
-        nuisance: A line for each feature matrix and quantity, as in `probes.diagnostics.explanation.explain`.
-        contacts: A line for each image that deserves a look, as in `probes.diagnostics.flagged.list_flagged`.
+        covariates: A line for each feature matrix and quantity, as in `probes.diagnostics.explanation.explain`.
+        flagged: A line for each flagged sample, as in `probes.diagnostics.flagged.list_flagged`.
         unreadable: Sample id -> reason, of images without features.
     """
 
@@ -71,8 +71,8 @@ class Diagnostics:
     measures: pd.DataFrame
     spectra: pd.DataFrame
     alignments: pd.DataFrame
-    nuisance: pd.DataFrame
-    contacts: pd.DataFrame
+    covariates: pd.DataFrame
+    flagged: pd.DataFrame
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def frames(self) -> dict[str, pd.DataFrame]:

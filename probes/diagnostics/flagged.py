@@ -1,4 +1,4 @@
-"""The images that deserve a look, by id: leaks, duplicates, outliers."""
+"""Flagged samples, by id: leaks, duplicates, outliers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that a look is taken at: all of them block by block, or a sample that every backbone shares."""
+"""The rows that are diagnosed: all of them block by block, or a sample that every backbone shares."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def draw_rows(table: SampleTable, most: int, seed: int) -> Rows:
 
     Two backbones thus see the same images, and a smaller sample is the start of a larger one.
     """
+    # The first name of the diagnostics is part of the hash, so that samples stay the same.
     return np.argsort(hash_names(f"look\0{seed}", table.sample_ids), kind="stable")[:most].astype(np.int64)
 
 

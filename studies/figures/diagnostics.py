@@ -70,15 +70,15 @@ def heat_map(cells: pd.DataFrame, label: str, title: str) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def contact_sheet(contacts: pd.DataFrame, read: Callable[[str], NDArray[Any]], title: str) -> Figure:
-    """The images of some contacts: pairs side by side, outliers alone.
+def contact_sheet(flagged: pd.DataFrame, read: Callable[[str], NDArray[Any]], title: str) -> Figure:
+    """The images of some flagged samples: pairs side by side, outliers alone.
 
     Args:
-        contacts: At least one line of `probes.diagnostics.flagged.list_flagged`.
+        flagged: At least one line of `probes.diagnostics.flagged.list_flagged`.
         read: From a sample id to its picture, uint8 (H, W, 3).
         title: What was looked at.
     """
-    places = _place(contacts)
+    places = _place(flagged)
     rows = places[-1][0] // TILES + 1
     figure = Figure(figsize=(PAGE, 1.55 * rows + 0.4))
     for place, line in places:
@@ -91,10 +91,10 @@ def contact_sheet(contacts: pd.DataFrame, read: Callable[[str], NDArray[Any]], t
     return figure
 
 
-def _place(contacts: pd.DataFrame) -> list[tuple[int, dict[str, Any]]]:
+def _place(flagged: pd.DataFrame) -> list[tuple[int, dict[str, Any]]]:
     """Each line with its first tile; a pair never crosses the end of a row."""
     places, tile = [], 0
-    for line in contacts.to_dict("records"):
+    for line in flagged.to_dict("records"):
         width = 2 if line["other_id"] else 1
         if tile % TILES + width > TILES:
             tile += TILES - tile % TILES

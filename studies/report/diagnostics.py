@@ -19,7 +19,7 @@ from probes.results.tables import Table
 from studies.figures.diagnostics import contact_sheet, heat_map, rank_spectrum
 
 SHOWN = 5
-"""Contacts of each reason and feature matrix that a table and a contact sheet show; the CSV file lists them all."""
+"""Flagged samples of each reason and feature matrix that tables and contact sheets show; the CSV file lists all."""
 
 Pictures = Callable[[str, str], NDArray[Any]]
 """From a variant and a sample id to what the backbone saw of the image, uint8 (H, W, 3)."""
@@ -37,89 +37,89 @@ _EXPLAINED = {
 }
 
 
-def tables(inspection: Diagnostics) -> list[Table]:
-    """Everything that was found; of the contacts, the worst five of each reason."""
-    named = _named(inspection)
-    shown = [_measure_table(inspection, named["measures"], of) for of in named["measures"]["of"].unique()]
-    if len(inspection.alignments):
-        cka = _square(inspection.alignments, "debiased").reset_index(names="features")
-        rows = _span(inspection.alignments["rows"])
-        shown.append(Table(f"{inspection.dataset}: debiased linear CKA over {rows} common images.", cka))
-    if len(inspection.nuisance):
-        shown += [_covariate_table(inspection, named["nuisance"], value) for value in _EXPLAINED]
-    if len(inspection.contacts):
-        caption = f"{inspection.dataset}: images worth a look, at most {SHOWN} of each reason; contacts.csv lists all."
-        worst = _worst(named["contacts"])[["features", *COLUMNS]]
+def tables(found: Diagnostics) -> list[Table]:
+    """Everything that was found; of the flagged samples, the worst five of each reason."""
+    named = _named(found)
+    shown = [_measure_table(found, named["measures"], of) for of in named["measures"]["of"].unique()]
+    if len(found.alignments):
+        cka = _square(found.alignments, "debiased").reset_index(names="features")
+        rows = _span(found.alignments["rows"])
+        shown.append(Table(f"{found.dataset}: debiased linear CKA over {rows} common images.", cka))
+    if len(found.covariates):
+        shown += [_covariate_table(found, named["covariates"], value) for value in _EXPLAINED]
+    if len(found.flagged):
+        caption = f"{found.dataset}: images worth a look, at most {SHOWN} of each reason; flagged.csv lists all."
+        worst = _worst(named["flagged"])[["features", *COLUMNS]]
         shown.append(Table(caption, worst.reset_index(drop=True)))
     return shown
 
 
-def captioned_figures(inspection: Diagnostics, pictures: Pictures | None = None) -> list[CaptionedFigure]:
-    """The rank spectrum; heat maps of CKA and nuisance; a contact sheet for each feature matrix.
+def captioned_figures(found: Diagnostics, pictures: Pictures | None = None) -> list[CaptionedFigure]:
+    """The rank spectrum; heat maps of CKA and covariates; a contact sheet for each feature matrix.
 
     Args:
-        inspection: What was found.
+        found: What was found.
         pictures: Reads images for the contact sheets; without it, there are none.
     """
-    drawn = [_spectrum_figure(inspection)]
-    if len(inspection.alignments):
-        drawn.append(_alignment_figure(inspection))
-    if len(inspection.nuisance):
-        drawn.append(_covariate_figure(inspection))
-    return drawn + (_contact_figures(inspection, pictures) if pictures else [])
+    drawn = [_spectrum_figure(found)]
+    if len(found.alignments):
+        drawn.append(_alignment_figure(found))
+    if len(found.covariates):
+        drawn.append(_covariate_figure(found))
+    return drawn + (_flagged_figures(found, pictures) if pictures else [])
 
 
-def _spectrum_figure(inspection: Diagnostics) -> CaptionedFigure:
-    named = _named(inspection)
+def _spectrum_figure(found: Diagnostics) -> CaptionedFigure:
+    named = _named(found)
     shares = {str(name): part["share"].to_numpy() for name, part in named["spectra"].groupby("features", sort=False)}
     of_rank = named["measures"][named["measures"]["measure"] == "effective rank"]
     ranks = dict(zip(of_rank["features"], of_rank["value"], strict=True))
     listed = ", ".join(f"{name} {rank:.1f}" for name, rank in ranks.items())
     caption = (
-        f"Singular values of the centred features of {_span(of_rank['rows'])} images of {inspection.dataset}. "
+        f"Singular values of the centred features of {_span(of_rank['rows'])} images of {found.dataset}. "
         "A tick below marks the effective rank, the exponential of their entropy."
     )
     return CaptionedFigure(
-        escape(f"{inspection.dataset}-rank-spectrum"),
-        rank_spectrum(shares, ranks, f"{inspection.dataset}: rank spectrum"),
+        escape(f"{found.dataset}-rank-spectrum"),
+        rank_spectrum(shares, ranks, f"{found.dataset}: rank spectrum"),
         caption,
         f"Falling curves of singular values. Effective ranks: {listed}.",
     )
 
 
-def _alignment_figure(inspection: Diagnostics) -> CaptionedFigure:
-    cells = _square(inspection.alignments, "debiased")
+def _alignment_figure(found: Diagnostics) -> CaptionedFigure:
+    cells = _square(found.alignments, "debiased")
     return CaptionedFigure(
-        escape(f"{inspection.dataset}-cka"),
-        heat_map(cells, "debiased linear CKA", f"{inspection.dataset}: similarity of the features"),
-        f"Debiased linear CKA between feature matrices of {inspection.dataset}, over "
-        f"{_span(inspection.alignments['rows'])} common images: 1 for features that a rotation and a factor turn into "
+        escape(f"{found.dataset}-cka"),
+        heat_map(cells, "debiased linear CKA", f"{found.dataset}: similarity of the features"),
+        f"Debiased linear CKA between feature matrices of {found.dataset}, over "
+        f"{_span(found.alignments['rows'])} common images: 1 for features that a rotation and a factor turn into "
         "each other, 0 for unrelated ones.",
         f"Heat map of the similarity between {', '.join(cells.index)}. The table gives its numbers.",
     )
 
 
-def _covariate_figure(inspection: Diagnostics) -> CaptionedFigure:
-    table = _covariate_table(inspection, _named(inspection)["nuisance"], "features_from_quantity")
+def _covariate_figure(found: Diagnostics) -> CaptionedFigure:
+    table = _covariate_table(found, _named(found)["covariates"], "features_from_quantity")
     cells = table.frame.set_index("features")
     return CaptionedFigure(
-        escape(f"{inspection.dataset}-nuisance"),
-        heat_map(cells, "share of variance", f"{inspection.dataset}: what explains the features"),
+        escape(f"{found.dataset}-covariates"),
+        heat_map(cells, "share of variance", f"{found.dataset}: what explains the features"),
         table.caption,
         f"Heat map of shares of variance of {', '.join(cells.index)}. The table gives its numbers.",
     )
 
 
-def _contact_figures(inspection: Diagnostics, pictures: Pictures) -> list[CaptionedFigure]:
+def _flagged_figures(found: Diagnostics, pictures: Pictures) -> list[CaptionedFigure]:
     captioned_figures = []
-    for name, part in _worst(_named(inspection)["contacts"]).groupby("features", sort=False):
+    for name, part in _worst(_named(found)["flagged"]).groupby("features", sort=False):
         variant = str(part["variant"].iloc[0])
         sheet = contact_sheet(part, partial(pictures, variant), f"{name}: worth a look")
         captioned_figures.append(
             CaptionedFigure(
-                escape(f"{inspection.dataset}-contacts-{name}"),
+                escape(f"{found.dataset}-flagged-{name}"),
                 sheet,
-                f"{inspection.dataset}, {name}: at most {SHOWN} leaks, pairs of equal and of close features (with "
+                f"{found.dataset}, {name}: at most {SHOWN} leaks, pairs of equal and of close features (with "
                 "their cosine similarity), and outliers (with their distance over the median), as the backbone saw "
                 "them.",
                 f"Contact sheet of {len(part)} findings; the table lists their ids.",
@@ -128,24 +128,24 @@ def _contact_figures(inspection: Diagnostics, pictures: Pictures) -> list[Captio
     return captioned_figures
 
 
-def _measure_table(inspection: Diagnostics, measures: pd.DataFrame, of: str) -> Table:
+def _measure_table(found: Diagnostics, measures: pd.DataFrame, of: str) -> Table:
     part = measures[measures["of"] == of]
-    caption = _MEASURES[of].format(rows=_span(part["rows"]), scheme=inspection.scheme)
-    return Table(f"{inspection.dataset}: {caption}", _wide(part, "measure", "value"))
+    caption = _MEASURES[of].format(rows=_span(part["rows"]), scheme=found.scheme)
+    return Table(f"{found.dataset}: {caption}", _wide(part, "measure", "value"))
 
 
-def _covariate_table(inspection: Diagnostics, nuisance: pd.DataFrame, value: str) -> Table:
-    known = nuisance if value == "features_from_quantity" else nuisance[nuisance["quantity"] != "all"]
-    caption = f"{_EXPLAINED[value]}: R^2 on held-out images of five folds, {_span(nuisance['rows'])} images."
-    return Table(f"{inspection.dataset}: {caption}", _wide(known, "quantity", value))
+def _covariate_table(found: Diagnostics, covariates: pd.DataFrame, value: str) -> Table:
+    known = covariates if value == "features_from_quantity" else covariates[covariates["quantity"] != "all"]
+    caption = f"{_EXPLAINED[value]}: R^2 on held-out images of five folds, {_span(covariates['rows'])} images."
+    return Table(f"{found.dataset}: {caption}", _wide(known, "quantity", value))
 
 
-def _named(inspection: Diagnostics) -> dict[str, pd.DataFrame]:
+def _named(found: Diagnostics) -> dict[str, pd.DataFrame]:
     """The tables of feature matrices, with the short name of each in a column ``features``."""
-    identities = inspection.measures[list(IDENTITY)].drop_duplicates()
+    identities = found.measures[list(IDENTITY)].drop_duplicates()
     names = name_matrices(identities.to_dict("records"))  # type: ignore[arg-type]
     short = identities.assign(features=names)
-    frames = {name: frame for name, frame in inspection.frames().items() if name != "alignments"}
+    frames = {name: frame for name, frame in found.frames().items() if name != "alignments"}
     return {name: frame.merge(short, on=list(IDENTITY), how="left") for name, frame in frames.items()}
 
 
@@ -166,8 +166,8 @@ def _square(alignments: pd.DataFrame, value: str) -> pd.DataFrame:
     return cells
 
 
-def _worst(contacts: pd.DataFrame) -> pd.DataFrame:
-    return contacts.groupby(["features", "reason"], sort=False).head(SHOWN)
+def _worst(flagged: pd.DataFrame) -> pd.DataFrame:
+    return flagged.groupby(["features", "reason"], sort=False).head(SHOWN)
 
 
 def _span(rows: pd.Series[int]) -> str:

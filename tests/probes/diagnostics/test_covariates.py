@@ -1,32 +1,11 @@
-"""What is measured from images, and the user's own columns."""
+"""The user's own columns, beside those measured from images."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from featurestore.errors import UsageError
-from probes.diagnostics.covariates import join_columns, measure_image, read_columns
-
-
-def source(flux, sigma, noise=1.0, background=10.0):
-    rows, columns = np.mgrid[:101, :101] - 50.0
-    light = flux / (2 * np.pi * sigma**2) * np.exp(-(rows**2 + columns**2) / (2 * sigma**2))
-    return light + background + noise * np.random.default_rng(0).normal(size=light.shape)
-
-
-def test_a_gaussian_source_is_measured():
-    found = measure_image(source(flux=1e5, sigma=4))
-    assert found["flux"] == pytest.approx(1e5, rel=0.02)
-    assert found["background"] == pytest.approx(10, abs=0.1)
-    assert found["noise"] == pytest.approx(1, rel=0.05)
-    assert found["peak"] == pytest.approx(1e5 / (2 * np.pi * 16), rel=0.02)
-    assert found["size"] == pytest.approx(np.sqrt(2) * 4, rel=0.05)
-    assert (found["height"], found["width"]) == (101, 101)
-
-
-def test_images_without_a_finite_pixel_or_an_object():
-    assert np.isnan(measure_image(np.full((4, 4), np.nan))["flux"])
-    assert np.isnan(measure_image(np.ones((4, 4)))["size"])
+from probes.diagnostics.covariates import join_columns, read_columns
 
 
 @pytest.mark.parametrize(
