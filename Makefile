@@ -6,7 +6,7 @@ PYTHON ?= python3
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
 
-.PHONY: demo test lint bench bench-peers bench-growth docs clean
+.PHONY: demo test lint mutants bench bench-peers bench-growth docs clean
 
 demo: $(VENV)/.demo           ## run the main job on real radio galaxies
 	$(BIN)/skyprobe demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev            ## style, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: $(VENV)/.dev         ## what share of small faults in the code the tests notice; a sample, minutes
+	$(SINGLE) $(BIN)/python tests/mutants.py $(MUTANTS)
 
 bench: $(VENV)/.test          ## speed, as ratios within one run; BENCH="NAME ..." runs some programs only
 	$(BIN)/python -m benchmarks $(BENCH)

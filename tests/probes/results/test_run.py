@@ -225,3 +225,19 @@ def test_all_metrics_of_a_run_are_in_the_tidy_rows():
     for metric in ("accuracy", "balanced_accuracy", "log_loss", "ece"):
         assert found.pop(metric) == {"all"}
     assert found == {"support": names | {"all"}}
+
+
+def test_tables_name_the_classes_without_test_rows():
+    truth = np.arange(60) % 2
+    run = make_run(truth=truth)
+    assert run.untested == ("Bent 50%",)
+    summary = summarise([run, make_run(head="mlp")])
+    assert summary.set_index("head")["untested"].to_dict() == {"linear": "Bent 50%", "mlp": "-"}
+    caption = format_table(summary).splitlines()[0]
+    assert caption.endswith(
+        "Without test rows, and so in no macro mean (scikit-learn counts them as 0 once predicted): Bent 50%."
+    )
+    assert "Without test rows" not in format_table(summarise([make_run()]))
+    predicted = np.where(np.arange(60) == 0, 2, truth)
+    scored = make_run(truth=truth, probabilities=np.eye(3, dtype=np.float32)[predicted])
+    assert f1_score(truth, predicted, average="macro") == pytest.approx(scored.scores.macro["f1"] * 2 / 3)

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from featurestore.errors import ProbeError
 from probes.statistics.bootstrap import bootstrap_difference
 from probes.statistics.configurations import gather_configurations
-from probes.statistics.significance import Resamples, adjust_holm, compare, compare_configurations
+from probes.statistics.significance import Resamples, adjust_holm, compare, compare_configurations, describe_intervals
 
 P_VALUES = arrays.arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1, allow_subnormal=False))
 
@@ -158,3 +158,17 @@ def test_all_lines_are_read_off_the_same_resamples(make_runs):
     assert steps[0] + steps[1] == pytest.approx(steps[2])
     twin = Resamples([*lines, lines[0]], n_resamples=200)
     assert np.array_equal(twin.draw(0), twin.draw(3))
+
+
+def test_intervals_say_what_they_are_over(make_runs):
+    assert describe_intervals(0.95, 1240, [True, True]) == (
+        "95% intervals of a paired bootstrap over 1,240 test rows and over seeds."
+    )
+    assert "over 240 test rows alone: one seed, or seeds" in describe_intervals(0.95, 240, [False])
+    assert "and over seeds; those over rows alone have one seed" in describe_intervals(0.95, 240, [True, False])
+    same = [replace(run, probabilities=make_runs()[0].probabilities) for run in make_runs()]
+    other = [replace(run, head="mlp") for run in make_runs(wrong=30)]
+    assert not compare_configurations(one(same), one(same)).seeds_vary
+    assert str(compare_configurations(one(same), one(same))).endswith(", over test rows only")
+    assert compare_configurations(one(same), one(other)).seeds_vary
+    assert not compare_configurations(one(same[:1]), one(other[:1])).seeds_vary
