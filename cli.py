@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -139,15 +140,35 @@ _training = _together(
 
 
 def _open(path: str | None, mode: Literal["r", "a"]) -> FeatureStore:
+    """A store; what a reader finds new in the sources of its datasets, and works out, is forgotten with it."""
+    from featurestore.errors import StoreWriteError
     from featurestore.store import open_store
 
-    return open_store(path, mode=mode)
+    opened = open_store(path, mode=mode, volatile=mode == "r")
+    if mode == "a" and not _is_writable(opened.path):
+        raise StoreWriteError(
+            "the store cannot be written", where=opened.path, hint="Check its permissions, or name another by --store."
+        )
+    return opened
 
 
 def _open_existing(path: str | None) -> FeatureStore:
-    """A store to read features from and keep results in; a mistyped path must not become an empty store."""
+    """A store to change; a mistyped path must not become an empty store."""
     _open(path, "r")
     return _open(path, "a")
+
+
+def _open_cache(path: str | None) -> FeatureStore:
+    """A store to read features from, and to cache results in where it can be written."""
+    opened = _open(path, "r")
+    if _is_writable(opened.path):
+        return _open(path, "a")
+    _terminal().notice(f"{opened.path} cannot be written: results are not cached, and are worked out again next time.")
+    return opened
+
+
+def _is_writable(path: str) -> bool:
+    return "://" in path or os.access(Path(path).expanduser(), os.W_OK)
 
 
 def _exists(path: str | None) -> bool:
@@ -160,17 +181,11 @@ def _find(
     mode: Literal["r", "a"], data: str, backbone: str | None, variant: str | None, key: str | None, store: str | None
 ) -> tuple[FeatureStore, list[FeatureEntry]]:
     """The store, and the features in it that were selected: at least one."""
-    from featurestore.store.query import find_dataset, find_features
+    from featurestore.store.query import find_features
+    from studies.sources import find_dataset
 
     opened = _open(store, mode) if mode == "r" else _open_existing(store)
-    return opened, find_features(opened, find_dataset(opened, data) or _name_of(data), variant, backbone, key)
-
-
-def _name_of(data: str) -> str:
-    """What a dataset is called in a store."""
-    from featurestore.datasets import open_dataset
-
-    return open_dataset(data).table.name
+    return opened, find_features(opened, find_dataset(opened, data), variant, backbone, key)
 
 
 def _print(value: object, as_json: bool) -> None:
@@ -301,7 +316,7 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
     from studies.spec import make_study
     from studies.stages import probe_study
 
-    _finish(probe_study(make_study(**given), _open_existing(store), output, _terminal(), save=save), as_json)
+    _finish(probe_study(make_study(**given), _open_cache(store), output, _terminal(), save=save), as_json)
 
 
 @main.command()
@@ -316,7 +331,7 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
     from studies.pipeline import report_study
     from studies.spec import make_study
 
-    folder, opened = output or Path("skyprobe-report"), _open_existing(store)
+    folder, opened = output or Path("skyprobe-report"), _open_cache(store)
     _finish(report_study(make_study(**given), opened, folder, _terminal(), _command()), as_json)
 
 
@@ -334,7 +349,7 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
     from studies.stages import project_study
 
     folder = output or Path("skyprobe-umap")
-    _finish(project_study(make_study(**given), _open_existing(store), folder, _terminal()), as_json)
+    _finish(project_study(make_study(**given), _open_cache(store), folder, _terminal()), as_json)
 
 
 @main.command()
@@ -355,7 +370,15 @@ def attention(output: Path, store: str | None, as_json: bool, **given: Any) -> N
     """Draw where transformers look in images of DATA: by backbone, and by block and head."""
     from studies.report.attention import show_attention
 
-    _finish(show_attention(store=_open(store, "a"), output=output, reporter=_terminal(), **given), as_json)
+    _finish(
+        show_attention(
+            store=_open_cache(store) if _exists(store) else _open(store, "a"),
+            output=output,
+            reporter=_terminal(),
+            **given,
+        ),
+        as_json,
+    )
 
 
 @main.command()
@@ -367,7 +390,7 @@ def advise(data: str, labels: str | None, store: str | None, as_json: bool) -> N
     """Say what to do next on DATA, from the runs in the store: each sentence with its rows, or what is not measured."""
     from studies.advice.advisor import advise as advise_on
 
-    _print(advise_on(_open(store, "r"), data, labels), as_json)
+    _print(advise_on(_open(store, "r"), data, _terminal(), labels), as_json)
 
 
 @main.command()
@@ -384,7 +407,7 @@ def compare(data: str, labels: str | None, store: str | None, as_json: bool, **o
     """Rank what the runs in the store measured on DATA, with ties, ablations and learning curves."""
     from studies.compare import compare_stored
 
-    _print(compare_stored(_open(store, "r"), data, labels, **options), as_json)
+    _print(compare_stored(_open(store, "r"), data, _terminal(), labels, **options), as_json)
 
 
 @main.command()
@@ -413,10 +436,11 @@ def look(
     from studies.spec import make_study
     from studies.stages import open_features
 
-    study, opened = make_study(**given), _open_existing(store)
+    study, opened = make_study(**given), _open_cache(store)
     options = DiagnosticsOptions(threshold=threshold, outliers=outliers)
-    features, scheme = open_features(study, opened), study.probe.scheme
-    found = look_at(features, opened, _terminal(), output, scheme=scheme, options=options, columns=columns)
+    terminal = _terminal()
+    features, scheme = open_features(study, opened, terminal), study.probe.scheme
+    found = look_at(features, opened, terminal, output, scheme=scheme, options=options, columns=columns)
     _finish(found, as_json)
 
 
@@ -434,7 +458,7 @@ def predict(data: str, head: str | None, output: Path | None, store: str | None,
     if head is None:
         _print(list_head_rows(opened), as_json)
     else:
-        _print_frame(predict_rows(data, head, opened), output, as_json)
+        _print_frame(predict_rows(data, head, opened, _terminal()), output, as_json)
 
 
 @main.command()
@@ -567,9 +591,11 @@ def remove(yes: bool, **selection: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def export(file: Path, pooling: str | None, **selection: Any) -> None:
     """Write one feature matrix to FILE: .parquet, .npz or .h5ad (AnnData)."""
-    from featurestore.store.export import export as export_features
+    from studies.sources import refresh
+    from studies.stages import export_features
 
-    _, found = _find("r", **selection)
+    store, found = _find("r", **selection)
+    refresh(store, selection["data"], _terminal())
     if len(found) > 1:
         raise click.UsageError(f"{len(found)} feature matrices match; choose by -b, -p or --key (see skyprobe ls)")
     click.echo(export_features(found[0].read(pooling), file))

@@ -24,7 +24,7 @@ from finetune.run_cache import keep_run, kept_run
 from finetune.tuned import CARD, read_card, save_tuned
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.results.tables import write_csv
-from probes.sweep.splits import check_fractions, parse_fractions
+from probes.sweep.splits import check_fractions, describe_split, parse_fractions
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
@@ -169,6 +169,7 @@ def _read_images(study: FinetuneStudy, dataset: ImageDataset, variant: str, repo
     """The images of one variant; every training's rows are checked before the first one begins."""
     rows = usable_rows(dataset.table, study.labels)
     progress = reporter.progress(f"read {dataset.table.name}")
+    reporter.notice(f"{dataset.table.name}: {describe_split(dataset.table, study.labels)}")
     images = load_images(dataset, variant, rows, study.options.memory, progress)
     for fraction in study.fractions:
         choose_rows(images.table, study.labels, fraction, 0, unlabelled=study.options.consistency is not None)

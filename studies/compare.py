@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +35,10 @@ from probes.statistics.significance import METRICS
 from studies.advice.evidence import Evidence, gather_evidence
 from studies.advice.family import at_fraction, judge_together
 from studies.result import ComparisonResult
-from studies.stages import dataset_name
+from studies.sources import refresh
 
 if TYPE_CHECKING:
+    from featurestore.reporter import Reporter
     from featurestore.samples import SampleTable
     from featurestore.store import FeatureStore
 
@@ -107,6 +108,16 @@ def find_differences(
             f"No configuration was measured at enough label fractions to say how many labels {target:g} needs: "
             "probe --fractions 10,30,50,100."
         )
+    return _tell_split(found, configurations)
+
+
+def _tell_split(found: Findings, configurations: Sequence[Configuration]) -> Findings:
+    """The same with the split of the runs in every caption and in a column of every frame."""
+    split = max(run.split for one in configurations for run in one.runs)  # empty where an older version cached it
+    if split:
+        told = f" {split[0].upper()}{split[1:]}."
+        found.tables = {name: replace(one, caption=one.caption + told) for name, one in found.tables.items()}
+        found.frames = {name: frame.assign(split=split) for name, frame in found.frames.items()}
     return found
 
 
@@ -131,6 +142,7 @@ def find_configuration(configurations: Sequence[Configuration], words: str) -> C
 def compare_stored(
     store: FeatureStore,
     data: str,
+    reporter: Reporter,
     scheme: str | None = None,
     output: Path | None = None,
     **options: Any,
@@ -140,6 +152,7 @@ def compare_stored(
     Args:
         store: Where features and runs are.
         data: The dataset as the user calls it: a path or shortcut, or its name in the store.
+        reporter: See `studies.sources.refresh`.
         scheme: Label scheme; None: the dataset's default.
         output: Folder for the tables as CSV and LaTeX; None: none are written.
         **options: See `find_differences`.
@@ -148,15 +161,14 @@ def compare_stored(
         ProbeError: There are no runs.
         SkyprobeError: See `find_differences`, or the store does not know the dataset.
     """
-    table = store.dataset(dataset_name(data, store))
+    table = store.dataset(refresh(store, data, reporter))
     scheme = table.scheme(scheme)
     evidence = gather_evidence(store, data, table, scheme)
     if not evidence.configurations:
         command = evidence.command("probe", "BACKBONE", "--labels", scheme)
         raise ProbeError("there are no runs to compare", where=table.name, hint=f"Fit some heads: {command}")
     found = find_differences(evidence.configurations, evidence.infos, **options)
-    if evidence.elsewhere:
-        found.remarks.append(f"{evidence.elsewhere} runs were tested on other rows than most, and left out.")
+    found.remarks += evidence.omissions
     return ComparisonResult(
         dataset=table.name,
         scheme=scheme,

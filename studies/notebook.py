@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,7 +63,7 @@ class Store:
         from studies.stages import load_features
 
         study = _study(dataset, backbone, variant, weights=weights, precision=precision, pooling=pooling)
-        (matrix,) = load_features(study, self.store)
+        (matrix,) = load_features(study, self.store, _terminal())
         return Features(matrix, self.store)
 
     def frame(self) -> pd.DataFrame:
@@ -327,8 +328,8 @@ def probe(
 
     given = {"heads": ",".join(_listed(heads)), "fractions": ",".join(map(str, fractions))} | options
     study = _study(data, backbones, variants, **given)
-    opened = _reopen(store)
-    return ProbeResult(tuple(probe_features(study, open_features(study, opened), opened, reporter or _terminal())))
+    opened, shown = _reopen(store), reporter or _terminal()
+    return ProbeResult(tuple(probe_features(study, open_features(study, opened, shown), opened, shown)))
 
 
 def _study(
@@ -344,15 +345,11 @@ def _study(
 
 def _reopen(path: str | Path | None) -> FeatureStore:
     """A store that is there, for writing where that is possible; a mistyped path must not become an empty store."""
-    from featurestore.errors import StoreWriteError
     from featurestore.store.store import open_store as open_below
 
     text = None if path is None else str(path)
-    found = open_below(text, mode="r")
-    try:
-        return open_below(text, mode="a")
-    except StoreWriteError:
-        return found
+    found = open_below(text, mode="r", volatile=True)
+    return open_below(text, mode="a") if "://" in found.path or os.access(found.path, os.W_OK) else found
 
 
 def _listed(names: str | Preprocessing | Sequence[str | Preprocessing]) -> list[str]:

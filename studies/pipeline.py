@@ -84,7 +84,7 @@ def _conclude(
     from studies.report.captioned_figures import fitted_figures
     from studies.report.contents import write_study_report
 
-    features = load_features(study, store)
+    features = load_features(study, store, reporter)
     schemes = {
         matrix.table.name: tuple(map(matrix.table.scheme, choose_schemes(study, features)[matrix.table.name]))
         for matrix in features

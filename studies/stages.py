@@ -12,6 +12,7 @@ import pandas as pd
 
 from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
+from featurestore.errors import LabelMismatchError, StoreWriteError
 from featurestore.extraction.audit import Audit, audit
 from featurestore.extraction.extract import ExtractionReport, extract_features
 from featurestore.files import write_atomically
@@ -19,17 +20,21 @@ from featurestore.label_mapping import choose_labels, describe_labels, fits_labe
 from featurestore.preprocessing import parse_variant
 from featurestore.registry import unknown_name
 from featurestore.reporter import Reporter
-from featurestore.sky_groups import choose_groups, split_groups
+from featurestore.sky_groups import choose_groups
 from featurestore.store.query import find_features
 from probes.projection import Projection, cached_projection
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.sweep.combination import combine, list_parts, read_key, split_names
 from probes.sweep.memory import available_memory, check_vectors, fits_memory, in_memory
+from probes.sweep.splits import describe_split, name_parts
 from probes.sweep.sweep import cached_sweep
 from studies.result import Clock, StudyResult
+from studies.sources import refresh
 
 if TYPE_CHECKING:
+    from featurestore.samples import SampleTable
     from featurestore.store import FeatureStore
+    from featurestore.store.entry import FeatureEntry
     from featurestore.store.features import FeatureMatrix, FeatureSet
     from featurestore.store.stored_features import StoredFeatures
     from probes.sweep.saved_heads import SavedHead
@@ -49,24 +54,25 @@ def extract(study: Study, store: FeatureStore, reporter: Reporter) -> list[Extra
     return reports
 
 
-def load_features(study: Study, store: FeatureStore) -> list[FeatureSet]:
-    """Every stored feature matrix of the study.
+def load_features(study: Study, store: FeatureStore, reporter: Reporter) -> list[FeatureSet]:
+    """Every stored feature matrix of the study, with labels and splits as the sources of its datasets have them now.
 
     Raises:
         MissingFeaturesError: Something was not extracted; the message gives the command.
         AmbiguousFeaturesError: Several keys match; the message lists them.
     """
-    return [combine([stored.read() for stored in parts]) for parts in _select(study, store)]
+    return [combine([stored.read() for stored in parts]) for parts in _select(study, store, reporter)]
 
 
 def open_features(
-    study: Study, store: FeatureStore, available: Callable[[], int] = available_memory
+    study: Study, store: FeatureStore, reporter: Reporter, available: Callable[[], int] = available_memory
 ) -> list[FeatureMatrix]:
     """Every feature matrix of the study: in memory, or in the store where there is no room for it.
 
     Args:
         study: What to open.
         store: Where it is.
+        reporter: See `studies.sources.refresh`.
         available: Bytes of memory that are left; asked for each matrix.
 
     Raises:
@@ -74,7 +80,7 @@ def open_features(
     """
     return [
         combine([stored.read() for stored in parts]) if fits_memory(parts, available()) else _leave(parts)
-        for parts in _select(study, store)
+        for parts in _select(study, store, reporter)
     ]
 
 
@@ -85,19 +91,27 @@ def _leave(parts: Sequence[StoredFeatures]) -> StoredFeatures:
     return parts[0]
 
 
-def _select(study: Study, store: FeatureStore) -> Iterator[list[StoredFeatures]]:
+def _select(study: Study, store: FeatureStore, reporter: Reporter) -> Iterator[list[StoredFeatures]]:
     """The features of a study, those of combined backbones together; no values are read."""
     chosen = {"precision": study.extract.precision} if study.extract.precision != "auto" else {}
     chosen |= {"weights": str(parse_weights(study.extract.weights))} if study.extract.weights else {}
-    for text, dataset in [(text, dataset_name(text, store)) for text in study.datasets]:
+    for text, dataset in [(text, refresh(store, text, reporter)) for text in study.datasets]:
         for backbone, variant in product(study.backbones, study.variants):
-            name = parse_variant(variant)[0]
-            found = [
-                store.select(dataset, name, part, pooling=study.probe.pooling, **chosen).open(study.probe.pooling)
-                for part in split_names(backbone)
-            ]
+            name, pooling = parse_variant(variant)[0], study.probe.pooling
+            entries = [store.select(dataset, name, part, pooling=pooling, **chosen) for part in split_names(backbone)]
+            found = [entry.open(pooling) for entry in entries]
             check_vectors(*found)
+            for entry in entries:
+                _tell_changed_images(entry, pooling, reporter)
             yield [_choose(part, study, text) for part in found]
+
+
+def _tell_changed_images(entry: FeatureEntry, pooling: str | None, reporter: Reporter) -> None:
+    if changed := entry.count_changed(pooling):
+        reporter.notice(
+            f"{entry.dataset}: {changed:,} images changed since {entry.backbone} embedded them, and their stored "
+            f"features are used. To embed them again, run: {entry.extract_command}"
+        )
 
 
 def _choose(features: StoredFeatures, study: Study, text: str) -> StoredFeatures:
@@ -125,12 +139,6 @@ def choose_schemes(study: Study, features: Sequence[FeatureMatrix]) -> dict[str,
     return {dataset: tuple(name for name in names if name in schemes) or (None,) for dataset, schemes in known.items()}
 
 
-def dataset_name(text: str, store: FeatureStore) -> str:
-    """Name in the store of a dataset as the user typed it: a stored name, or a path or shortcut, which is opened."""
-    plain = split_groups(text)[0]
-    return plain if plain in store.datasets() else open_dataset(plain).table.name
-
-
 def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
     """Embed random rows of a dataset again, for everything that the store holds of it.
 
@@ -142,12 +150,31 @@ def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
     return [one for arrays in find_features(store, dataset.table.name) for one in audit(arrays, dataset, n_rows)]
 
 
-def predict_rows(text: str, head: str, store: FeatureStore) -> pd.DataFrame:
+def predict_rows(text: str, head: str, store: FeatureStore, reporter: Reporter) -> pd.DataFrame:
     """What a saved head says of every row of a dataset whose features have the head's key."""
     from probes.sweep.saved_heads import load_head, predict
 
     saved = load_head(store, head)
-    return predict(saved, read_key(store, dataset_name(text, store), saved.key, saved.pooling))
+    features = read_key(store, refresh(store, text, reporter), saved.key, saved.pooling)
+    if saved.scheme in features.table.labels:
+        reporter.notice(_tell_split(features.table, saved.scheme))
+    return predict(saved, features)
+
+
+def export_features(features: FeatureSet, file: Path) -> Path:
+    """Write a feature matrix with what each row is used for under the default label scheme, and why.
+
+    Raises:
+        SkyprobeError: See `featurestore.store.export.export`.
+    """
+    from featurestore.store.export import export
+
+    table = features.table
+    try:
+        told = describe_split(table) if table.labels else "the dataset has no labels, and its own splits are used"
+        return export(features, file, columns={"part": name_parts(table)}, notes={"split": told})
+    except LabelMismatchError as error:  # groups that straddle the splits; probes refuse them, a table need not
+        return export(features, file, columns={"part": table.splits}, notes={"split": error.what})
 
 
 def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
@@ -165,7 +192,8 @@ def probe(study: Study, features: Sequence[FeatureMatrix], store: FeatureStore, 
     total = len(pairs) * len(options.heads) * len(options.fractions) * options.seeds
     done = count(1)
     runs: list[Run] = []
-    for text in dict.fromkeys(_describe_labels(study, features)):
+    told = [_tell_split(matrix.table, scheme) for matrix, scheme in pairs]
+    for text in dict.fromkeys([*_describe_labels(study, features), *told]):
         reporter.notice(text)
     for matrix, scheme in pairs:
         runs += cached_sweep(
@@ -182,6 +210,10 @@ def probe(study: Study, features: Sequence[FeatureMatrix], store: FeatureStore, 
             progress=lambda _: progress(next(done), total),
         )
     return runs
+
+
+def _tell_split(table: SampleTable, scheme: str | None) -> str:
+    return f"{table.name} ({table.scheme(scheme)}): {describe_split(table, scheme)}"
 
 
 def _describe_labels(study: Study, features: Sequence[FeatureMatrix]) -> Iterator[str]:
@@ -242,7 +274,9 @@ def probe_study(
         available: See `open_features`: too large a matrix stays in the store, and is read block by block.
     """
     clock = Clock()
-    features = open_features(study, store, available)
+    if save and store.volatile:
+        raise StoreWriteError("no head can be saved in this store", where=store.path, hint="Leave out --save.")
+    features = open_features(study, store, reporter, available)
     saved = in_memory(features, "saving heads needs") if save else []
     with clock("probe"):
         runs = probe(study, features, store, reporter)
@@ -262,7 +296,7 @@ def project_study(study: Study, store: FeatureStore, output: Path, reporter: Rep
     from studies.report.contents import projection_figures
 
     clock = Clock()
-    features = load_features(study, store)
+    features = load_features(study, store, reporter)
     with clock("project"):
         projections = project(features, store, reporter)
     files: dict[str, Path] = {}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import SkyprobeError, UsageError
-from finetune.run_cache import kept_runs
-from studies.stages import dataset_name
+from studies.cached_runs import part_outdated, trained_runs
+from studies.sources import find_dataset
 
 if TYPE_CHECKING:
     from featurestore.reporter import Reporter, StageResult
@@ -96,7 +96,7 @@ def carry_out(
         *_tune(trainings.finetune, store, output / "finetune", reporter),
         *_detect(trainings.detect, store, output / "detect", reporter),
     ]
-    datasets = {*schemes, *(dataset_name(one.data, store) for one in trainings.detect)}
+    datasets = {*schemes, *(find_dataset(store, one.data) for one in trainings.detect)}
     return _show(store, schemes, sorted(datasets), finished, reporter)
 
 
@@ -178,10 +178,17 @@ def _show(
     from finetune.detection import run_cache as detectors
     from studies.report.detection import detection_figures, detection_tables
 
-    pairs = [(name, scheme) for name, own in schemes.items() for scheme in own]
+    runs = []
+    for table, scheme in [(store.dataset(name), scheme) for name, own in schemes.items() for scheme in own]:
+        current, outdated = part_outdated(trained_runs(store, table, scheme), table, scheme)
+        runs += current
+        if outdated:
+            reporter.notice(
+                f"{table.name}: {len(outdated)} trainings were tested on labels that have changed, and left out."
+            )
     detected = detectors.kept_runs(store, datasets)
     return TrainingResults(
-        runs=[run for name, scheme in pairs for run in kept_runs(store, [name], scheme)],
+        runs=runs,
         tables=detection_tables(detected),
         captioned_figures=detection_figures(detected, reporter.notice),
         files={f"{path.parent.name}/{path.name}": path for one in finished for path in one.files.values()},

@@ -93,6 +93,9 @@ class DictStore:
     def dataset(self, name):
         return self.tables[name]
 
+    def source(self, name):
+        return self.tables[name].source
+
     def sample_ids(self, name):
         return self.tables[name].sample_ids
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,14 @@ FORMATS = {".parquet": "parquet", ".npz": "npz", ".h5ad": "anndata"}
 """Format by suffix of the file."""
 
 
-def export(features: FeatureSet, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
+def export(
+    features: FeatureSet,
+    path: str | Path,
+    format: str | None = None,  # noqa: A002
+    *,
+    columns: Mapping[str, NDArray[np.str_]] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """Write features to a file, which is either whole or absent.
 
     All formats hold ``sample_id``, ``split``, one ``label_SCHEME`` of class names for each label scheme (empty where
@@ -31,6 +38,8 @@ def export(features: FeatureSet, path: str | Path, format: str | None = None) ->
         path: File to write or replace.
         format: ``parquet`` (columns f0000, f0001, ...), ``npz`` (matrix ``values``) or ``anndata`` (``X``; names of
             columns escaped as in the store, because HDF5 allows no slash); by the suffix of `path` for None.
+        columns: More columns of text (n,), by name.
+        notes: More of the metadata.
 
     Raises:
         UsageError: No such format, or dense features in a format of tables.
@@ -47,25 +56,36 @@ def export(features: FeatureSet, path: str | Path, format: str | None = None) ->
         )
     if features.values.ndim > 2 and writer is not _write_npz:
         raise UsageError("dense features are no table", where=path, hint="Export them as npz.")
-    return write_atomically(path, lambda part: writer(features, part))
+    contents = _Contents(features, _columns(features.table) | dict(columns or {}), _metadata(features, notes or {}))
+    return write_atomically(path, lambda part: writer(contents, part))
 
 
-def _write_parquet(features: FeatureSet, path: Path) -> None:
+class _Contents(NamedTuple):
+    """What a file holds: features, columns of text, and JSON."""
+
+    features: FeatureSet
+    columns: Mapping[str, NDArray[Any]]
+    metadata: str
+
+
+def _write_parquet(contents: _Contents, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = {name: pa.array(values.tolist(), pa.string()) for name, values in _columns(features.table).items()}
-    columns |= {f"f{index:04d}": pa.array(column) for index, column in enumerate(features.values.T)}
-    parquet.write_table(pa.table(columns, metadata={"skyprobe": _metadata(features)}), path)
+    columns = {name: pa.array(values.tolist(), pa.string()) for name, values in contents.columns.items()}
+    columns |= {f"f{index:04d}": pa.array(column) for index, column in enumerate(contents.features.values.T)}
+    parquet.write_table(pa.table(columns, metadata={"skyprobe": contents.metadata}), path)
 
 
-def _write_npz(features: FeatureSet, path: Path) -> None:
-    columns = {name: values.astype(np.str_) for name, values in _columns(features.table).items()}
+def _write_npz(contents: _Contents, path: Path) -> None:
+    columns = {name: values.astype(np.str_) for name, values in contents.columns.items()}
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, values=features.values, skyprobe=np.array(_metadata(features)), **columns)
+        np.savez(
+            file, allow_pickle=False, values=contents.features.values, skyprobe=np.array(contents.metadata), **columns
+        )
 
 
-def _write_anndata(features: FeatureSet, path: Path) -> None:
+def _write_anndata(contents: _Contents, path: Path) -> None:
     try:
         import anndata
     except ImportError as error:
@@ -74,17 +94,17 @@ def _write_anndata(features: FeatureSet, path: Path) -> None:
         ) from error
     import pandas as pd
 
-    columns = _columns(features.table)
+    columns = contents.columns
     obs = pd.DataFrame(
         {escape(name): pd.Categorical(values) for name, values in columns.items() if name != "sample_id"},
         index=pd.Index(columns["sample_id"].astype(str), name="sample_id"),
     )
-    matrix = features.values  # noqa: PD011  (an array, not a frame)
+    matrix = contents.features.values  # noqa: PD011  (an array, not a frame)
     var = pd.DataFrame(index=[f"f{index:04d}" for index in range(matrix.shape[1])])
-    anndata.AnnData(matrix, obs=obs, var=var, uns={"skyprobe": _metadata(features)}).write_h5ad(path)
+    anndata.AnnData(matrix, obs=obs, var=var, uns={"skyprobe": contents.metadata}).write_h5ad(path)
 
 
-_WRITERS: dict[str, Callable[[FeatureSet, Path], None]] = {
+_WRITERS: dict[str, Callable[[_Contents, Path], None]] = {
     "parquet": _write_parquet,
     "npz": _write_npz,
     "anndata": _write_anndata,
@@ -102,7 +122,7 @@ def _columns(table: SampleTable) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _metadata(features: FeatureSet) -> str:
+def _metadata(features: FeatureSet, notes: Mapping[str, str]) -> str:
     return json.dumps(
         {
             "dataset": features.table.name,
@@ -114,5 +134,6 @@ def _metadata(features: FeatureSet) -> str:
             "provenance": dict(features.provenance),
             "unreadable": dict(features.unreadable),
             "notice": features.table.notice,
+            **notes,
         }
     )

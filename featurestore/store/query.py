@@ -71,11 +71,11 @@ def find_dataset(store: FeatureStore, text: str) -> str | None:
     names = store.datasets()
     if text in names:
         return text
-    found = [name for name in names if _is_source(text, store.source(name))]
+    found = [name for name in names if leads_to(text, store.source(name))]
     return found[0] if len(found) == 1 else None
 
 
-def _is_source(text: str, source: str) -> bool:
+def leads_to(text: str, source: str) -> bool:
     """Whether what the user typed leads to a source, ``KIND:PATH`` with an absolute path."""
     kind, _, path = source.partition(":")
     if text == source or not path:

@@ -31,13 +31,17 @@ def default_store_path() -> str:
     return os.environ.get("SKYPROBE_STORE") or "skyprobe.zarr"
 
 
-def open_store(path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512) -> FeatureStore:
+def open_store(
+    path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512, volatile: bool = False
+) -> FeatureStore:
     """Open a store.
 
     Args:
         path: A folder or URL; `default_store_path` for None.
         mode: ``r`` reads; ``a`` also writes, and makes the store if there is none.
         block_rows: Rows of a block in a store that is made; an existing store keeps its own.
+        volatile: Whether datasets and cached results that are put last as long as the object, and nothing is written;
+            with `mode` ``r`` only. Without it, a store that is opened for reading refuses them.
 
     Raises:
         StoreError: There is no store to read.
@@ -53,7 +57,7 @@ def open_store(path: str | None = None, *, mode: Literal["r", "a"] = "r", block_
         if storage.is_vacant():
             _make(storage, block_rows)
         attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
-    return FeatureStore(storage, _checked(attributes, path))
+    return FeatureStore(storage, _checked(attributes, path), volatile=volatile and storage.read_only)
 
 
 def _make(storage: Storage, block_rows: int) -> None:
@@ -87,13 +91,17 @@ class FeatureStore:
     Attributes:
         path: Folder or URL.
         block_rows: Rows of a block: what is committed at once, and never shared by two writers.
+        volatile: Whether datasets and cached results that are put last as long as this object.
     """
 
-    def __init__(self, storage: Storage, block_rows: int) -> None:
+    def __init__(self, storage: Storage, block_rows: int, *, volatile: bool = False) -> None:
         self.storage = storage
         self.path = storage.path
         self.block_rows = block_rows
+        self.volatile = volatile
         self._tables: dict[str, tuple[str, StoredTable]] = {}  # with their revisions
+        self._unsaved_tables: dict[str, StoredTable] = {}
+        self._unsaved_cache: dict[tuple[str, str], CacheEntry] = {}
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r})"
@@ -112,6 +120,9 @@ class FeatureStore:
         stored, rows = StoredTable.first(table), np.arange(len(table))
         if current is not None and current != stored.revision:
             stored, rows = self._stored(table.name).updated(table)
+        if self.volatile:
+            self._unsaved_tables[table.name] = stored
+            return rows
         if stored.revision != current:
             write_table(self.storage, f"{path}/{stored.revision}", stored)
             self.storage.set_attributes(path, {"current": stored.revision})
@@ -244,17 +255,23 @@ class FeatureStore:
             kind: What it is, for example ``projection``.
             digest: Digest of everything that decides it.
         """
+        if (unsaved := self._unsaved_cache.get((kind, digest))) is not None:
+            return unsaved
         return read_cached(self.storage, f"{CACHE}/{escape(kind)}/{escape(digest)}")
 
     def put_cached(
         self, kind: str, digest: str, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any]
     ) -> None:
         """Keep what was computed from features: arrays of numbers, and attributes that JSON can hold."""
+        if self.volatile:
+            self._unsaved_cache[kind, digest] = CacheEntry(dict(arrays), dict(attributes))
+            return
         write_cached(self.storage, f"{CACHE}/{escape(kind)}/{escape(digest)}", arrays, attributes)
 
     def list_cached(self, kind: str) -> list[str]:
         """Sorted digests of the complete entries of one kind."""
-        return list_cached(self.storage, f"{CACHE}/{escape(kind)}")
+        unsaved = {digest for known, digest in self._unsaved_cache if known == kind}
+        return sorted({*list_cached(self.storage, f"{CACHE}/{escape(kind)}"), *unsaved})
 
     def _current(self, path: str) -> str | None:
         """Revision that a dataset group names, or None."""
@@ -263,6 +280,8 @@ class FeatureStore:
 
     def _stored(self, name: str) -> StoredTable:
         """The dataset as it stands now; it is read again only when its revision changed."""
+        if (unsaved := self._unsaved_tables.get(name)) is not None:
+            return unsaved
         path = f"{DATASETS}/{escape(name)}"
         current = self._current(path)
         if current is None:

@@ -20,7 +20,7 @@ from finetune.detection.targets import (
     stratified_table,
     survey_scenes,
 )
-from probes.sweep.splits import Split, divide_rows, order_rows
+from probes.sweep.splits import Split, describe_split, divide_rows, order_rows
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -47,6 +47,11 @@ class DetectionData:
     train: AnnotationSet
     valid: AnnotationSet
     test: AnnotationSet
+
+    @property
+    def told(self) -> str:
+        """Where the rows come from, see `probes.sweep.splits.describe_split`."""
+        return describe_split(stratified_table(self.dataset.table))
 
     @property
     def surveys(self) -> tuple[AnnotationSet, AnnotationSet, AnnotationSet]:

@@ -22,7 +22,7 @@ from finetune.detection.evaluation import (
 )
 from finetune.detection.targets import AnnotatedImage, Detections
 from probes.results.json_values import json_ready
-from probes.results.run import COMPARED, IDENTITY
+from probes.results.run import COMPARED, IDENTITY, tell_splits
 from probes.results.tables import Table, to_text
 from probes.statistics.bootstrap import Difference
 
@@ -52,6 +52,7 @@ class DetectionRun:
         key: KEY12 of the stored features it was trained on; empty for one that was trained on images.
         params: Options of the training.
         seconds: Wall time of training and detection.
+        split: Where its training and test rows come from; empty in runs that an older version cached.
     """
 
     dataset: str
@@ -69,6 +70,7 @@ class DetectionRun:
     key: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    split: str = ""
 
     @property
     def head(self) -> str:
@@ -100,7 +102,8 @@ def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     ``n_train`` count images.
     """
     rows = [_provenance(run) | cells for run in runs for cells in _cells(run)]
-    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "seconds", "params", "metric", "class", "value"]
+    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "split", "seconds", "params"]
+    columns += ["metric", "class", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -116,6 +119,7 @@ def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     table = means.unstack("metric")[list(_SUMMARISED)]  # noqa: PD010  (pivot_table drops what is NaN throughout)
     map50 = chosen[chosen["metric"] == "map50"].groupby([*COMPARED], sort=True)["value"].agg(["size", "min", "max"])
     table.insert(0, "runs", map50["size"])
+    table["split"] = chosen.groupby([*COMPARED])["split"].max()
     table.insert(2, "map50_min", map50["min"])
     table.insert(3, "map50_max", map50["max"])
     return table.rename_axis(columns=None).reset_index()
@@ -141,6 +145,7 @@ def show(summary: pd.DataFrame) -> Table:
         f"{summary['dataset'].iloc[0]}: mAP on the test images, means over runs; mAP is that over IoU 0.5 ... 0.95; "
         "completeness and reliability at the score threshold and IoU 0.5."
     )
+    caption = " ".join([caption, *tell_splits(summary)])
     return Table(caption, frame)
 
 
@@ -193,7 +198,7 @@ def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRu
 def _provenance(run: DetectionRun) -> dict[str, Any]:
     counts = {"n_train": run.n_train, "n_valid": 0, "n_test": len(run.scenes), "n_features": 0}
     params = json.dumps(json_ready(run.params), sort_keys=True)
-    return {**run.identity, **counts, "seconds": run.seconds, "params": params}
+    return {**run.identity, **counts, "split": run.split, "seconds": run.seconds, "params": params}
 
 
 def _cells(run: DetectionRun) -> list[dict[str, Any]]:

@@ -166,6 +166,7 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
     """
     material = prepare_data(study.data, study.variant, study.view)
+    reporter.notice(f"{material.dataset.table.name}: {material.told}")
     for text in (material.dataset.table.notice, *(survey.describe() for survey in material.surveys)):
         reporter.notice(text)
     files: dict[str, Path] = {}
@@ -312,6 +313,7 @@ def _train(
             asdict(options) | dict(notes) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {})
         ),
         seconds=perf_counter() - started,
+        split=material.told,
     )
     return run, history
 

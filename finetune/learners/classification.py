@@ -28,6 +28,7 @@ from finetune.trainer import Progress, Row, train
 from probes.heads.registry import spread
 from probes.results.json_values import json_ready
 from probes.results.run import Run
+from probes.sweep.splits import describe_split
 
 REVISION = 2
 """Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
@@ -271,4 +272,5 @@ def _make_run(fit: Fit, probabilities: Any, classifier: Classifier, notes: dict[
         probabilities=probabilities,
         params=json_ready(asdict(task.options) | notes),
         seconds=seconds,
+        split=describe_split(table, fit.scheme),
     )

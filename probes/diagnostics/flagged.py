@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurestore.samples import UNLABELLED, SampleTable
+from featurestore.samples import SampleTable
 from probes.diagnostics.duplicates import Duplicates
 from probes.diagnostics.outliers import Outliers
-from probes.sweep.splits import divide_rows
+from probes.sweep.splits import name_parts
 
 COLUMNS = ("reason", "sample_id", "part", "label", "other_id", "other_part", "other_label", "value")
 """Columns of `list_flagged`."""
@@ -26,13 +26,7 @@ def part_rows(table: SampleTable, scheme: str | None) -> NDArray[np.str_]:
     Raises:
         LabelMismatchError: A group straddles the dataset's own splits.
     """
-    if scheme is None or not (table.labels[scheme] != UNLABELLED).any():
-        return table.splits
-    split = divide_rows(table, scheme)
-    parts = np.full(len(table), "", dtype="<U5")
-    for name in ("train", "valid", "test"):
-        parts[getattr(split, name)] = name
-    return parts
+    return table.splits if scheme is None else name_parts(table, scheme)
 
 
 def list_flagged(

@@ -57,6 +57,8 @@ class Run:
         probabilities: float32 (n_test, n_classes).
         params: What was chosen or fixed: strength, epochs, k.
         seconds: Wall time of fit and predict.
+        split: Where its training and test rows come from, see `probes.sweep.splits.describe_split`; empty in runs that
+            an older version cached.
     """
 
     dataset: str
@@ -78,6 +80,7 @@ class Run:
     probabilities: NDArray[np.float32]
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    split: str = ""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -103,7 +106,8 @@ def to_frame(runs: Sequence[Run]) -> pd.DataFrame:
     test rows at once; ``value`` is float64. The column ``params`` is JSON.
     """
     rows = [_provenance(run) | cells for run in runs for cells in _score_rows(run)]
-    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "seconds", "params", "metric", "class", "value"]
+    columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "split", "seconds", "params"]
+    columns += ["metric", "class", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -111,14 +115,16 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     """One line for each head, fraction, variant, backbone and pooling: scores over the seeds, sorted.
 
     Columns after those of `COMPARED`: ``runs``, ``metric``, ``mean``, ``min``, ``max`` of that metric over the seeds,
-    ``interval`` (what min and max are), ``accuracy`` (its mean), and ``untested`` (classes without test rows); where
-    any backbone was trained on test rows, also ``seen_test_rows``, their number as text.
+    ``interval`` (what min and max are), ``accuracy`` (its mean), ``split`` (where the test rows come from), and
+    ``untested`` (classes without test rows); where any backbone was trained on test rows, also ``seen_test_rows``,
+    their number as text.
     """
     frame = to_frame(runs)
     f1 = frame[(frame["metric"] == "f1") & (frame["class"] == "macro")]
     summary = f1.groupby([*COMPARED], sort=True)["value"].agg(["size", "mean", "min", "max"])
     accuracy = frame[frame["metric"] == "accuracy"].groupby([*COMPARED])["value"].mean()
-    summary = summary.rename(columns={"size": "runs"}).assign(accuracy=accuracy)
+    split = f1.groupby([*COMPARED])["split"].max()  # runs of one line have one split, but for older ones without
+    summary = summary.rename(columns={"size": "runs"}).assign(accuracy=accuracy, split=split)
     summary.insert(1, "metric", "macro-F1")
     summary.insert(5, "interval", "min-max")
     untested = {compared: name_untested(part) for compared, part in _group(runs).items()}
@@ -198,7 +204,7 @@ def format_table(summary: pd.DataFrame) -> str:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    columns = {name: getattr(run, name) for name in (*IDENTITY, "n_train", "n_valid", "n_features", "seconds")}
+    columns = {name: getattr(run, name) for name in (*IDENTITY, "n_train", "n_valid", "n_features", "split", "seconds")}
     return columns | {"n_test": len(run.truth), "params": json.dumps(json_ready(run.params), sort_keys=True)}
 
 
@@ -218,6 +224,7 @@ def _prediction_rows(run: Run) -> pd.DataFrame:
     columns = {"sample_id": list(run.sample_ids)} | {name: getattr(run, name) for name in IDENTITY}
     columns |= {"truth": names[run.truth], "predicted": names[run.predicted]}
     columns |= {f"p_{name}": run.probabilities[:, index] for index, name in enumerate(run.classes)}
+    columns["split"] = run.split
     return pd.DataFrame(columns)
 
 
@@ -254,8 +261,21 @@ def describe(summary: pd.DataFrame) -> tuple[str, str]:
     return (
         f"{line['metric']} on the test rows against share of labels; mean [{line['interval']}]; runs: {runs}."
         + untested,
-        f"All rows: {shared}.",
+        " ".join([f"All rows: {shared}.", *tell_splits(summary)]),
     )
+
+
+def tell_splits(lines: pd.DataFrame) -> list[str]:
+    """Sentences on where the test rows of a table come from; a table over several says it of each.
+
+    Args:
+        lines: Has the columns ``split``, ``dataset`` and ``scheme``.
+    """
+    told = lines[lines["split"] != ""].drop_duplicates(["dataset", "scheme", "split"])
+    if len(told) == 1:
+        text = str(told["split"].iloc[0])
+        return [f"{text[0].upper()}{text[1:]}."]
+    return [f"{one.dataset} ({one.scheme}): {one.split}." for one in told.itertuples()]
 
 
 def _varies(column: pd.Series[Any]) -> bool:

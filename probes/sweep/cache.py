@@ -13,7 +13,7 @@ from probes.results.run import IDENTITY, Run
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
-_PLAIN = (*IDENTITY, "n_train", "n_valid", "n_features", "params", "seconds")
+_PLAIN = (*IDENTITY, "n_train", "n_valid", "n_features", "params", "seconds", "split")
 _ARRAYS = ("truth", "probabilities")
 
 

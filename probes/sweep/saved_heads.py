@@ -18,7 +18,7 @@ from probes.heads.calibration import apply_temperature, fit_temperature
 from probes.heads.registry import HEADS, Head, spread
 from probes.results.json_values import json_ready
 from probes.solvers.factorisation import SharedRows
-from probes.sweep.splits import Rows, order_rows, split_rows
+from probes.sweep.splits import Rows, name_parts, order_rows, split_rows
 from probes.sweep.sweep import FitOptions, fit_head, plan, predict_rows, task_digests
 from probes.sweep.tasks import Task
 
@@ -152,8 +152,9 @@ def predict(saved: SavedHead, features: FeatureSet) -> pd.DataFrame:
         features: Features of the key and pooling that the head was fitted on; of any dataset.
 
     Returns:
-        One row a sample: ``sample_id``, ``split``, ``predicted`` (class name), ``p_CLASS`` (float32), ``reason``.
-        Rows that could not be read come last, with a reason and without split, class and probabilities.
+        One row a sample: ``sample_id``, ``split`` (the dataset's own), ``part`` (what probes use the row for),
+        ``predicted`` (class name), ``p_CLASS`` (float32), ``reason``. Rows that could not be read come last, with a
+        reason and without split, part, class and probabilities.
 
     Raises:
         ProbeError: The features have another key or pooling.
@@ -168,12 +169,19 @@ def predict(saved: SavedHead, features: FeatureSet) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "sample_id": [*features.table.sample_ids, *features.unreadable],
         "split": [*features.table.splits.tolist(), *[None] * n_unreadable],
+        "part": [*_parts(saved, features).tolist(), *[None] * n_unreadable],
         "predicted": [*names, *[None] * n_unreadable],
     }
     columns |= {
         f"p_{name}": column for name, column in zip(saved.classes, np.vstack([probabilities, empty]).T, strict=True)
     }
     return pd.DataFrame(columns | {"reason": [*[None] * n_readable, *features.unreadable.values()]})
+
+
+def _parts(saved: SavedHead, features: FeatureSet) -> NDArray[np.str_]:
+    """What probes use each row for under the scheme of the head; the dataset's own splits where it has none such."""
+    table = features.table
+    return name_parts(table, saved.scheme) if saved.scheme in table.labels else table.splits
 
 
 def _fit_and_store(store: FeatureStore, features: FeatureSet, task: Task, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
@@ -24,7 +25,7 @@ from probes.results.run import Run
 from probes.solvers.factorisation import SharedRows
 from probes.sweep.cache import keep_run, kept_run
 from probes.sweep.memory import check_vectors
-from probes.sweep.splits import Rows, Split, check_fractions, order_rows, split_rows
+from probes.sweep.splits import Rows, Split, check_fractions, describe_split, order_rows, split_rows
 from probes.sweep.streaming import check_heads, describe_streaming, fit_heads, predict_heads
 from probes.sweep.tasks import Task
 
@@ -99,10 +100,10 @@ def cached_sweep(
     if features.table.name not in store.datasets():
         store.put_dataset(features.table)
     runs: dict[str, Run] = {}
-    for name in digests:
+    for name, task in zip(digests, tasks, strict=True):
         if (known := kept_run(store, RUNS, name)) is not None:
-            runs[name] = known
-            _tell(known, progress)
+            runs[name] = replace(known, split=task.split)  # which older versions did not cache
+            _tell(runs[name], progress)
     fresh = [number for number, name in enumerate(digests) if name not in runs]
 
     def keep(number: int, run: Run) -> None:
@@ -158,6 +159,7 @@ def plan(
     orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
     known = np.unique(table.labels[scheme][split.train])
     usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
+    told = describe_split(table, scheme)
     tested = [table.sample_ids[row] for row in split.test]
     seen = check_test_rows(recorded_rows(features.provenance), tested, table.name, allow=allow_seen_rows)
     notes = _notes(features, scheme, split) | describe_streaming(features, protocol) | seen
@@ -170,7 +172,7 @@ def plan(
         given = (options or {}).get(head, {})
         stated = notes | chosen_by | ({"options": dict(given)} if given else {})
         params = head_params(head, protocol, seed, given)
-        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, stated)
+        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, stated, told)
 
     return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
 
@@ -351,6 +353,7 @@ def _make_run(
         probabilities=probabilities,
         params=params,
         seconds=seconds,
+        split=task.split,
     )
 
 

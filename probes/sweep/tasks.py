@@ -26,6 +26,7 @@ class Task:
         valid: int64, labelled rows to choose by; empty for a head that does not look at any.
         test: int64, rows to predict.
         notes: What the result row has to state beyond what the head chose.
+        split: Where the rows come from, see `probes.sweep.splits.describe_split`; it decides no number.
     """
 
     head: str
@@ -39,6 +40,7 @@ class Task:
     valid: Rows
     test: Rows
     notes: Mapping[str, Any] = field(default_factory=dict)
+    split: str = ""
 
     def build(self) -> Head:
         """The head, unfitted."""

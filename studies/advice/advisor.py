@@ -15,25 +15,27 @@ from studies.advice.family import find_base, judge_together
 from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
 from studies.advice.outcome import Advice, Advised
 from studies.advice.training import advise_on_labels, advise_on_training, last_rise
-from studies.stages import dataset_name
+from studies.sources import refresh
 
 if TYPE_CHECKING:
+    from featurestore.reporter import Reporter
     from featurestore.store import FeatureStore
 
 
-def advise(store: FeatureStore, data: str, scheme: str | None = None) -> Advised:
+def advise(store: FeatureStore, data: str, reporter: Reporter, scheme: str | None = None) -> Advised:
     """The study's best practice, as far as it was measured on this dataset.
 
     Args:
         store: Where features and runs are.
         data: The dataset as the user calls it: a path or shortcut, or its name in the store.
+        reporter: See `studies.sources.refresh`.
         scheme: Label scheme; None: the dataset's default.
 
     Raises:
         MissingFeaturesError: The store does not know the dataset.
         UnknownNameError, LabelMismatchError: See `SampleTable.scheme`.
     """
-    name = dataset_name(data, store)
+    name = refresh(store, data, reporter)
     table = store.dataset(name)
     scheme = table.scheme(scheme)
     evidence = gather_evidence(store, data, table, scheme)
@@ -49,11 +51,7 @@ def draw(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[Advice]:
         objects: Sizes of the objects; None where they are not known.
     """
     yield from advise_on_size(evidence, objects)
-    if evidence.elsewhere:
-        text = (
-            f"{evidence.elsewhere} runs were tested on other rows than most, and left out; probe these features again."
-        )
-        yield Advice("test rows", text)
+    yield from (Advice("test rows", text) for text in evidence.omissions)
     base = find_base(evidence)
     if base is None:
         names = list(dict.fromkeys(info.backbone for info in evidence.infos))

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featurestore.store import default_store_path
-from finetune import run_cache as trainings
 from probes.statistics.configurations import Configuration, gather_configurations
 from probes.statistics.feature_info import FeatureInfo, count_params, describe_features
-from probes.sweep.cache import kept_runs
-from probes.sweep.sweep import RUNS
+from studies.cached_runs import part_outdated, probed_runs, trained_runs
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -30,6 +28,7 @@ class Evidence:
         infos: The stored feature matrices.
         elsewhere: Number of runs that were left out, because they were tested on other rows.
         store: Words by which a command finds the store; empty for the default one.
+        outdated: Number of runs that were left out, because labels of their test rows have changed since.
     """
 
     data: str
@@ -38,6 +37,7 @@ class Evidence:
     infos: tuple[FeatureInfo, ...]
     elsewhere: int = 0
     store: tuple[str, ...] = ()
+    outdated: int = 0
 
     def command(self, verb: str, backbone: str, *words: str, variants: Iterable[str] = ()) -> str:
         """A command line for this dataset."""
@@ -57,6 +57,16 @@ class Evidence:
         given = ["--head", heads, "--protocol", like.first.protocol, "--pooling", like.first.pooling]
         return self.command("probe", backbone, *given, "--labels", self.scheme, *words, variants=[variant])
 
+    @property
+    def omissions(self) -> tuple[str, ...]:
+        """What was left out, a sentence for each reason."""
+        found = []
+        if self.outdated:
+            found.append(f"{self.outdated} runs were tested on labels that have changed since, and left out.")
+        if self.elsewhere:
+            found.append(f"{self.elsewhere} runs were tested on other rows than most, and left out.")
+        return tuple(found)
+
     def find(self, **fields: Any) -> list[Configuration]:
         """Configurations whose runs have these fields."""
         return [one for one in self.configurations if all(getattr(one.first, name) == v for name, v in fields.items())]
@@ -75,8 +85,9 @@ def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: 
         table: The samples, as the store has them.
         scheme: Label scheme.
     """
-    runs = [*kept_runs(store, RUNS, [table.name], scheme), *trainings.kept_runs(store, [table.name], scheme)]
-    configurations, elsewhere = gather_configurations(runs, table)
+    runs = [*probed_runs(store, table, scheme), *trained_runs(store, table, scheme)]
+    current, outdated = part_outdated(runs, table, scheme)
+    configurations, elsewhere = gather_configurations(current, table)
     infos = tuple(map(describe_features, store.find(table.name)))
     place = () if store.path == default_store_path() else ("--store", store.path)
-    return Evidence(data, scheme, configurations, infos, elsewhere, place)
+    return Evidence(data, scheme, configurations, infos, elsewhere, place, len(outdated))

@@ -14,6 +14,7 @@ from probes.plotting import CaptionedFigure, save_figure
 from studies.figures.attention import PERCENTILE, QUERIES, backbone_grid, head_grid
 from studies.images.attention import Attention, cached_attention
 from studies.result import Clock, StudyResult
+from studies.sources import refresh
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -107,7 +108,7 @@ def show_attention(
         SkyprobeError: See `studies.images.attention.cached_attention`. Images passed over raise nothing;
             the outcome lists them.
     """
-    clock, name = Clock(), _know(data, store)
+    clock, name = Clock(), _know(data, store, reporter)
     reporter.notice(store.dataset(name).notice)
     with clock("attend"):
         found = [cached_attention(store, name, backbone, variant, **options) for backbone in dict.fromkeys(backbones)]
@@ -119,14 +120,12 @@ def show_attention(
     return StudyResult(files=files, seconds=clock.seconds, unreadable=unreadable)
 
 
-def _know(data: str, store: FeatureStore) -> str:
+def _know(data: str, store: FeatureStore, reporter: Reporter) -> str:
     """Name of a dataset, which the store gets to know if need be."""
-    plain = split_groups(data)[0]
-    if plain in store.datasets():
-        return plain
-    table = open_dataset(plain).table
-    store.put_dataset(table)
-    return table.name
+    name = refresh(store, data, reporter)
+    if name not in store.datasets():
+        store.put_dataset(open_dataset(split_groups(data)[0]).table)
+    return name
 
 
 def _describe_method(percentile: float) -> str:

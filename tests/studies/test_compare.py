@@ -110,7 +110,8 @@ def test_tables_are_written_in_full_and_as_shown(measured, tmp_path):
 @pytest.fixture
 def store(dict_store, make_table, measured):
     """A store that knows the dataset and keeps the runs."""
-    dict_store.put_dataset(make_table([0, 1, 2] * 80, ids=measured[0].sample_ids, classes=("a", "b", "c")))
+    first = measured[0]
+    dict_store.put_dataset(make_table(first.truth, ids=first.sample_ids, classes=first.classes))
     for number, run in enumerate(measured):
         keep_run(dict_store, RUNS, f"{number:04d}", run)
     dict_store.find = lambda name: []
@@ -118,10 +119,10 @@ def store(dict_store, make_table, measured):
     return dict_store
 
 
-def test_runs_of_a_store_are_compared(store, measured, tmp_path):
+def test_runs_of_a_store_are_compared(store, measured, tmp_path, reporter):
     for number, run in enumerate(measured[-3:]):
         keep_run(store, TRAINED, f"{number:04d}", replace(run, head="finetune:lora", key="tuned"))
-    found = compare_stored(store, "toy", output=tmp_path)
+    found = compare_stored(store, "toy", reporter, output=tmp_path)
     assert (found.dataset, found.scheme) == ("toy", "kind")
     assert [row["head"] for row in found.rows["ranking"]] == ["mlp", "linear", "finetune:lora", "whitened"]
     assert found.rows["ranking"][0]["p"] is None
@@ -135,17 +136,45 @@ def test_runs_of_a_store_are_compared(store, measured, tmp_path):
     assert shown.endswith("learning-curves.tex")
 
 
-def test_runs_on_other_rows_are_told(store, measured):
+def _without_first_row(run):
+    rows = {name: getattr(run, name)[1:] for name in ("sample_ids", "truth", "probabilities")}
+    return replace(run, head="knn", **rows)
+
+
+def test_runs_on_other_rows_are_told(store, measured, reporter):
     for number, run in enumerate(measured[:3]):
-        keep_run(store, RUNS, f"old {number}", replace(run, sample_ids=run.sample_ids[::-1], head="knn"))
-    found = compare_stored(store, "toy")
+        keep_run(store, RUNS, f"old {number}", _without_first_row(run))
+    found = compare_stored(store, "toy", reporter)
     assert found.remarks == ("3 runs were tested on other rows than most, and left out.",)
 
 
-def test_a_store_without_runs_gives_the_command(store):
+def test_a_store_without_runs_gives_the_command(store, reporter):
     store.entries.clear()
     with pytest.raises(ProbeError, match=r"there are no runs to compare.*skyprobe probe toy -b BACKBONE"):
-        compare_stored(store, "toy")
+        compare_stored(store, "toy", reporter)
+
+
+def test_runs_on_labels_of_another_day_are_left_out_and_told(store, measured, reporter):
+    table = store.dataset("toy")
+    labels = table.labels["kind"].copy()
+    labels[0] = (labels[0] + 1) % 3
+    store.put_dataset(replace(table, labels={"kind": labels}))
+    with pytest.raises(ProbeError, match="there are no runs to compare"):
+        compare_stored(store, "toy", reporter)
+    for number, run in enumerate(measured[:3]):
+        keep_run(store, RUNS, f"new {number}", replace(run, truth=labels))
+    found = compare_stored(store, "toy", reporter)
+    assert found.remarks == (f"{len(measured)} runs were tested on labels that have changed since, and left out.",)
+
+
+def test_the_split_is_in_every_caption_and_frame(measured):
+    told = "split given by the dataset: 600 train, 0 valid, 240 test"
+    lines = gather_configurations([replace(run, split=told) for run in measured])[0]
+    found = find_differences(lines, INFOS)
+    assert all(
+        "Split given by the dataset: 600 train, 0 valid, 240 test." in one.caption for one in found.tables.values()
+    )
+    assert all(set(frame["split"]) == {told} for frame in found.frames.values())
 
 
 def test_one_pair_has_one_verdict_in_ranking_ablations_and_advice(make_runs):

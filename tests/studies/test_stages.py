@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
-from featurestore.errors import AmbiguousFeaturesError, DatasetError, MissingFeaturesError, ProbeError, UnknownNameError
+from featurestore.errors import (
+    AmbiguousFeaturesError,
+    DatasetError,
+    MissingFeaturesError,
+    ProbeError,
+    StoreWriteError,
+    UnknownNameError,
+)
 from featurestore.extraction.embedding import Costs
 from featurestore.extraction.extract import ExtractionReport
 from featurestore.store import open_store
@@ -23,27 +32,9 @@ from studies.spec import FigureOptions, ProbeOptions, Study
 BROKEN = 5
 
 
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self):
-        self.steps, self.notices = {}, []
-
-    def progress(self, label):
-        return lambda done, total: self.steps.setdefault(label, []).append((done, total))
-
-    def notice(self, text):
-        self.notices.append(text)
-
-
 class FakeDataset:
     def __init__(self, table):
         self.table = table
-
-
-@pytest.fixture
-def reporter():
-    return Recorder()
 
 
 @pytest.fixture
@@ -136,18 +127,18 @@ def test_saved_heads_predict_every_row(study, store, reporter):
     (name,) = stages.probe_study(study, store, None, reporter, save=True).heads
     (row,) = stages.list_head_rows(store)
     assert (row["short"], row["head"], row["dataset"], row["fraction"]) == (name, "centroids", "toy", 100)
-    frame = stages.predict_rows("toy", name, store)
+    frame = stages.predict_rows("toy", name, store, reporter)
     assert len(frame) == 90
     assert frame.set_index("sample_id")["reason"].dropna().to_dict() == {"s005": "cut off"}
     with pytest.raises(UnknownNameError, match="no saved head 'nope'"):
-        stages.predict_rows("toy", "nope", store)
+        stages.predict_rows("toy", "nope", store, reporter)
 
 
 def test_features_without_room_stay_in_the_store_and_are_probed_there(store, reporter, tmp_path):
     study = Study(("toy",), ("net_b",), probe=ProbeOptions(heads=("linear",), fractions=(100,), seeds=2))
     room = 8 * 89 * 4 * np.dtype(np.float32).itemsize
-    (whole,) = stages.open_features(study, store, lambda: room)
-    (stored,) = stages.open_features(study, store, lambda: room - 1)
+    (whole,) = stages.open_features(study, store, reporter, lambda: room)
+    (stored,) = stages.open_features(study, store, reporter, lambda: room - 1)
     assert isinstance(whole, FeatureSet)
     assert isinstance(stored, StoredFeatures)
     outcome = stages.probe_study(study, store, tmp_path, reporter, available=lambda: room - 1)
@@ -175,7 +166,7 @@ def test_backbones_side_by_side_are_probed_saved_and_predicted_with(joint, store
     outcome = stages.probe_study(joint, store, None, reporter, save=True)
     assert "net_b+net_c" in outcome.tables[0]
     heads = {row["backbone"]: row["short"] for row in stages.list_head_rows(store)}
-    assert len(stages.predict_rows("toy", heads["net_b+net_c"], store)) == 90
+    assert len(stages.predict_rows("toy", heads["net_b+net_c"], store, reporter)) == 90
 
 
 def test_backbones_side_by_side_are_extracted_each_once(joint, store, reporter, monkeypatch):
@@ -188,9 +179,9 @@ def test_backbones_side_by_side_are_extracted_each_once(joint, store, reporter, 
 
 def test_backbones_side_by_side_need_room_for_both(joint, store, reporter):
     room = 8 * 2 * 89 * 4 * np.dtype(np.float32).itemsize
-    assert [features.shape[1] for features in stages.open_features(joint, store, lambda: room)] == [4, 8]
+    assert [features.shape[1] for features in stages.open_features(joint, store, reporter, lambda: room)] == [4, 8]
     with pytest.raises(ProbeError, match="a combination of backbones needs all 89 x 4 features in memory"):
-        stages.open_features(joint, store, lambda: room - 1)
+        stages.open_features(joint, store, reporter, lambda: room - 1)
 
 
 def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected):
@@ -215,8 +206,9 @@ def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, 
     outcome = whole_study.run_study(study, store, tmp_path / "out", reporter, "skyprobe run")
     assert order == ["extract_features", "load_features", "probe", "project", "write_results"]
     assert list(outcome.seconds) == ["extract", "probe", "train", "project", "report"]
-    notice, no_images = reporter.notices
+    notice, split, no_images = reporter.notices
     assert notice == "for scholars"
+    assert split == "toy (kind): split given by the dataset: 59 train, 0 valid, 30 test"
     assert no_images.startswith("No images of toy are shown: ")
     assert outcome.files["report"].is_file()
     assert [one.dataset for one in outcome.extractions] == ["toy"]
@@ -242,40 +234,37 @@ def test_projections_are_drawn_and_their_coordinates_written(study, store, repor
     assert set(frame["variant"]) == {"full-224"}
 
 
-def test_every_backbone_at_every_variant_is_loaded(study, store, put):
+def test_every_backbone_at_every_variant_is_loaded(study, store, put, reporter):
     put(store, "center-224")
     both = replace(study, variants=("center-224", "full-224"))
-    assert [matrix.variant for matrix in stages.load_features(both, store)] == ["center-224", "full-224"]
+    assert [matrix.variant for matrix in stages.load_features(both, store, reporter)] == ["center-224", "full-224"]
     with pytest.raises(MissingFeaturesError, match="skyprobe extract"):
-        stages.load_features(replace(study, backbones=("other",)), store)
+        stages.load_features(replace(study, backbones=("other",)), store, reporter)
 
 
-def test_precision_and_weights_choose_among_keys(study, store, put):
+def test_precision_and_weights_choose_among_keys(study, store, put, reporter):
     put(store, precision="bf16")
     put(store, weights_hash="1" * 64, provenance={"weights": "random:0"})
     with pytest.raises(AmbiguousFeaturesError, match="3 stored features match"):
-        stages.load_features(study, store)
+        stages.load_features(study, store, reporter)
 
     def keys(**options):
-        return [m.key for m in stages.load_features(replace(study, extract=replace(study.extract, **options)), store)]
+        return [
+            m.key
+            for m in stages.load_features(replace(study, extract=replace(study.extract, **options)), store, reporter)
+        ]
 
     assert [key.precision for key in keys(precision="bf16")] == ["bf16"]
     assert [key.weights_hash for key in keys(weights="random:00")] == ["1" * 64]
 
 
-def test_a_stored_name_is_not_opened_and_anything_else_is(store, monkeypatch):
-    opened = []
-    table = replace(store.dataset("toy"), name="other")
-    monkeypatch.setattr(stages, "open_dataset", lambda text: opened.append(text) or FakeDataset(table))
-    assert stages.dataset_name("toy", store) == "toy"
-    assert opened == []
-    assert stages.dataset_name("/data/other", store) == "other"
-    assert opened == ["/data/other"]
-
-
-def test_a_dataset_that_is_neither_stored_nor_there_is_refused(store, tmp_path):
-    with pytest.raises(DatasetError, match="nowhere"):
-        stages.dataset_name(str(tmp_path / "nowhere"), store)
+def test_images_that_changed_since_they_were_embedded_are_told(study, store, reporter):
+    table = store.dataset("toy")
+    store.put_dataset(replace(table, fingerprints=table.fingerprints + (np.arange(90) < 7).astype(np.uint64)))
+    stages.load_features(study, store, reporter)
+    (notice,) = reporter.notices
+    assert notice.startswith("toy: 6 images changed since net_b embedded them")  # one of seven was unreadable
+    assert "run: skyprobe extract toy -b net_b" in notice
 
 
 def test_an_audit_covers_all_features_of_the_dataset_and_needs_some(store, put, monkeypatch):
@@ -311,7 +300,10 @@ def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapp
     frame = pd.read_csv(outcome.files["results.csv"])
     assert set(frame["scheme"]) == {"bright"}
     assert set(frame["class"].dropna()) >= {"one", "two"}
-    assert reporter.notices == ["toy, labels bright: unlabelled are the samples of kind c_2 (29)."]
+    assert reporter.notices == [
+        "toy, labels bright: unlabelled are the samples of kind c_2 (29).",
+        "toy (bright): split given by the dataset: 40 train, 0 valid, 20 test",
+    ]
     (head,) = stages.list_head_rows(store)
     assert head["scheme"] == "bright"
     assert "bright" not in store.dataset("toy").schemes
@@ -350,10 +342,36 @@ def test_reports_and_projections_take_a_mapping_file(study, store, reporter, map
     assert stages.project_study(study, store, tmp_path / "umap", reporter).files
 
 
-def test_sky_groups_are_chosen_when_probing(study, store):
+def test_sky_groups_are_chosen_when_probing(study, store, reporter):
     with pytest.raises(DatasetError, match="no sample has a position on the sky"):
-        stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store)
+        stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store, reporter)
     place = np.stack([np.arange(90) // 2, np.zeros(90)], axis=1)
     store.put_dataset(replace(store.dataset("toy"), sky=place))
-    (grouped,) = stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store)
+    (grouped,) = stages.load_features(replace(study, datasets=("toy,groups=sky:30",)), store, reporter)
     assert len(set(grouped.table.groups.tolist())) == 45
+
+
+def test_a_store_that_cannot_be_written_can_be_probed_but_saves_no_head(study, store, reporter, tmp_path):
+    reader = open_store(store.path, volatile=True)
+    assert stages.probe_study(study, reader, tmp_path / "out", reporter).files
+    assert open_store(store.path).list_cached("runs") == []
+    with pytest.raises(StoreWriteError, match="no head can be saved"):
+        stages.probe_study(study, reader, None, reporter, save=True)
+
+
+def test_exports_say_what_each_row_is_used_for(store, tmp_path):
+    path = stages.export_features(store.load("toy", "full-224", "net_b"), tmp_path / "x.parquet")
+    frame = pd.read_parquet(path)
+    assert frame["part"].tolist() == frame["split"].tolist() == ["train"] * 59 + ["test"] * 30
+    told = json.loads(pyarrow.parquet.read_schema(path).metadata[b"skyprobe"])["split"]
+    assert told == "split given by the dataset: 59 train, 0 valid, 30 test"
+
+
+def test_tables_and_reports_carry_the_split(study, store, reporter, tmp_path):
+    outcome = whole_study.report_study(study, store, tmp_path, reporter, "again")
+    assert "Split given by the dataset: 59 train, 0 valid, 30 test." in outcome.tables[0]
+    assert "Split given by the dataset: 59 train, 0 valid, 30 test." in outcome.files["report"].read_text()
+    for name in ("results.csv", "summary.csv", "results.parquet", "predictions.parquet"):
+        read = pd.read_csv if name.endswith(".csv") else pd.read_parquet
+        assert set(read(outcome.files[name])["split"]) == {"split given by the dataset: 59 train, 0 valid, 30 test"}
+    assert "Split given by the dataset" in outcome.files["summary.tex"].read_text()

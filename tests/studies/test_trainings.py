@@ -16,17 +16,6 @@ from studies.trainings import Trainings, plan_trainings
 BACKBONE = "timm:test_efficientnet"
 
 
-class Quiet:
-    def __init__(self):
-        self.notices = []
-
-    def progress(self, label):
-        return lambda done, total: None
-
-    def notice(self, text):
-        self.notices.append(text)
-
-
 @pytest.fixture
 def data(tmp_path):
     """Twelve images of each of two brightnesses."""
@@ -92,8 +81,8 @@ def test_mistakes_are_told_before_any_work(text, error, message):
         plan_trainings(study_of("sky", text))
 
 
-def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, monkeypatch):
-    store, reporter = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
+def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, reporter, monkeypatch):
+    store = open_store(str(tmp_path / "store.zarr"), mode="a")
     study = study_of(data, '[[finetune]]\nmode = "head"\nfractions = [100]\nseeds = 1\nepochs = 1')
     outcome = run_study(study, store, tmp_path / "out", reporter, "again")
     assert "finetune:head" in outcome.tables[0]

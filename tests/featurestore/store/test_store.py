@@ -97,6 +97,26 @@ def test_a_block_needs_a_row(tmp_path: Path) -> None:
         open_store(str(tmp_path / "s"), mode="a", block_rows=0)
 
 
+def test_a_volatile_store_forgets_what_is_put(full, store_path: str, make_table) -> None:
+    reader, table = open_store(store_path, volatile=True), make_table(11)
+    assert reader.put_dataset(table).tolist() == list(range(11))
+    reader.put_cached("kind", "1f", {"x": np.arange(3)}, {"a": 1})
+    assert reader.dataset(table.name).sample_ids == table.sample_ids
+    assert reader.list_cached("kind") == ["1f"]
+    entry = reader.get_cached("kind", "1f")
+    assert entry is not None and entry.arrays["x"].tolist() == [0, 1, 2] and entry.attributes == {"a": 1}
+    again = open_store(store_path)
+    assert len(again.dataset(table.name)) == 10
+    assert again.list_cached("kind") == [] and again.get_cached("kind", "1f") is None
+    assert not open_store(store_path, mode="a", volatile=True).volatile
+
+
+def test_the_source_of_a_dataset_is_told_without_its_samples(full, store) -> None:
+    (name,) = store.datasets()
+    assert store.source(name) == store.dataset(name).source
+    assert store.source("nothing") == ""
+
+
 @pytest.mark.parametrize("code", [errno.EACCES, errno.ENOSPC])
 def test_a_store_that_cannot_be_made(tmp_path: Path, monkeypatch, code: int) -> None:
     def refuse(path: Path, *args: object, **options: object) -> None:

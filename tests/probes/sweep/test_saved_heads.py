@@ -20,9 +20,12 @@ def fitted_rows(head):
 
 def test_every_row_gets_calibrated_probabilities(fake_heads, toy_features, dict_store):
     frame = predict(save_head(dict_store, toy_features, "centroids"), toy_features)
-    assert list(frame.columns) == ["sample_id", "split", "predicted", *CLASSES, "reason"]
+    assert list(frame.columns) == ["sample_id", "split", "part", "predicted", *CLASSES, "reason"]
     assert tuple(frame["sample_id"]) == toy_features.table.sample_ids
     assert frame["split"].tolist() == toy_features.table.splits.tolist()
+    assert frame["part"].tolist() == [""] * 12 + toy_features.table.splits.tolist()[12:], (
+        "a row without a label has none"
+    )
     assert frame[CLASSES].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
     assert frame["predicted"].tolist() == [name[2:] for name in frame[CLASSES].idxmax(axis=1)]
     assert frame["reason"].isna().all()

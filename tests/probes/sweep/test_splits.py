@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import LabelMismatchError, ProbeError, UnknownNameError
 from featurestore.samples import UNLABELLED
-from probes.sweep.splits import check_fractions, order_rows, split_rows
+from probes.sweep.splits import check_fractions, describe_split, name_parts, order_rows, split_rows
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PERCENTS = (1, 7, 10, 30, 50, 99, 100)
@@ -205,3 +205,49 @@ def test_given_splits_that_divide_a_group_are_refused(make_table):
 def test_impossible_fractions_are_refused(percents):
     with pytest.raises(ProbeError, match="whole percents"):
         check_fractions(percents)
+
+
+@pytest.mark.parametrize(
+    ("splits", "groups", "told"),
+    [
+        (
+            ["train"] * 60 + ["valid"] * 10 + ["test"] * 30,
+            None,
+            "split given by the dataset: 60 train, 10 valid, 30 test",
+        ),
+        (
+            None,
+            None,
+            "split drawn (20% of the labelled rows are test rows, stratified, seed 0): 80 train, 0 valid, 20 test",
+        ),
+        (
+            ["train"] * 50 + [""] * 50,
+            None,
+            "split drawn (20% of the training rows are test rows, stratified, seed 0): 40 train, 0 valid, 10 test",
+        ),
+        (
+            ["train"] * 60 + ["test"] * 40,
+            ["a"] * 60 + ["b"] * 40,
+            "split given by the dataset, whole groups: 60 train, ",
+        ),
+        (None, [f"g{row // 2}" for row in range(100)], "stratified, whole groups, seed 0): 80 train, 0 valid, 20 test"),
+        (None, [""] * 100, "stratified, seed 0)"),
+    ],
+)
+def test_the_split_is_told(make_table, splits, groups, told):
+    labels = [0] * 50 + [1] * 50 if splits is None else [0, 1] * 50
+    assert told in describe_split(make_table(labels, splits=splits, groups=groups))
+
+
+def test_what_is_told_is_what_is_done(make_table):
+    table = make_table([0, 1, -1, 0, 1] * 20)
+    split, parts = split_rows(table), name_parts(table)
+    assert describe_split(table).endswith(f": {len(split.train)} train, 0 valid, {len(split.test)} test")
+    assert np.flatnonzero(parts == "train").tolist() == split.train.tolist()
+    assert np.flatnonzero(parts == "test").tolist() == split.test.tolist()
+    assert set(parts[table.labels["kind"] == UNLABELLED]) == {""}
+
+
+def test_without_labels_the_parts_are_the_splits(make_table):
+    splits = ["train", "test", ""]
+    assert name_parts(make_table([-1] * 3, splits=splits)).tolist() == splits

@@ -62,9 +62,9 @@ def by_topic(found):
     return {one.topic: one for one in found.advice}
 
 
-def test_advice_is_read_from_the_store_alone(store, images, monkeypatch):
+def test_advice_is_read_from_the_store_alone(store, images, monkeypatch, reporter):
     monkeypatch.setattr("probes.sweep.sweep.fit_many", None)
-    found = advise(store, "toy")
+    found = advise(store, "toy", reporter)
     topics = by_topic(found)
     assert list(topics) == [
         "object size", "comparisons", "backbone", "whitening", "an MLP", "another input size", "a crop",
@@ -78,26 +78,26 @@ def test_advice_is_read_from_the_store_alone(store, images, monkeypatch):
     assert topics["a crop"].command.count("-p box-224") == 2
 
 
-def test_what_was_measured_cites_its_rows_and_what_was_not_has_a_command(store, images):
-    for one in advise(store, "toy").advice:
+def test_what_was_measured_cites_its_rows_and_what_was_not_has_a_command(store, images, reporter):
+    for one in advise(store, "toy", reporter).advice:
         if one.topic == "comparisons":
             continue
         assert one.rows or one.command
         assert ("not measured" in one.sentence) == bool(one.command and one.topic != "object size")
 
 
-def test_trainings_stand_beside_the_probes(store, images):
+def test_trainings_stand_beside_the_probes(store, images, reporter):
     (run,) = cached_sweep(store, store.load("toy", "full-224", "net-s"), ["knn"], fractions=[100], seeds=1)
     perfect = np.eye(3, dtype=np.float32)[run.truth] * 0.7 + np.float32(0.1)
     for seed in (0, 1):
         tuned = replace(run, head="finetune:full", probabilities=perfect, seed=seed)
         keep_run(store, str(seed), tuned, store.dataset("toy"))
-    found = advise(store, "toy", "kind")
+    found = advise(store, "toy", reporter, "kind")
     assert "Full tuning of net-s" in by_topic(found)["tuning"].sentence
 
 
-def test_without_images_the_size_of_objects_is_not_measured(store):
-    assert "was not measured" in by_topic(advise(store, "toy"))["object size"].sentence
+def test_without_images_the_size_of_objects_is_not_measured(store, reporter):
+    assert "was not measured" in by_topic(advise(store, "toy", reporter))["object size"].sentence
 
 
 def test_without_runs_the_command_that_makes_some_is_given(store, make_evidence):
@@ -124,20 +124,20 @@ def test_backbones_side_by_side_are_ranked_but_advice_starts_from_one_of_them(ma
     assert found["an MLP"].sentence == "Whether an MLP pays on dinov2-s was not measured."
 
 
-def test_a_dataset_or_scheme_that_is_not_there_is_refused(store):
+def test_a_dataset_or_scheme_that_is_not_there_is_refused(store, reporter):
     with pytest.raises(UnknownNameError, match="kind"):
-        advise(store, "toy", "kinds")
+        advise(store, "toy", reporter, "kinds")
     store.remove(store.find("toy")[0])
     with pytest.raises(MissingFeaturesError, match="no dataset 'sky'"):
         store.dataset("sky")
 
 
-def test_advice_is_shown_with_rows_and_commands(store):
-    shown = to_text(Advised("toy", "kind", advise(store, "toy").advice))
+def test_advice_is_shown_with_rows_and_commands(store, reporter):
+    shown = to_text(Advised("toy", "kind", advise(store, "toy", reporter).advice))
     assert shown.startswith(
         "toy (kind): differences are paired, in macro-F1, with 95 % intervals over test rows and seeds."
     )
     assert "* whitening: whitened instead of linear" in shown
     assert "\n    from toy (kind): net-" in shown
     assert "\n    run skyprobe probe toy -b net-" in shown and f"--store {store.path}\n" in shown
-    assert '"topic": "whitening"' in to_json(advise(store, "toy"))
+    assert '"topic": "whitening"' in to_json(advise(store, "toy", reporter))
