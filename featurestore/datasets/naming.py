@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from featurestore.errors import UsageError
 
-OPTIONS = ("catalogue", "file", "labels", "split", "keep", "image", "extension", "box_origin", "groups")
+OPTIONS = ("catalogue", "file", "labels", "split", "keep", "image", "extension", "channels", "box_origin", "groups")
 """Options that may end the text of a dataset; all but ``groups`` are arguments of its reader, where it has them."""
 
 _LISTS, _PATHS, _NUMBERS = ("labels", "keep"), ("catalogue",), ("extension",)

@@ -10,15 +10,23 @@ from typing import BinaryIO
 from featurestore.datasets.budget import check_bytes, file_budget
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file, before a library opens it.
+
+    Raises:
+        OSError: It is not there, or is a pipe, a socket or a device, which reading could wait for or never end with.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file.
 
     Raises:
-        OSError: It is not there, may not be read, or is a pipe, a socket or a device, which reading could wait for or
-            never end with.
+        OSError: It is none (see `check_regular`), or may not be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    check_regular(path)
     return path.open("rb")
 
 

@@ -22,10 +22,10 @@ def without_losses(values: NDArray[Any], where: object) -> NDArray[Any]:
     if values.dtype.kind not in "uif":
         raise unreadable(f"pixels are {values.dtype}, which are no real numbers", where)
     if values.dtype.name in KEPT:
-        plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        plain = values.astype(values.dtype.newbyteorder("="), order="C", copy=False)
     else:
         with np.errstate(over="ignore"):
-            plain = np.ascontiguousarray(values, dtype=np.float32)
+            plain = values.astype(np.float32, order="C")
     if plain.dtype.kind == "f" and np.isnan(plain).all():
         raise unreadable("every pixel is NaN", where)
     return plain

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import Concatenation
 from featurestore.datasets.base import Sample
+from featurestore.datasets.boundary import decoding, reading
 from featurestore.datasets.columns import tell_columns
 from featurestore.datasets.decoding.images import decode_image, digest_of
 from featurestore.datasets.files import fingerprint_of
@@ -25,6 +26,7 @@ from featurestore.datasets.labels import (
     scheme_fields,
 )
 from featurestore.datasets.naming import identity
+from featurestore.datasets.source_file import read_file
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.registry import unknown_name
 from featurestore.samples import SampleTable, join_notices
@@ -89,8 +91,9 @@ class HuggingFace:
             UnreadableImageError: The image is missing or cannot be decoded.
         """
         part, own = self._rows.locate(row)
-        content = self._parts[part][own][self._column]
         where = f"{self._table.name}, {self._table.sample_ids[row]}"
+        with decoding(where, "the row cannot be read"):
+            content = self._parts[part][own][self._column]
         data = _bytes_of(content, where)
         return Sample(decode_image(data, where), digest_of(data))
 
@@ -104,14 +107,11 @@ def _load(place: Path) -> Mapping[str, Any]:
     """Split -> `datasets.Dataset`; a dataset without splits has the key ``""``."""
     import datasets
 
-    try:
-        loaded = datasets.load_from_disk(str(place))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"not a dataset that save_to_disk wrote: {error}", where=place, hint="Give the folder that it wrote."
-        ) from error
-    except IndexError as error:  # what the library raises for a split without rows
-        raise _no_rows(place) from error
+    with reading(place, "not a dataset that save_to_disk wrote", hint="Give the folder that it wrote."):
+        try:
+            loaded = datasets.load_from_disk(str(place))
+        except IndexError as error:  # what the library raises for a split without rows
+            raise _no_rows(place) from error
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     if not any(len(part) for part in splits.values()):
         raise _no_rows(place)
@@ -147,15 +147,12 @@ def _undecoded(part: Any, column: str) -> Any:
 
 
 def _bytes_of(content: Mapping[str, Any] | None, where: str) -> bytes:
-    try:
+    hint = "Save the dataset with its images."
+    with reading(where, "the file cannot be read", hint=hint, error=UnreadableImageError):
         if content and content["bytes"] is not None:
             return bytes(content["bytes"])
         if content and content["path"]:
-            return Path(content["path"]).read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(
-            f"the file cannot be read: {error.strerror}", where=where, hint="Save the dataset with its images."
-        ) from error
+            return read_file(Path(content["path"]))
     raise UnreadableImageError("the row has no image", where=where, hint="Add the image, or remove the row.")
 
 

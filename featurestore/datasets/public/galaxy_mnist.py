@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
 from featurestore.datasets.boundary import reading
+from featurestore.datasets.budget import check_bytes, check_size
 from featurestore.datasets.naming import identity
+from featurestore.datasets.source_file import check_regular
 from featurestore.errors import EmptyDatasetError, LabelMismatchError, UnreadableImageError
 from featurestore.samples import SampleTable
 
@@ -73,6 +76,7 @@ class _ImageFile:
 
         self.path = path
         with reading(path, _NO_GALAXIES, hint=_FORM):
+            check_regular(path)
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
             self._images, labels = (_array(self._file, key) for key in ("images", "labels"))
             self._check(self._images, labels)
@@ -90,15 +94,32 @@ class _ImageFile:
             raise LabelMismatchError(
                 f"{len(labels)} labels for {len(images)} images", where=self.path, hint="Download the file again."
             )
+        for found in (images, labels):
+            check_bytes(math.prod(found.chunks or ()) * found.dtype.itemsize, self.path)  # HDF5 decompresses it whole
+        check_bytes(labels.nbytes, self.path)
 
     def read(self, row: int) -> NDArray[Any]:
-        again = "Download the file again."
-        with reading(f"{self.path}, row {row}", "the HDF5 file is damaged", hint=again, error=UnreadableImageError):
+        where, again = f"{self.path}, row {row}", "Download the file again."
+        check_size(self._images.shape[1:], 1, where)
+        with reading(where, "the HDF5 file is damaged", hint=again, error=UnreadableImageError):
             return np.asarray(self._images[row])
 
 
 def _array(file: Any, key: str) -> Any:
+    """An array that lies in the file itself: HDF5 can also point at any other file of the machine.
+
+    Raises:
+        ValueError: Its values lie elsewhere.
+        TypeError: It is no array, or a link.
+        KeyError: There is none.
+    """
+    import h5py
+
+    if isinstance(file.get(key, getlink=True), h5py.ExternalLink | h5py.SoftLink):
+        raise TypeError(f"{key} is a link to another place")
     found = file[key]
-    if not hasattr(found, "shape"):
+    if not isinstance(found, h5py.Dataset):
         raise TypeError(f"{key} is a group")
+    if found.external or found.is_virtual:
+        raise ValueError(f"the values of {key} lie in other files")
     return found

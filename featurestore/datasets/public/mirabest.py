@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
+from featurestore.datasets.boundary import reading
 from featurestore.datasets.naming import identity
 from featurestore.datasets.public.plain_pickle import load_plain
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
@@ -86,16 +87,11 @@ class _Batch:
     def __init__(self, path: Path) -> None:
         self.path = path
         content = load_plain(path)
-        try:
+        hint = f"It must hold data, uint8 images of {_SIDE} x {_SIDE}, and labels."
+        with reading(path, "the file is no batch of MiraBest", hint=hint):
             self._images = _as_images(content["data"])
             self.labels = np.array([int(label) for label in content["labels"]], dtype=np.int64)
             given = content.get("filenames")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(
-                f"the file is no batch of MiraBest: {type(error).__name__}: {error}",
-                where=path,
-                hint=f"It must hold data, uint8 images of {_SIDE} x {_SIDE}, and labels.",
-            ) from error
         self.names = row_names(self) if given is None else [PurePosixPath(str(file)).name for file in given]
         for noun, n_values in {"labels": len(self.labels), "file names": len(self.names)}.items():
             if n_values != len(self):

@@ -6,6 +6,8 @@ import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from featurestore.datasets.boundary import reading
+from featurestore.datasets.source_file import open_file
 from featurestore.errors import DatasetError
 
 _ALLOWED = frozenset(
@@ -28,15 +30,8 @@ def load_plain(path: Path) -> Any:
     Raises:
         DatasetError: The file names anything else, cannot be read, or is no pickle.
     """
-    try:
-        with path.open("rb") as file:
-            return _PlainUnpickler(file, path).load()
-    except DatasetError:
-        raise
-    except Exception as error:  # inside an unpickler, damage can surface as almost anything
-        raise DatasetError(
-            f"the pickle is damaged: {error or type(error).__name__}", where=path, hint="Download the file again."
-        ) from error
+    with reading(path, "the pickle is damaged", hint="Download the file again."), open_file(path) as file:
+        return _PlainUnpickler(file, path).load()
 
 
 class _PlainUnpickler(pickle.Unpickler):

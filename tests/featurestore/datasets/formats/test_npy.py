@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from featurestore.datasets import open_dataset
+from featurestore.datasets.budget import VARIABLE
 from featurestore.datasets.formats.npy import NumpyArrays
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.errors import (
+    DatasetError,
+    EmptyDatasetError,
+    LabelMismatchError,
+    SkyprobeError,
+    UnknownNameError,
+    UnreadableImageError,
+)
 from featurestore.testing import DatasetConformance
 
 SHAPES = st.sampled_from([(2, 3, 4), (1, 2, 2, 5)])
@@ -142,3 +152,86 @@ def test_a_label_that_looks_missing_can_be_kept(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2, 2, 2), np.uint8))
     np.save(tmp_path / "labels.npy", np.array(["NA", "SA"]))
     assert NumpyArrays(str(tmp_path), keep="NA").table.classes == {"class": ("NA", "SA")}
+
+
+CUBES = RNG.random((4, 5, 32, 30)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 32, 32), (4, 3, 8, 9), (4, 64, 8, 8)])
+def test_bands_that_seem_to_come_first_are_asked_for(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "images.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DatasetError, match="whose bands seem to be the axis after n") as caught:
+        NumpyArrays(str(tmp_path))
+    for place, expected in (("first", (*shape[2:], shape[1])), ("last", shape[1:])):
+        command = f"npy:{tmp_path},channels={place}"
+        assert command in caught.value.hint
+        dataset = open_dataset(command)
+        assert dataset.read(0).image.shape == expected
+        assert dataset.table.source == command
+
+
+def test_bands_first_are_the_same_pixels(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", CUBES)
+    image = NumpyArrays(str(tmp_path), channels="first").read(2).image
+    np.testing.assert_array_equal(image, np.moveaxis(CUBES[2], 0, -1))
+    assert image.flags.c_contiguous
+
+
+def test_another_place_of_the_bands_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown place of the channels 'middle'"):
+        NumpyArrays(str(tmp_path), channels="middle")
+
+
+def test_images_without_pixels(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 0, 4), np.uint8))
+    with pytest.raises(DatasetError, match=r"images are uint8 \(2, 0, 4\)"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_an_archive_and_a_pipe_are_no_array(tmp_path: Path) -> None:
+    with (tmp_path / "images.npy").open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+    with pytest.raises(DatasetError, match="the file is no array: it is an archive"):
+        NumpyArrays(str(tmp_path))
+    (tmp_path / "images.npy").unlink()
+    os.mkfifo(tmp_path / "images.npy")
+    with pytest.raises(DatasetError, match="the file is no array: it is not a regular file"):
+        NumpyArrays(str(tmp_path))
+
+
+def test_one_image_beyond_the_budget_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((1, 600, 600), np.float32))
+    monkeypatch.setenv(VARIABLE, "1")
+    with pytest.raises(UnreadableImageError, match="too large: 600 x 600 values of 4 bytes"):
+        NumpyArrays(str(tmp_path)).read(0)
+
+
+HEADERS = (
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999, 9, 9), }",
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 9, 9), }",
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999, 9, 9), }",
+    b"{'descr': '|u1', 'fortran_order': False, 'shape': (9, 9, 9), ",
+    b"{'descr': [('a', 'O')], 'fortran_order': False, 'shape': (9, 9, 9), }",
+)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_headers_that_lie(tmp_path: Path, header: bytes) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(729)
+    (tmp_path / "images.npy").write_bytes(data)
+    with pytest.raises(DatasetError, match="the file is no array"):
+        NumpyArrays(str(tmp_path))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), max_size=4))
+def test_damage_never_surfaces_as_another_error(tmp_path: Path, tail: bytes, changes: list[tuple[int, int]]) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 4, 4), np.uint8))
+    data = bytearray((tmp_path / "images.npy").read_bytes())
+    for place, value in changes:
+        data[place] = value
+    (tmp_path / "images.npy").write_bytes(bytes(data[:128]) + tail)
+    try:
+        NumpyArrays(str(tmp_path)).read(0)
+    except SkyprobeError as error:
+        assert "images.npy" in error.where or error.where == str(tmp_path)

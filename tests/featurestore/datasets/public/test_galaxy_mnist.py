@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from featurestore.datasets.budget import VARIABLE
 from featurestore.datasets.public.galaxy_mnist import CLASSES, GalaxyMNIST
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, SkyprobeError, UnreadableImageError
 from featurestore.testing import DatasetConformance
@@ -183,3 +184,43 @@ def test_damaged_files_are_the_projects_own_errors(tmp_path: Path, changes: list
     path.write_bytes(data)
     with suppress(SkyprobeError):
         GalaxyMNIST(str(path)).read(0)
+
+
+def test_no_other_file_of_the_machine_is_read(write: Write, tmp_path: Path) -> None:
+    """HDF5 can take the values of an array from any file, here from one that is nobody's image."""
+    secret = tmp_path / "passwd"
+    secret.write_bytes(bytes(range(256)) * 400)
+    write("whole.hdf5", 2)
+    shape, path = (2, 64, 64, 3), tmp_path / "x.hdf5"
+    layout = h5py.VirtualLayout(shape, np.uint8)
+    layout[:] = h5py.VirtualSource(str(tmp_path / "whole.hdf5"), "images", shape)
+    ways: dict[str, Callable[[Any], Any]] = {
+        "the values of images lie in other files": lambda file: file.create_dataset(
+            "images", shape, np.uint8, external=[(str(secret), 0, 2 * 64 * 64 * 3)]
+        ),
+        "images is a link to another place": lambda file: file.__setitem__(
+            "images", h5py.ExternalLink(str(tmp_path / "whole.hdf5"), "images")
+        ),
+        "the values of images lie in other": lambda file: file.create_virtual_dataset("images", layout),
+        "images is a link": lambda file: file.__setitem__("images", h5py.SoftLink("/images")),
+    }
+    for reason, make in ways.items():
+        with h5py.File(path, "w") as file:
+            make(file)
+            file["labels"] = np.zeros(2, np.uint8)
+        with pytest.raises(DatasetError, match=reason):
+            GalaxyMNIST(str(path))
+
+
+def test_an_image_or_chunk_beyond_the_budget_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        file.create_dataset("images", (1, 600, 600, 3), np.uint8)
+        file["labels"] = np.zeros(1, np.uint8)
+    with pytest.raises(UnreadableImageError, match="too large: 600 x 600 x 3 values"):
+        GalaxyMNIST(str(tmp_path / "wide.h5")).read(0)
+    with h5py.File(tmp_path / "chunk.h5", "w") as file:
+        file.create_dataset("images", (900, 64, 64, 3), np.uint8, chunks=(900, 64, 64, 3), compression="gzip")
+        file["labels"] = np.zeros(900, np.uint8)
+    with pytest.raises(UnreadableImageError, match="exceed the limit of 2 MiB"):
+        GalaxyMNIST(str(tmp_path / "chunk.h5"))

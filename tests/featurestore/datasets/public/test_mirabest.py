@@ -90,11 +90,11 @@ def test_without_file_names(write: Write, tmp_path: Path) -> None:
     [
         ({"data": None}, "KeyError: 'data'"),
         ({"labels": None}, "KeyError: 'labels'"),
-        ({"labels": ["one", "two"]}, "ValueError: invalid literal"),
+        ({"labels": ["one", "two"]}, "invalid literal"),
         ({"data": np.zeros((2, 150, 150))}, r"data are float64 \(2, 150, 150\)"),
         ({"data": np.zeros((2, 32, 32, 3), np.uint8)}, r"data are uint8 \(2, 32, 32, 3\)"),
-        ({"data": [np.zeros((150, 150), np.uint8), np.zeros((2, 2), np.uint8)]}, "ValueError"),
-        ({"data": np.uint8(3)}, "TypeError"),
+        ({"data": [np.zeros((150, 150), np.uint8), np.zeros((2, 2), np.uint8)]}, "inhomogeneous shape"),
+        ({"data": np.uint8(3)}, "unsized object"),
     ],
 )
 def test_other_contents(write: Write, tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
