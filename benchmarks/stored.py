@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.samples import SampleTable
+from featurestore.samples import SampleTable, hash_ids
 from featurestore.store import FeatureStore, open_store
 from featurestore.store.entry import DONE, Block, FeatureEntry
 from featurestore.store.key import FeatureKey
@@ -16,7 +16,7 @@ from featurestore.store.key import FeatureKey
 def make_store(path: str, n: int) -> FeatureStore:
     """A new store that knows a dataset ``noise`` of `n` samples."""
     store = open_store(path, mode="a")
-    ids = tuple(f"{row:07d}" for row in range(n))
+    ids = tuple(_names(range(n)))
     store.put_dataset(SampleTable("noise", ids, {}, {}, np.full(n, "", dtype=np.str_), _fingerprints(0, n)))
     return store
 
@@ -39,7 +39,12 @@ def make_block(values: NDArray[np.float32], start: int) -> Block:
     """The block of these values, (r, d), whose first row is `start`."""
     count = len(values)
     content: NDArray[Any] = np.zeros((count, 16), dtype=np.uint8)
-    return Block({"avgpool": values}, np.full(count, DONE, dtype=np.uint8), content, _fingerprints(start, count))
+    state, samples = np.full(count, DONE, dtype=np.uint8), hash_ids(_names(range(start, start + count)))
+    return Block({"avgpool": values}, state, content, _fingerprints(start, count), sample_hashes=samples)
+
+
+def _names(rows: range) -> list[str]:
+    return [f"{row:07d}" for row in rows]
 
 
 def _fingerprints(start: int, count: int) -> NDArray[np.uint64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,12 @@ def join_notices(*texts: str) -> str:
 
 def _is_storable(text: str) -> bool:
     return "\0" not in text and text.encode(errors="replace").decode() == text
+
+
+def hash_ids(ids: Iterable[str]) -> NDArray[np.uint64]:
+    """uint64 (n,): BLAKE2b-64 of each sample id, which features carry along to prove whose they are."""
+    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,11 @@ class SampleTable:
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @cached_property
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """uint64 (n,): see `hash_ids`."""
+        return hash_ids(self.sample_ids)
 
     @property
     def schemes(self) -> tuple[str, ...]:

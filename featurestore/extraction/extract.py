@@ -324,6 +324,7 @@ class _BlockPlan:
             state=np.full(len(samples), MISSING, dtype=np.uint8),
             content=np.zeros((len(samples), 16), dtype=np.uint8),
             fingerprints=np.where(samples == EMPTY, 0, self.fingerprints[number][samples]).astype(np.uint64),
+            sample_hashes=self.dataset.table.id_hashes[samples],
             reasons={
                 index * self.batch_size + slot: reason
                 for index, piece in enumerate(pieces)

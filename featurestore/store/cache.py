@@ -1,7 +1,7 @@
 """The cache: what was computed from features (projections, probe results), kept to be reused.
 
-An entry is a cache, named by a digest of everything that decides it. Whatever is incomplete or damaged
-counts as absent.
+An entry is named by a digest of everything that decides it, and says where it was made. Whatever is incomplete, damaged
+or in another place counts as absent.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def read_cached(storage: Storage, path: str) -> CacheEntry | None:
     """The entry at `path`; None if it is absent, incomplete or damaged."""
     try:
         record = storage.attributes(path) or {}
-        if "sha256" not in record:
+        if "sha256" not in record or record.get("place", path) != path:
             return None
         arrays = {name: storage.get_array(f"{path}/{escape(name)}") for name in record["arrays"]}
-    except CorruptStoreError:
+        attributes = dict(record["attributes"])
+        intact = arrays_digest(arrays, attributes) == record["sha256"]
+    except (CorruptStoreError, KeyError, TypeError, ValueError):
         return None
-    intact = arrays_digest(arrays, record["attributes"]) == record["sha256"]
-    return CacheEntry(arrays, record["attributes"]) if intact else None
+    return CacheEntry(arrays, attributes) if intact else None
 
 
 def list_cached(storage: Storage, path: str) -> list[str]:
@@ -71,4 +72,4 @@ def write_cached(
         dimensions = [f"{name}_{axis}" for axis in range(values.ndim)]
         storage.put_array(f"{path}/{escape(name)}", values, dimensions)
     record = {"arrays": list(plain), "attributes": dict(attributes), "sha256": arrays_digest(plain, attributes)}
-    storage.set_attributes(path, record)
+    storage.set_attributes(path, record | {"place": path})

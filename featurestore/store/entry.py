@@ -9,19 +9,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptStoreError, MissingFeaturesError, UsageError
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, UsageError
 from featurestore.pooling import DENSE
 from featurestore.store.commands import extract_command
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import FeatureKey
 from featurestore.store.layout.block_commit import Block, BlockCommit
 from featurestore.store.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
+from featurestore.store.layout.row_checks import UNCHECKED, compute_checks
 from featurestore.store.layout.storage import REPAIR, Storage
 from featurestore.store.layout.table_arrays import StoredTable
 from featurestore.store.layout.text import decode_text
 from featurestore.store.stored_features import StoredFeatures
 
 __all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureEntry"]
+
+
+PLACE = "place"
+"""Attribute of a key: the path that it was made at. A key that has it was made with row checks from the start."""
 
 
 class Counts(NamedTuple):
@@ -44,6 +49,10 @@ class FeatureEntry:
         provenance: Where they come from.
         shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D), in the order in which the poolings were
             first asked for.
+        bound: Whether every row carries a check that binds it to its place; rows of older features may have none.
+
+    Raises:
+        CorruptStoreError: The attributes are not those of features at this place.
     """
 
     def __init__(
@@ -53,14 +62,16 @@ class FeatureEntry:
         names: tuple[str, str, str],
         attributes: Mapping[str, Any],
         load_table: Callable[[], StoredTable],
+        block_rows: int,
     ) -> None:
         self.path = path
         self.dataset, self.variant, self.backbone = names
-        self.key = FeatureKey.from_dict(attributes["key"])
-        self.provenance: Mapping[str, Any] = attributes["provenance"]
-        self.shapes = read_shapes(attributes["poolings"])
+        self.key, self.provenance, self.shapes = _parse(attributes, storage.where(path))
+        self.bound = PLACE in attributes
         self._storage = storage
         self._load_table = load_table
+        self._block_rows = block_rows
+        self._check_place(attributes)
 
     def __repr__(self) -> str:
         return f"FeatureEntry({self.path!r}, {', '.join(self.shapes)})"
@@ -79,7 +90,7 @@ class FeatureEntry:
     @property
     def nbytes(self) -> int:
         """Bytes of the values of all poolings."""
-        arrays = KeyArrays(self._storage, self.path)
+        arrays = self.arrays()
         itemsize = np.dtype(self.key.dtype).itemsize
         return sum(arrays.values(name).rows * prod(shape) * itemsize for name, shape in self.shapes.items())
 
@@ -103,15 +114,15 @@ class FeatureEntry:
         """Which rows are still to compute; no values are read.
 
         Args:
-            fingerprints: uint64 (n,), current stamp of each store row.
+            fingerprints: uint64 (n,), current fingerprint of each store row.
             present: bool (n,), rows that the dataset has now.
             poolings: Poolings that are wanted; all of the key for None.
-            retry_unreadable: Whether unreadable rows are tried again; otherwise only when their stamp changed.
+            retry_unreadable: Whether unreadable rows are tried again; otherwise only when their fingerprint changed.
 
         Returns:
             bool (n,): present rows that are missing in a wanted pooling, or whose image changed.
         """
-        arrays, rows = KeyArrays(self._storage, self.path), len(fingerprints)
+        arrays, rows = self.arrays(), len(fingerprints)
         waiting = arrays.column("stamp").read_all(rows) != fingerprints
         for pooling in self.shapes if poolings is None else poolings:
             if pooling not in self.shapes:
@@ -139,12 +150,12 @@ class FeatureEntry:
             StorageOverflowError: A value is too large for the storage type.
             StoreWriteError: The store cannot be written; what was committed before stays valid.
         """
-        arrays = KeyArrays(self._storage, self.path)
+        arrays = self.arrays()
         BlockCommit(arrays, self.shapes, self._load_table(), block, data).write(self.key.dtype)
 
     def discard_block(self, block: int) -> None:
         """Forget one block, whatever state it is in: all its rows are missing afterwards."""
-        for array in KeyArrays(self._storage, self.path).all(self.shapes):
+        for array in self.arrays().all(self.shapes):
             array.delete_block(block)
 
     def open(
@@ -167,7 +178,7 @@ class FeatureEntry:
             UsageError: `rows` are not ascending positions in the dataset.
         """
         (pooling,) = self._chosen(pooling or next(iter(self.shapes)))
-        arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
+        arrays, stored = self.arrays(), self._load_table()
         wanted = _store_rows(stored, rows)
         state = arrays.state(pooling).read_rows(wanted)
         if not allow_partial:
@@ -184,6 +195,7 @@ class FeatureEntry:
             provenance=self.provenance,
             array=arrays.values(pooling),
             kept=kept,
+            belongs=self._judge(arrays, stored, pooling, kept),
         )
 
     def read(
@@ -210,11 +222,46 @@ class FeatureEntry:
         """Sample id -> reason, for the rows of the dataset marked unreadable in one pooling, or in any."""
         _, unreadable, present = self._marks(pooling)
         rows = np.flatnonzero(unreadable & present)
-        return _reasons(KeyArrays(self._storage, self.path), self._load_table(), rows)
+        return _reasons(self.arrays(), self._load_table(), rows)
+
+    def _judge(
+        self, arrays: KeyArrays, stored: StoredTable, pooling: str, kept: NDArray[np.int64]
+    ) -> Callable[[NDArray[np.int64], NDArray[Any]], bool] | None:
+        """What tells whether stored values belong to their rows; None where no row has a check."""
+        array = arrays.check(pooling)
+        if array is None and not self.bound:
+            return None
+        checks = np.zeros(len(kept), np.uint32) if array is None else array.read_rows(kept)
+
+        def belongs(rows: NDArray[np.int64], values: NDArray[Any]) -> bool:
+            found = checks[np.searchsorted(kept, rows)]
+            states = np.full(len(rows), DONE, dtype=np.uint8)
+            right = compute_checks(arrays.place(pooling), rows, stored.id_hashes[rows], states, values)
+            return bool(((found == right) | (not self.bound and found == UNCHECKED)).all())
+
+        return belongs
+
+    def arrays(self) -> KeyArrays:
+        """Its arrays, as they stand in the store now."""
+        return KeyArrays(self._storage, self.path, self._block_rows)
+
+    def _check_place(self, attributes: Mapping[str, Any]) -> None:
+        """Refuse features that were copied here from another key, variant or dataset."""
+        right = (
+            attributes.get("sha256") == self.key.sha256
+            and self.path.endswith(f"/{self.key.short}")
+            and (attributes[PLACE] == self.path if self.bound else self.key.backbone == self.backbone)
+        )
+        if not right:
+            raise CorruptStoreError(
+                "features under the name of another key or place",
+                where=self._storage.where(self.path),
+                hint="Move the folder back to where it was made, or delete it and extract again.",
+            )
 
     def _marks(self, pooling: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
         """Three bool (n,): missing in any pooling, unreadable in any, present."""
-        arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
+        arrays, stored = self.arrays(), self._load_table()
         states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
         missing = np.any([state == MISSING for state in states], axis=0)
         unreadable = np.any([state == UNREADABLE for state in states], axis=0)
@@ -248,6 +295,18 @@ class FeatureEntry:
                 where=self._storage.where(self.path),
                 hint=REPAIR,
             )
+
+
+def _parse(
+    attributes: Mapping[str, Any], where: str
+) -> tuple[FeatureKey, Mapping[str, Any], dict[str, tuple[int, ...]]]:
+    """Key, provenance and shapes."""
+    try:
+        return FeatureKey.from_dict(attributes["key"]), attributes["provenance"], read_shapes(attributes["poolings"])
+    except (KeyError, TypeError, ValueError, StoreError) as error:
+        raise CorruptStoreError(
+            f"the attributes of these features are damaged: {error!r}", where=where, hint=REPAIR
+        ) from error
 
 
 def _store_rows(stored: StoredTable, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, StoreFormatError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
-from featurestore.store.entry import FeatureEntry
+from featurestore.store.entry import PLACE, FeatureEntry
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import DTYPES, FORMAT_VERSION, FeatureKey
 from featurestore.store.layout.key_arrays import KeyArrays, Shapes, read_shapes, write_shapes
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
 from featurestore.store.layout.table_arrays import StoredTable, read_table, write_table
+from featurestore.store.metadata_repair import COPY, copy_of, recover_attributes, recover_group
 from featurestore.store.query import Request, choose
 
 FORMAT = "skyprobe"
@@ -106,6 +107,10 @@ class FeatureStore:
     def __repr__(self) -> str:
         return f"FeatureStore({self.path!r})"
 
+    def close(self) -> None:
+        """Say that no more is written for now: until then, or a minute after, ``verify --repair`` leaves it alone."""
+        self.storage.end_writing()
+
     def put_dataset(self, table: SampleTable) -> NDArray[np.int64]:
         """Make the store know a dataset, or what changed in it; a known one costs one metadata read.
 
@@ -183,11 +188,15 @@ class FeatureStore:
         rows = len(self._stored(dataset))
         known = self._known(path, key)
         poolings = _joined(read_shapes(known.get("poolings", [])), shapes, self.storage.where(path))
-        KeyArrays(self.storage, path).create(poolings, key.dtype, rows, self.block_rows)
         made = {"key": key.to_dict(), "sha256": key.sha256, "provenance": dict(provenance), "requests": []}
+        if not known:
+            made[PLACE] = path
         attributes = made | known | {"poolings": write_shapes(poolings)}
+        KeyArrays(self.storage, path, self.block_rows).create(poolings, key.dtype, rows)
+        if copy_of(attributes) != self.storage.array_attributes(f"{path}/{COPY}"):
+            self.storage.set_array_attributes(f"{path}/{COPY}", copy_of(attributes))
         if attributes != known:
-            self.storage.set_attributes(path, attributes)
+            self.storage.rewrite_group(path, attributes)
         return self._entry(path, attributes)
 
     def find(
@@ -212,10 +221,17 @@ class FeatureStore:
             UnknownNameError: The key has no such field.
         """
         request = Request(dataset, variant, backbone, pooling, fields)
+        found = map(self.open_entry, self.key_paths(dataset, variant, backbone))
+        return [entry for entry in found if entry is not None and request.matches(entry)]
+
+    def key_paths(
+        self, dataset: str | None = None, variant: str | None = None, backbone: str | None = None
+    ) -> list[str]:
+        """Paths of all groups of keys that match, whatever state they are in; None matches everything."""
         paths = [FEATURES]
         for name in (dataset, variant, backbone, None):
             paths = [f"{path}/{child}" for path in paths for child in self._children(path, name)]
-        return [entry for entry in map(self.open_entry, paths) if entry is not None and request.matches(entry)]
+        return paths
 
     def select(
         self,
@@ -246,7 +262,13 @@ class FeatureStore:
     def remove(self, entry: FeatureEntry) -> None:
         """Delete features; a removal that is cut short is completed by ``skyprobe verify --repair``."""
         self.storage.set_attributes(entry.path, {"removed": True})
-        self.storage.delete(entry.path)
+        self._delete(entry.path)
+
+    def _delete(self, path: str) -> None:
+        """Delete a group, whose own metadata goes last: until then it says what is under way."""
+        for name in self.storage.children(path):
+            self.storage.delete(f"{path}/{name}")
+        self.storage.delete(path)
 
     def get_cached(self, kind: str, digest: str) -> CacheEntry | None:
         """What was computed from features before, or None.
@@ -308,11 +330,20 @@ class FeatureStore:
         return self.source(dataset) or dataset
 
     def _known(self, path: str, key: FeatureKey) -> dict[str, Any]:
-        """Attributes of a key's group that is there already; a removal that was cut short is completed first."""
-        known = self.storage.attributes(path) or {}
+        """Attributes of a key's group that is there already; what can be known of them where they are lost.
+
+        A removal that was cut short is completed first.
+        """
+        try:
+            known = self.storage.attributes(path) or {}
+        except CorruptStoreError:
+            known = {}
         if "removed" in known:
-            self.storage.delete(path)
+            self._delete(path)
             return {}
+        if "key" not in known and self.storage.has_chunks(path):
+            recover_group(self.storage, path)
+            known = recover_attributes(self.storage, path)
         if known.get("sha256", key.sha256) != key.sha256:
             raise StoreError(
                 "two keys begin with the same 12 digits", where=self.storage.where(path), hint="Use another store."
@@ -330,7 +361,7 @@ class FeatureStore:
     def _entry(self, path: str, attributes: Mapping[str, Any]) -> FeatureEntry:
         _, dataset, variant, backbone, _ = map(unescape, path.split("/"))
         names = (dataset, variant, backbone)
-        return FeatureEntry(self.storage, path, names, attributes, partial(self._stored, dataset))
+        return FeatureEntry(self.storage, path, names, attributes, partial(self._stored, dataset), self.block_rows)
 
 
 def _joined(known: Shapes, shapes: Shapes, where: str) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +36,8 @@ class StoredFeatures:
         provenance: Where the features come from.
         array: The values of all store rows.
         kept: int64 (n,), ascending: the store row of each sample of `table`.
+        belongs: Whether some store rows and their stored values belong together; None for features that are older than
+            row checks.
     """
 
     variant: str
@@ -47,6 +49,7 @@ class StoredFeatures:
     provenance: Mapping[str, Any]
     array: BlockedArray
     kept: NDArray[np.int64]
+    belongs: Callable[[NDArray[np.int64], NDArray[Any]], bool] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,15 +72,15 @@ class StoredFeatures:
         Those of dense features are (k, h, w, D).
 
         Raises:
-            CorruptStoreError: A chunk is damaged or absent.
+            CorruptStoreError: A chunk is damaged, absent or lies in the wrong place.
         """
-        return self.array.read_rows(self.kept[rows], dtype, required=True)
+        return self.array.read_rows(self.kept[rows], dtype, required=True, belongs=self.belongs)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Values of these rows of `table` in the order given, float32 (k, d).
 
         Raises:
-            CorruptStoreError: A chunk is damaged or absent.
+            CorruptStoreError: A chunk is damaged, absent or lies in the wrong place.
         """
         ascending, place = np.unique(rows, return_inverse=True)
         found: NDArray[np.float32] = self.values(ascending)[place]
@@ -94,7 +97,7 @@ class StoredFeatures:
             The rows of `table`, and their values (at most `rows`, d).
 
         Raises:
-            CorruptStoreError: A chunk is damaged or absent.
+            CorruptStoreError: A chunk is damaged, absent or lies in the wrong place.
         """
         spans = [slice(start, min(start + rows, len(self.kept))) for start in range(0, len(self.kept), rows)]
         return self._read_ahead(spans, dtype)
@@ -110,7 +113,7 @@ class StoredFeatures:
             Rows of `table`, int64 (k,), ascending; and their values (k, d).
 
         Raises:
-            CorruptStoreError: A chunk is damaged or absent.
+            CorruptStoreError: A chunk is damaged, absent or lies in the wrong place.
         """
         size = self.block_rows
         of_block = np.split(np.arange(len(self.kept)), np.flatnonzero(np.diff(self.kept // size)) + 1)
@@ -132,7 +135,7 @@ class StoredFeatures:
         """All values in memory, as float32.
 
         Raises:
-            CorruptStoreError: A chunk is damaged or absent.
+            CorruptStoreError: A chunk is damaged, absent or lies in the wrong place.
         """
         return FeatureSet(
             variant=self.variant,

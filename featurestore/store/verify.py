@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from featurestore.errors import CorruptStoreError, StoreError
+from featurestore.errors import StoreError
+from featurestore.store.block_damage import find_damage
 from featurestore.store.cache import read_cached
 from featurestore.store.entry import FeatureEntry
-from featurestore.store.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
+from featurestore.store.layout.names import escape
 from featurestore.store.layout.storage import PARTIAL
 from featurestore.store.layout.table_arrays import StoredTable, read_table
-from featurestore.store.store import CACHE, DATASETS, FEATURES, FeatureStore
+from featurestore.store.layout.writers import owner_of, touches
+from featurestore.store.metadata_repair import check_arrays, is_being_made, recover_group
+from featurestore.store.store import CACHE, DATASETS, FeatureStore
 
 
 @dataclass(frozen=True)
@@ -34,128 +33,129 @@ class Problem:
 
 
 def verify(store: FeatureStore, *, repair: bool = False) -> list[Problem]:
-    """Read everything in a store and compare it with its checksums, states and digests.
+    """Read everything in a store and compare it with its checksums, states, digests, keys and places.
 
     A store that was opened for writing is swept as well: unfinished files, revisions, features and cached entries of
-    killed processes are deleted. Nothing else may write to the store meanwhile.
+    killed processes are deleted. What another process is writing to at this moment is left alone; see `layout.writers`.
 
     Args:
         store: The store.
-        repair: Whether damaged blocks are forgotten, so that ``skyprobe extract`` computes them again.
+        repair: Whether metadata is written anew from the key where it is damaged, and damaged blocks are forgotten, so
+            that ``skyprobe extract`` computes them again.
 
     Returns:
         All problems found; none if all is well.
     """
-    problems = [*_check_files(store), *_check_cache(store)]
-    tables: dict[str, StoredTable] = {}
-    for component in store.storage.children(DATASETS):
-        problems += _check_dataset(store, component, tables)
-    paths = [FEATURES]
-    for _ in ("dataset", "variant", "backbone", "key"):
-        paths = [f"{path}/{child}" for path in paths for child in store.storage.children(path)]
-    for path in paths:
-        problems += _check_features(store, path, tables, repair)
-    return problems
+    return list(_Verification(store, repair=repair).problems())
 
 
-def _check_files(store: FeatureStore) -> Iterator[Problem]:
-    for key in store.storage.partial_files():
-        if not store.storage.read_only:
-            store.storage.delete_file(key)
-        yield Problem(store.storage.where(key), f"a {PARTIAL} file of a killed process", not store.storage.read_only)
+class _Verification:
+    """One pass over a store."""
 
+    def __init__(self, store: FeatureStore, *, repair: bool) -> None:
+        self._store, self._storage, self._repair = store, store.storage, repair
+        self._tables: dict[str, StoredTable] = {}
 
-def _check_cache(store: FeatureStore) -> Iterator[Problem]:
-    for kind in store.storage.children(CACHE):
-        for entry in store.storage.children(f"{CACHE}/{kind}"):
-            path = f"{CACHE}/{kind}/{entry}"
-            if read_cached(store.storage, path) is None:
-                yield _sweep(store, path, "an incomplete or damaged entry")
+    def problems(self) -> Iterator[Problem]:
+        yield from self._check_files()
+        yield from self._check_cache()
+        for component in self._storage.children(DATASETS):
+            yield from self._check_dataset(component)
+        for path in self._store.key_paths():
+            yield from self._check_features(path)
 
+    def _check_files(self) -> Iterator[Problem]:
+        if not self._storage.read_only:
+            self._storage.sweep_marks()
+        for key in self._storage.partial_files():
+            if touches(key, self._storage.owners()):
+                continue  # it is being written
+            if not self._storage.read_only:
+                self._storage.delete_file(key)
+            yield self._problem(key, f"a {PARTIAL} file of a killed process", repaired=not self._storage.read_only)
 
-def _check_dataset(store: FeatureStore, component: str, tables: dict[str, StoredTable]) -> Iterator[Problem]:
-    """Check one dataset; an intact one is put into `tables`."""
-    path = f"{DATASETS}/{component}"
-    try:
-        current = (store.storage.attributes(path) or {}).get("current")
-        for revision in store.storage.children(path):
-            if revision != current:
-                yield _sweep(store, f"{path}/{revision}", "a revision that is not in use")
-        if current is not None:
-            tables[component] = read_table(store.storage, f"{path}/{current}")
-    except CorruptStoreError as error:
-        yield Problem(error.where, error.what, repaired=False)
+    def _check_cache(self) -> Iterator[Problem]:
+        for kind in self._storage.children(CACHE):
+            for name in self._storage.children(f"{CACHE}/{kind}"):
+                path = f"{CACHE}/{kind}/{name}"
+                if read_cached(self._storage, path) is None:
+                    yield from self._sweep(path, "an incomplete, damaged or misplaced entry")
 
+    def _check_dataset(self, component: str) -> Iterator[Problem]:
+        """Check one dataset; an intact one is put into the tables."""
+        path = f"{DATASETS}/{component}"
+        try:
+            current = (self._storage.attributes(path) or {}).get("current")
+            for revision in self._storage.children(path):
+                if current is not None and revision != current:
+                    yield from self._sweep(f"{path}/{revision}", "a revision that is not in use")
+            if current is not None:
+                self._tables[component] = read_table(self._storage, f"{path}/{current}")
+            elif self._storage.children(path):
+                yield self._problem(path, "a dataset without a current revision: extract it again, which mends it")
+        except StoreError as error:
+            yield Problem(error.where, f"{error.what}: extract the dataset again, which mends it", repaired=False)
+            return
+        if component in self._tables and escape(self._tables[component].table.name) != component:
+            yield self._problem(path, "the dataset of another name")
 
-def _check_features(
-    store: FeatureStore, path: str, tables: Mapping[str, StoredTable], repair: bool
-) -> Iterator[Problem]:
-    stored = tables.get(path.split("/")[1])
-    try:
-        entry = store.open_entry(path)
-        if entry is None:
-            yield _sweep(store, path, "features whose making or removal was cut short")
-        elif stored is None:
-            yield Problem(store.storage.where(path), "features of a dataset that is absent or damaged", repaired=False)
-        elif entry.key.short != path.rpartition("/")[2]:
-            yield Problem(store.storage.where(path), "features under the name of another key", repaired=False)
-        else:
-            yield from _check_blocks(store, entry, stored, repair)
-    except StoreError as error:
-        yield Problem(error.where, error.what, repaired=False)
+    def _check_features(self, path: str) -> Iterator[Problem]:
+        stored = self._tables.get(path.split("/")[1])
+        try:
+            entry = self._store.open_entry(path)
+        except StoreError as error:
+            mended = self._may_write(path) and recover_group(self._storage, path)
+            yield Problem(error.where, error.what, bool(mended))
+            if not mended:
+                return
+            entry = self._store.open_entry(path)
+        try:
+            if entry is None:
+                yield from self._check_unfinished(path)
+            elif stored is None:
+                yield self._problem(path, "features of a dataset that is absent or damaged: extract it again")
+            else:
+                yield from self._check_entry(entry, stored)
+        except StoreError as error:
+            yield Problem(error.where, error.what, repaired=False)
 
+    def _check_unfinished(self, path: str) -> Iterator[Problem]:
+        if is_being_made(self._storage, path):
+            yield from self._sweep(path, "features whose making or removal was cut short")
+            return
+        mended = self._may_write(path) and recover_group(self._storage, path)
+        yield self._problem(
+            path, "features whose metadata is lost: extract again, which mends it", repaired=bool(mended)
+        )
 
-def _check_blocks(store: FeatureStore, entry: FeatureEntry, stored: StoredTable, repair: bool) -> Iterator[Problem]:
-    arrays = KeyArrays(store.storage, entry.path)
-    for block in range(max(array.n_blocks for array in arrays.all(entry.shapes))):
-        expected = stored.id_hashes[block * store.block_rows : (block + 1) * store.block_rows]
-        damage = _find_damage(arrays, entry, block, expected)
-        if damage:
-            if repair:
-                entry.discard_block(block)
-            yield Problem(f"{store.storage.where(entry.path)}, block {block}", damage, repair)
+    def _check_entry(self, entry: FeatureEntry, stored: StoredTable) -> Iterator[Problem]:
+        sound = True
+        for name, what, mended in check_arrays(self._store, entry, len(stored), repair=self._may_write(entry.path)):
+            sound &= mended
+            yield self._problem(f"{entry.path}/{name}", what, repaired=mended)
+        if sound:
+            yield from self._check_blocks(entry, stored)
 
+    def _check_blocks(self, entry: FeatureEntry, stored: StoredTable) -> Iterator[Problem]:
+        for block in range(max(array.n_blocks for array in entry.arrays().all(entry.shapes))):
+            if damage := find_damage(entry, block, stored.id_hashes):
+                repair = self._may_write(entry.path)
+                if repair:
+                    entry.discard_block(block)
+                yield self._problem(entry.path, damage, f", block {block}", repaired=repair)
 
-def _find_damage(arrays: KeyArrays, entry: FeatureEntry, block: int, expected: NDArray[np.uint64]) -> str:
-    """What is wrong with one block; empty if nothing is."""
-    try:
-        columns = {name: arrays.column(name).read_stored(block) for name in COLUMNS}
-        pairs = {
-            pooling: (arrays.state(pooling).read_stored(block), arrays.values(pooling).read_stored(block))
-            for pooling in entry.shapes
-        }
-    except CorruptStoreError as error:
-        return f"{error.where}: {error.what}"
-    found = {
-        pooling: _find_contradiction(state, values, columns, expected)
-        for pooling, (state, values) in pairs.items()
-        if state is not None and (state != MISSING).any()
-    }
-    return "; ".join(f"{pooling}: {what}" for pooling, what in found.items() if what)
+    def _may_write(self, path: str) -> bool:
+        return self._repair and not self._storage.read_only and owner_of(path) not in self._storage.owners()
 
+    def _sweep(self, path: str, what: str) -> Iterator[Problem]:
+        """Delete what a killed process left; what somebody is writing at this moment is no problem."""
+        if owner_of(path) in self._storage.owners():
+            return
+        if not self._storage.read_only:
+            self._storage.delete(path)
+        yield self._problem(path, what, repaired=not self._storage.read_only)
 
-def _find_contradiction(
-    state: NDArray[np.uint8],
-    values: NDArray[Any] | None,
-    columns: Mapping[str, NDArray[Any] | None],
-    expected: NDArray[np.uint64],
-) -> str:
-    """What does not fit the states of a block that has some; empty if all does."""
-    if (state > UNREADABLE).any():
-        return "a state that does not exist"
-    absent = [name for name, rows in columns.items() if rows is None]
-    if absent:
-        return f"no chunk of {', '.join(absent)}"
-    known, done = np.flatnonzero(state != MISSING), np.flatnonzero(state == DONE)
-    hashes = columns["sample_hash"]
-    if hashes is None or known[-1] >= len(expected) or (hashes[known] != expected[known]).any():
-        return "rows of other samples than the dataset says"
-    if len(done) and (values is None or len(values) <= done[-1] or not np.isfinite(values[done]).all()):
-        return "rows that say done have no values"
-    return ""
-
-
-def _sweep(store: FeatureStore, path: str, what: str) -> Problem:
-    if not store.storage.read_only:
-        store.storage.delete(path)
-    return Problem(store.storage.where(path), what, not store.storage.read_only)
+    def _problem(self, path: str, what: str, part: str = "", *, repaired: bool = False) -> Problem:
+        owner = self._storage.owners().get(owner_of(path)) if self._repair and not repaired else None
+        note = f"; left alone, {owner} is writing here" if owner else ""
+        return Problem(self._storage.where(path) + part, what + note, repaired)

@@ -21,7 +21,7 @@ from featurestore.backbones.weights import parse_weights
 from featurestore.datasets.base import Sample
 from featurestore.errors import UnreadableImageError
 from featurestore.preprocessing import to_unit
-from featurestore.samples import Boxes, SampleTable
+from featurestore.samples import Boxes, SampleTable, hash_ids
 from featurestore.store import FeatureStore, open_store
 from featurestore.store.entry import DONE, MISSING, UNREADABLE, Block, FeatureEntry
 from featurestore.store.key import FeatureKey
@@ -137,6 +137,7 @@ def make_block() -> Callable[..., Block]:
             content=np.array([content_of(name, version) for name in known]),
             fingerprints=fingerprints_of(known, version),
             reasons={row: f"cannot decode {known[row]}" for row in unreadable},
+            sample_hashes=hash_ids(known),
         )
 
     return make

@@ -27,7 +27,17 @@ def report(tmp_path, make_table, make_key):
     arrays = store.create("toy", "full-224", "net_b", make_key(), {"cls": (2,)}, {})
     state = np.array([DONE, UNREADABLE, DONE], np.uint8)
     content, reasons = np.zeros((3, 16), np.uint8), {1: "the file is empty"}
-    arrays.write_block(0, Block({"cls": np.ones((3, 2), np.float32)}, state, content, table.fingerprints, reasons))
+    arrays.write_block(
+        0,
+        Block(
+            {"cls": np.ones((3, 2), np.float32)},
+            state,
+            content,
+            table.fingerprints,
+            reasons,
+            sample_hashes=table.id_hashes,
+        ),
+    )
     costs = Costs(load=3.5, decode=1.25, preprocess=0.5, forward=2.0, write=0.125, images=1234, forwards=2468)
     features = (Extracted(arrays, 3, arrays.unreadable()),)
     return ExtractionReport("toy", store.path, features, costs, 2.0)

@@ -62,6 +62,7 @@ def put(make_table, make_key):
             np.zeros((90, 16), np.uint8),
             table.fingerprints,
             {BROKEN: "cut off"},
+            sample_hashes=table.id_hashes,
         )
         arrays.write_block(0, block)
         return arrays

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError, StorageOverflowError, StoreError
 from featurestore.store.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays, Shapes
+from featurestore.store.layout.row_checks import compute_checks
 from featurestore.store.layout.table_arrays import StoredTable
 from featurestore.store.layout.text import encode_text
 
 Rows = NDArray[np.int64]
+States = dict[str, NDArray[np.uint8]]
+_Update = tuple[NDArray[Any] | None, NDArray[Any]]
+"""A column of a block before, None if it was never written, and after."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,10 @@ class Block:
             at.
         state: uint8 (r,): done or unreadable; rows that are missing here keep what the store has.
         content: uint8 (r, 16), digest of each image.
-        fingerprints: uint64 (r,), stamp of each image.
+        fingerprints: uint64 (r,), fingerprint of each image.
         reasons: Row of the block -> why it is unreadable; cut to 160 bytes.
+        sample_hashes: uint64 (r,), hash of the sample id of each row, as whoever computed it knows it (see
+            `featurestore.samples.hash_ids`): two extractions may have put different tables.
     """
 
     values: Mapping[str, NDArray[np.float32]]
@@ -35,6 +41,7 @@ class Block:
     content: NDArray[np.uint8]
     fingerprints: NDArray[np.uint64]
     reasons: Mapping[int, str] = field(default_factory=dict)
+    sample_hashes: NDArray[np.uint64] = field(kw_only=True)
 
 
 class BlockCommit:
@@ -53,8 +60,10 @@ class BlockCommit:
         self._where = f"{arrays.storage.where(arrays.path)}, block {block}"
         self._given: Rows = np.flatnonzero(data.state != MISSING)
         self._done: Rows = np.flatnonzero(data.state == DONE)
-        self._start = block * arrays.column("stamp").block_rows
+        self._start = block * arrays.block_rows
+        self._rows: Rows = self._start + self._given
         self._check_place()
+        self._check_samples()
 
     def write(self, dtype: str) -> None:
         """Withdraw states, write values and columns, give states back.
@@ -66,15 +75,16 @@ class BlockCommit:
         done = self._done
         values = {name: self._cast(matrix[done], dtype) for name, matrix in self._data.values.items()}
         columns = self._update_columns()
-        states = self._withdraw(columns["content"])
+        now, then = self._withdraw(columns)
         for pooling, rows in values.items():
-            self._write_values(pooling, rows, states[pooling])
+            self._write_values(pooling, rows, now[pooling])
         for name, (before, after) in columns.items():
             if before is None or not np.array_equal(before, after):
                 self._arrays.column(name).write_block(self._block, after)
-        for pooling in values:
-            states[pooling][self._given] = self._data.state[self._given]
-            self._arrays.state(pooling).write_block(self._block, states[pooling])
+        self._write_checks(None, [after for _, after in columns.values()])
+        for pooling, states in then.items():
+            if pooling in values or not np.array_equal(states, now[pooling]):
+                self._arrays.state(pooling).write_block(self._block, states)
 
     def _check_place(self) -> None:
         """Refuse rows and poolings that the key has no room for."""
@@ -86,6 +96,17 @@ class BlockCommit:
                 f"the block does not fit: {', '.join(unknown + wrong) or 'more rows than samples'}",
                 where=self._where,
                 hint="Make room first: put_dataset, then create with the shapes of all poolings.",
+            )
+
+    def _check_samples(self) -> None:
+        """Refuse rows that were computed for other samples than the dataset has there now."""
+        strange = self._data.sample_hashes[self._given] != self._stored.id_hashes[self._rows]
+        if strange.any():
+            raise StoreError(
+                f"{int(strange.sum())} rows were computed for other samples than the dataset has there now, the first "
+                f"is row {int(self._rows[strange.argmax()])}",
+                where=self._where,
+                hint="Another process has put this dataset meanwhile. Run the same command again.",
             )
 
     def _cast(self, values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
@@ -112,13 +133,13 @@ class BlockCommit:
     def _sample(self, rows: NDArray[np.bool_]) -> str:
         return self._stored.table.sample_ids[self._start + int(self._done[rows.argmax()])]
 
-    def _update_columns(self) -> dict[str, tuple[NDArray[Any] | None, NDArray[Any]]]:
+    def _update_columns(self) -> dict[str, _Update]:
         """Column name -> what the block has, None if it was never written, and what it shall have."""
         given, data = self._given, self._data
         new = {
             "content": data.content[given],
             "stamp": data.fingerprints[given],
-            "sample_hash": self._stored.id_hashes[self._start + given],
+            "sample_hash": data.sample_hashes[given],
             "reason": encode_text([data.reasons.get(row, "") for row in given.tolist()], REASON_BYTES),
         }
         updates = {}
@@ -129,24 +150,27 @@ class BlockCommit:
             updates[name] = before, after
         return updates
 
-    def _withdraw(self, content: tuple[NDArray[Any] | None, NDArray[Any]]) -> dict[str, NDArray[np.uint8]]:
-        """Mark rows missing before anything else is touched: the given ones, and changed images in other poolings.
+    def _withdraw(self, columns: Mapping[str, _Update]) -> tuple[States, States]:
+        """Mark rows missing before anything else is touched: the given ones, and in other poolings those that change.
 
         Returns:
-            The states that now stand in the store, by pooling.
+            States by pooling: as they stand in the store now, and as they shall be in the end. Rows whose image changed
+            go missing in poolings that are not written.
         """
-        before, after = content
-        changed = np.zeros(0, dtype=np.int64) if before is None else np.flatnonzero((before != after).any(axis=1))
-        states = {}
+        touched, content = _changed(columns.values()), _changed([columns["content"]])
+        now, then = {}, {}
         for pooling in self._shapes:
-            array = self._arrays.state(pooling)
-            state = array.read_block(self._block)
-            affected = self._given if pooling in self._data.values else changed
-            if (state[affected] != MISSING).any():
-                state[affected] = MISSING
-                array.write_block(self._block, state)
-            states[pooling] = state
-        return states
+            array, written = self._arrays.state(pooling), pooling in self._data.values
+            then[pooling] = array.read_block(self._block)
+            now[pooling] = then[pooling].copy()
+            now[pooling][self._given if written else touched] = MISSING
+            if (now[pooling] != then[pooling]).any():
+                array.write_block(self._block, now[pooling])
+            if written:
+                then[pooling][self._given] = self._data.state[self._given]
+            else:
+                then[pooling][content] = MISSING
+        return now, then
 
     def _write_values(self, pooling: str, rows: NDArray[Any], state: NDArray[np.uint8]) -> None:
         """Rows that are neither new nor done are NaN, so that the same rows always make the same bytes."""
@@ -156,3 +180,22 @@ class BlockCommit:
             chunk[kept] = array.read_block(self._block)[kept]
         chunk[self._done] = rows
         array.write_block(self._block, chunk)
+        self._write_checks(pooling, [self._data.state, chunk])
+
+    def _write_checks(self, pooling: str | None, columns: Sequence[NDArray[Any]]) -> None:
+        """Prove where the given rows of these columns belong."""
+        array = self._arrays.check(pooling)
+        if array is None:  # the key is older than checks, and `create` was not called for it since
+            return
+        checks = array.read_block(self._block)
+        given, samples = self._given, self._data.sample_hashes[self._given]
+        place = self._arrays.place(pooling)
+        checks[given] = compute_checks(place, self._rows, samples, *(column[given] for column in columns))
+        array.write_block(self._block, checks)
+
+
+def _changed(updates: Iterable[_Update]) -> Rows:
+    """Rows that any of these updates changes; none where nothing was written before."""
+    known = [(before, after) for before, after in updates if before is not None]
+    differing = [(before != after).reshape(len(after), -1).any(axis=1) for before, after in known]
+    return np.flatnonzero(np.any(differing, axis=0)) if differing else np.zeros(0, dtype=np.int64)

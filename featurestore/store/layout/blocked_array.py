@@ -119,7 +119,12 @@ class BlockedArray:
         return self.read_rows(np.arange(rows))
 
     def read_rows(
-        self, rows: NDArray[np.int64], dtype: DTypeLike | None = None, *, required: bool = False
+        self,
+        rows: NDArray[np.int64],
+        dtype: DTypeLike | None = None,
+        *,
+        required: bool = False,
+        belongs: Callable[[NDArray[np.int64], NDArray[Any]], bool] | None = None,
     ) -> NDArray[Any]:
         """Some rows, (len(rows), ...), out of the chunks that have them, each of which is read once.
 
@@ -128,9 +133,12 @@ class BlockedArray:
             dtype: Type of the result; `dtype` of the array for None.
             required: Whether a row that was never written is an error; otherwise it has fill values. A row whose
                 first value is NaN was never written.
+            belongs: Whether these rows and their stored values belong together; asked for two rows of every chunk,
+                since a chunk that lies in the wrong place is wrong in every row.
 
         Raises:
-            CorruptStoreError: A chunk has the wrong size or checksum, or a required row was never written.
+            CorruptStoreError: A chunk has the wrong size or checksum, or lies in the wrong place; or a required row was
+                never written.
         """
         size = self.chunk_rows
         n_chunks = int(rows[-1]) // size + 1 if len(rows) else 0
@@ -143,6 +151,9 @@ class BlockedArray:
             known = wanted[wanted < len(stored)]
             if required and (len(known) < len(wanted) or np.isnan(stored[known, 0]).any()):
                 raise self._corrupt(chunk, "has no values for rows that say done")
+            ends = known[[0, -1]] if len(known) else known
+            if belongs and not belongs(ends + chunk * size, stored[ends]):
+                raise self._corrupt(chunk, "holds rows that belong elsewhere")
             _convert(stored, known, out[span][: len(known)])
             out[span][len(known) :] = self._array.fill_value
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.errors import CorruptStoreError
 from featurestore.store.layout.blocked_array import BlockedArray
-from featurestore.store.layout.storage import Storage
+from featurestore.store.layout.storage import ArraySpec, Storage
 
 MISSING, DONE, UNREADABLE = 0, 1, 2
 """State of a row in one pooling."""
@@ -26,6 +27,9 @@ _COLUMNS: dict[str, tuple[str, int | None]] = {
 """Arrays that all poolings of a key share: dtype, and bytes of a row for those that have two dimensions."""
 
 COLUMNS = tuple(_COLUMNS)
+
+CHECK = "check"
+"""Array of row checks, of the columns and of each pooling; keys that were made before there were any lack it."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Pooling -> shape of one sample's features: (D,), or (h, w, D) of dense ones."""
@@ -55,22 +59,42 @@ def chunk_rows(block_rows: int, row_bytes: int) -> int:
     return rows
 
 
+def array_specs(shapes: Shapes, dtype: str, block_rows: int) -> dict[str, ArraySpec]:
+    """Path below the key -> what the array looks like; states, which vouch for the others, come last."""
+    specs = {
+        name: ArraySpec(kind, (block_rows,), ("sample",))
+        if width is None
+        else ArraySpec(kind, (block_rows, width), ("sample", f"{name}_byte"))
+        for name, (kind, width) in _COLUMNS.items()
+    }
+    specs[CHECK] = ArraySpec("uint32", (block_rows,), ("sample",))
+    for pooling, shape in shapes.items():
+        size = chunk_rows(block_rows, prod(shape) * np.dtype(dtype).itemsize)
+        dimensions = ("sample", *_DIMENSIONS[-len(shape) :])
+        specs[f"{pooling}/values"] = ArraySpec(dtype, (size, *shape), dimensions, float("nan"))
+        specs[f"{pooling}/{CHECK}"] = ArraySpec("uint32", (block_rows,), ("sample",))
+        specs[f"{pooling}/state"] = ArraySpec("uint8", (block_rows,), ("sample",))
+    return specs
+
+
 class KeyArrays:
     """Arrays of one group ``features/DATASET/VARIANT/BACKBONE/KEY12``, opened when first used.
 
     Args:
         storage: Where they stand.
         path: Path of the group.
+        block_rows: Rows of a block, as the root of the store has it.
     """
 
-    def __init__(self, storage: Storage, path: str) -> None:
+    def __init__(self, storage: Storage, path: str, block_rows: int) -> None:
         self.storage = storage
         self.path = path
+        self.block_rows = block_rows
         self._opened: dict[str, BlockedArray] = {}
 
     def values(self, pooling: str) -> BlockedArray:
         """(n, d) or (n, h, w, d) values, NaN where a row is not done."""
-        return self._open(f"{pooling}/values", self.column("stamp").block_rows)
+        return self._open(f"{pooling}/values")
 
     def state(self, pooling: str) -> BlockedArray:
         """uint8 (n,) states."""
@@ -80,40 +104,36 @@ class KeyArrays:
         """One of `COLUMNS`."""
         return self._open(name)
 
+    def check(self, pooling: str | None = None) -> BlockedArray | None:
+        """uint32 (n,) row checks of a pooling, of the columns for None; None where the key has none."""
+        name = CHECK if pooling is None else f"{pooling}/{CHECK}"
+        return self._open(name) if name in self._opened or self.storage.array(f"{self.path}/{name}") else None
+
+    def place(self, pooling: str | None = None) -> str:
+        """The place that row checks vouch for."""
+        return self.path if pooling is None else f"{self.path}/{pooling}"
+
     def all(self, poolings: Iterable[str]) -> list[BlockedArray]:
         """All arrays; states come first."""
         names = list(poolings)
         states, values = [self.state(name) for name in names], [self.values(name) for name in names]
-        return states + [self.column(name) for name in COLUMNS] + values
+        checks = [check for name in (None, *names) if (check := self.check(name))]
+        return states + [self.column(name) for name in COLUMNS] + checks + values
 
-    def create(self, shapes: Shapes, dtype: str, rows: int, block_rows: int) -> None:
-        """Make what does not exist yet, and room for `rows` rows; states, which vouch for the others, come last."""
-        for name, (kind, width) in _COLUMNS.items():
-            tail = {} if width is None else {f"{name}_byte": width}
-            self._require(name, kind, rows, block_rows, tail)
-        for pooling, shape in shapes.items():
-            size = chunk_rows(block_rows, prod(shape) * np.dtype(dtype).itemsize)
-            tail = dict(zip(_DIMENSIONS[-len(shape) :], shape, strict=True))
-            self._require(f"{pooling}/values", dtype, rows, size, tail, fill_value=float("nan"))
-            self._require(f"{pooling}/state", "uint8", rows, block_rows, {})
+    def create(self, shapes: Shapes, dtype: str, rows: int) -> None:
+        """Make what does not exist yet, metadata that is lost or unreadable included, and room for `rows` rows."""
+        for name, spec in array_specs(shapes, dtype, self.block_rows).items():
+            self.storage.require_array(f"{self.path}/{name}", spec.shape(rows), *spec)
+            self._open(name).grow(rows)
 
-    def _require(
-        self,
-        name: str,
-        dtype: str,
-        rows: int,
-        chunk_rows: int,
-        tail: Mapping[str, int],
-        *,
-        fill_value: float = 0,
-    ) -> None:
-        """Make an array whose dimensions after the first have these names and sizes."""
-        sizes, names = tuple(tail.values()), ("sample", *tail)
-        path = f"{self.path}/{name}"
-        self.storage.require_array(path, (rows, *sizes), dtype, (chunk_rows, *sizes), names, fill_value)
-        BlockedArray(self.storage, path).grow(rows)
-
-    def _open(self, name: str, block_rows: int | None = None) -> BlockedArray:
+    def _open(self, name: str) -> BlockedArray:
         if name not in self._opened:
-            self._opened[name] = BlockedArray(self.storage, f"{self.path}/{name}", block_rows)
+            blocked = BlockedArray(self.storage, f"{self.path}/{name}", self.block_rows)
+            if self.block_rows % blocked.chunk_rows:
+                raise CorruptStoreError(
+                    f"its chunks have {blocked.chunk_rows} rows, and a block of this store has {self.block_rows}",
+                    where=self.storage.where(blocked.path),
+                    hint="Restore block_rows in the attributes of the store's zarr.json, or the chunks of the array.",
+                )
+            self._opened[name] = blocked
         return self._opened[name]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import zarr
@@ -17,11 +19,14 @@ from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.array_spec import ArrayConfigParams
 from zarr.core.buffer import default_buffer_prototype
+from zarr.core.group import GroupMetadata
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, ContainsGroupError, NodeTypeValidationError
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore
 
-from featurestore.errors import CorruptStoreError, MissingDependencyError, StoreWriteError
+from featurestore.errors import CorruptStoreError, MissingDependencyError, StoreError, StoreWriteError
+from featurestore.store.layout.writers import WRITERS, WriterMark, find_owned
 
 METADATA = "zarr.json"
 PARTIAL = ".partial"
@@ -44,6 +49,26 @@ _REQUESTS = 16
 """Files that an object store is asked for at once."""
 
 
+class ArraySpec(NamedTuple):
+    """What an array looks like, whatever number of rows it has room for.
+
+    Attributes:
+        dtype: Type of the values.
+        chunks: Shape of a chunk: some rows, and a whole row in every other dimension.
+        dimensions: Their names.
+        fill_value: What rows are that were never written.
+    """
+
+    dtype: str
+    chunks: tuple[int, ...]
+    dimensions: Sequence[str]
+    fill_value: float = 0
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Shape of an array with room for so many rows."""
+        return rows, *self.chunks[1:]
+
+
 class Storage:
     """Groups, arrays and raw chunks below one root.
 
@@ -60,6 +85,8 @@ class Storage:
         self.read_only = read_only
         self.root: Path | None = None if "://" in path else Path(path).expanduser()
         self._store: Store = LocalStore(self.root, read_only=read_only) if self.root else _remote(path, read_only)
+        store = self._store  # a mark must not keep the storage alive: it goes when that goes
+        self._mark = WriterMark(lambda mark, attributes: _put_group(store, mark, attributes), self.root)
 
     def where(self, path: str) -> str:
         """Full path of a node, for messages."""
@@ -108,6 +135,24 @@ class Storage:
             except (FileNotFoundError, NodeTypeValidationError):
                 return None
 
+    def array_attributes(self, path: str) -> dict[str, Any]:
+        """Attributes of the array at `path`; none where there is no array."""
+        array = self.array(path)
+        return {} if array is None else cast("dict[str, Any]", array.attrs.asdict())
+
+    def set_array_attributes(self, path: str, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to an array: one atomic write."""
+        with self.writing(path):
+            self._open_array(path).update_attributes(dict(attributes))
+
+    def has_chunks(self, path: str) -> bool:
+        """Whether any file but metadata lies below `path`."""
+        with self._reaching(path):
+            if self.root is None:
+                return bool(sync(_has_chunks(self._store, path)))
+            files = (entry for entry in (self.root / path).rglob("*") if entry.is_file())
+            return any(entry.name != METADATA and entry.suffix != PARTIAL for entry in files)
+
     def require_array(
         self,
         path: str,
@@ -117,27 +162,46 @@ class Storage:
         dimensions: Sequence[str],
         fill_value: float = 0,
     ) -> zarr.Array[Any]:
-        """The array at `path`, made if it does not exist: uncompressed chunks, each with its checksum."""
-        found = self.array(path)
+        """The array at `path`, made if it does not exist: uncompressed chunks, each with its checksum.
+
+        Metadata that is lost or unreadable is written anew; chunks are kept.
+        """
+        spec = ArraySpec(dtype, chunks, dimensions, fill_value)
+        try:
+            found = self.array(path)
+        except CorruptStoreError:
+            self.rewrite_array(path, shape, spec)
+            return self._open_array(path)
         if found is not None:
             return found
         with self.writing(path):
             try:
-                return zarr.create_array(
-                    self._store,
-                    name=path,
-                    shape=shape,
-                    dtype=dtype,
-                    chunks=chunks,
-                    serializer=BytesCodec(endian="little"),
-                    compressors=Crc32cCodec(),
-                    filters=None,
-                    fill_value=fill_value,
-                    dimension_names=tuple(dimensions),
-                    config=_CONFIG,
-                )
+                return _create_array(self._store, path, shape, spec)
+            except ContainsGroupError:  # what makes it an array is lost
+                self.rewrite_array(path, shape, spec)
+                return self._open_array(path)
             except ContainsArrayError:  # another process was faster
                 return self._open_array(path)
+
+    def rewrite_array(self, path: str, shape: tuple[int, ...], spec: ArraySpec) -> None:
+        """Write the metadata of an array anew; its chunks stay as they are."""
+        with self.writing(path):
+            _put_metadata(
+                self._store, path, cast("ArrayV3Metadata", _create_array(MemoryStore(), "x", shape, spec).metadata)
+            )
+
+    def rewrite_group(self, path: str, attributes: Mapping[str, Any]) -> None:
+        """Write the metadata of a group anew; what is below it stays as it is."""
+        with self.writing(path):
+            _put_group(self._store, path, attributes)
+
+    def is_like(self, path: str, spec: ArraySpec) -> bool:
+        """Whether an array with intact metadata looks like this: type, rows, chunks, codecs, names of dimensions."""
+        found = self.array(path)
+        if found is None or len(found.shape) != len(spec.chunks):
+            return False
+        expected = _create_array(MemoryStore(), "x", spec.shape(found.shape[0]), spec)
+        return bool(_describe(found) == _describe(expected))
 
     def put_array(self, path: str, values: NDArray[Any], dimensions: Sequence[str]) -> None:
         """Write a whole small array as one chunk."""
@@ -160,25 +224,56 @@ class Storage:
 
     def children(self, path: str) -> list[str]:
         """Sorted names of what stands directly below `path`."""
-        if self.root is not None:
-            folder = self.root / path
-            names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        else:
-            names = [name.rstrip("/") for name in sync(_collect(self._store, path))]
+        with self._reaching(path):
+            if self.root is not None:
+                folder = self.root / path
+                names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+            else:
+                names = [name.rstrip("/") for name in sync(_collect(self._store, path))]
         return sorted(name for name in names if name != METADATA and not name.endswith(PARTIAL))
 
     def is_vacant(self) -> bool:
         """Whether nothing stands at the root, leftovers of a killed process aside."""
         if self.root is None:
-            return not self.children("")
-        return not self.root.exists() or (
-            self.root.is_dir() and all(entry.name.endswith(PARTIAL) for entry in self.root.iterdir())
-        )
+            return not set(self.children("")) - {WRITERS}
+        with self._reaching(""):
+            return not self.root.exists() or (
+                self.root.is_dir() and all(entry.name.endswith(PARTIAL) for entry in self.root.iterdir())
+            )
+
+    def owners(self) -> dict[str, str]:
+        """What other writers are writing to at this moment, and who they are; see `layout.writers`."""
+        owners: dict[str, str] = {}
+        for name in self._other_marks():
+            owners |= self._owned_by(name)
+        return owners
+
+    def sweep_marks(self) -> None:
+        """Delete the marks of writers that are gone."""
+        for name in self._other_marks():
+            path = f"{WRITERS}/{name}"
+            if self.attributes(path) and not self._owned_by(name):  # one without attributes is just being written
+                self.delete(path)
+
+    def end_writing(self) -> None:
+        """Take back the mark that says that this process is writing; the next write puts it back."""
+        self._mark.remove()
+
+    def _other_marks(self) -> list[str]:
+        return [name for name in self.children(WRITERS) if name != self._mark.name]
+
+    def _owned_by(self, name: str) -> dict[str, str]:
+        try:
+            return find_owned(self.attributes(f"{WRITERS}/{name}") or {}, time.time())
+        except CorruptStoreError:
+            return {}
 
     def partial_files(self) -> list[str]:
         """Sorted keys of unfinished files that killed processes left; an object store never has any."""
-        found = self.root.rglob(f"*{PARTIAL}") if self.root is not None else ()
-        return sorted(path.relative_to(self.root or "").as_posix() for path in found)
+        with self._reaching(""):
+            found = self.root.rglob(f"*{PARTIAL}") if self.root is not None else ()
+            names = sorted(path.relative_to(self.root or "").as_posix() for path in found)
+        return [name for name in names if not name.startswith(f"{WRITERS}/")]  # a mark is not marked
 
     def read_files(self, keys: Sequence[str], n_bytes: int, use: Callable[[int, Contents | None], object]) -> None:
         """Read files, and hand each to `use` in the thread that read it, while its bytes are in the cache.
@@ -191,7 +286,9 @@ class Storage:
         """
         if self.root is None:
             for first in range(0, len(keys), _REQUESTS):
-                for number, raw in enumerate(sync(_get_many(self._store, keys[first : first + _REQUESTS])), first):
+                with self._reaching(keys[first]):
+                    files = sync(_get_many(self._store, keys[first : first + _REQUESTS]))
+                for number, raw in enumerate(files, first):
                     use(number, raw)
             return
         root, run = str(self.root), 1 + _RUN_BYTES // (n_bytes + 1)
@@ -199,7 +296,9 @@ class Storage:
         def read_run(first: int) -> None:
             buffer = np.empty(n_bytes, dtype=np.uint8)
             for number, key in enumerate(keys[first : first + run], first):
-                use(number, _read_file(f"{root}/{key}", buffer))
+                with self._reaching(key):
+                    raw = _read_file(f"{root}/{key}", buffer)
+                use(number, raw)
 
         runs = range(0, len(keys), run)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -226,6 +325,7 @@ class Storage:
                 hint='Open it for writing: open_store(path, mode="a").',
             )
         try:
+            self._mark.touch(path)
             yield
         except OSError as error:
             raise StoreWriteError(
@@ -240,10 +340,58 @@ class Storage:
 
     @contextmanager
     def _reading(self, path: str) -> Iterator[None]:
+        """Turn whatever is wrong with metadata into CorruptStoreError."""
+        try:
+            with self._reaching(path):
+                yield
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+            raise CorruptStoreError(f"unreadable data: {error}", where=self.where(path), hint=REPAIR) from error
+
+    @contextmanager
+    def _reaching(self, path: str) -> Iterator[None]:
+        """Turn a file system that refuses into StoreError; that something is absent is for the caller to judge."""
         try:
             yield
-        except (ValueError, TypeError, KeyError) as error:
-            raise CorruptStoreError(f"unreadable data: {error}", where=self.where(path), hint=REPAIR) from error
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"the store cannot be read: {error.strerror or error}",
+                where=self.where(path),
+                hint="Check the permissions of this folder and of those above it.",
+            ) from error
+
+
+def _create_array(store: Store, path: str, shape: tuple[int, ...], spec: ArraySpec) -> zarr.Array[Any]:
+    return zarr.create_array(
+        store,
+        name=path,
+        shape=shape,
+        dtype=spec.dtype,
+        chunks=spec.chunks,
+        serializer=BytesCodec(endian="little"),
+        compressors=Crc32cCodec(),
+        filters=None,
+        fill_value=spec.fill_value,
+        dimension_names=tuple(spec.dimensions),
+        config=_CONFIG,
+    )
+
+
+def _put_group(store: Store, path: str, attributes: Mapping[str, Any]) -> None:
+    _put_metadata(store, path, GroupMetadata(attributes=dict(attributes), zarr_format=3))
+
+
+def _put_metadata(store: Store, path: str, metadata: ArrayV3Metadata | GroupMetadata) -> None:
+    """Write the metadata of one node: one atomic write, whatever stood there."""
+    buffer = metadata.to_buffer_dict(default_buffer_prototype())[METADATA]
+    sync(store.set(f"{path}/{METADATA}".lstrip("/"), buffer))
+
+
+def _describe(array: zarr.Array[Any]) -> Any:
+    """The metadata of an array as JSON has it, attributes aside."""
+    text = cast("ArrayV3Metadata", array.metadata).to_buffer_dict(default_buffer_prototype())[METADATA].to_bytes()
+    return {name: value for name, value in json.loads(text).items() if name != "attributes"}
 
 
 def _remote(url: str, read_only: bool) -> Store:
@@ -274,6 +422,13 @@ async def _get_many(store: Store, keys: Sequence[str]) -> list[Contents | None]:
     prototype = default_buffer_prototype()
     buffers = await asyncio.gather(*(store.get(key, prototype) for key in keys))
     return [None if buffer is None else np.frombuffer(buffer.to_bytes(), dtype=np.uint8) for buffer in buffers]
+
+
+async def _has_chunks(store: Store, path: str) -> bool:
+    async for name in store.list_prefix(path + "/"):
+        if not name.endswith(METADATA):
+            return True
+    return False
 
 
 async def _collect(store: Store, path: str) -> list[str]:

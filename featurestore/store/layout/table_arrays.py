@@ -53,11 +53,10 @@ class StoredTable:
         """The samples that the dataset has now, in store order."""
         return self.table if self.present.all() else self.table.take(np.flatnonzero(self.present))
 
-    @cached_property
+    @property
     def id_hashes(self) -> NDArray[np.uint64]:
-        """uint64 (n,): BLAKE2b-64 of each sample id, which features carry along to prove whose they are."""
-        digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in self.table.sample_ids)
-        return np.fromiter(digests, dtype="S8", count=len(self)).view("<u8").astype(np.uint64)
+        """uint64 (n,): hash of each sample id."""
+        return self.table.id_hashes
 
     @cached_property
     def revision(self) -> str:

@@ -50,6 +50,7 @@ def tamper(arrays, dataset, row, pooling, factor):
             state=np.where(rows == slot, DONE, MISSING).astype(np.uint8),
             content=np.zeros((len(rows), 16), np.uint8),
             fingerprints=np.repeat(dataset.table.fingerprints[row], len(rows)),
+            sample_hashes=np.repeat(dataset.table.id_hashes[row], len(rows)),
         ),
     )
 

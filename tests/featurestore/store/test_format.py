@@ -70,7 +70,7 @@ def test_the_tables_are_true(arrays, store) -> None:
         f"datasets/galaxies/{revision}": {*present, "label/peaks"},
         arrays.path: {"avgpool/values", "avgpool/state"},
     }
-    groups[arrays.path] |= {"content", "stamp", "sample_hash", "reason"}
+    groups[arrays.path] |= {"content", "stamp", "sample_hash", "reason", "check", "avgpool/check"}
     for path, expected in groups.items():
         members = dict(zarr.open_group(f"{store.path}/{path}", mode="r").members(max_depth=None))
         found = {name: array for name, array in members.items() if isinstance(array, zarr.Array)}

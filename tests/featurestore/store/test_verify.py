@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +82,7 @@ def test_leftovers_are_swept(full, store, make_table) -> None:
     store.storage.put_array("datasets/galaxies/0123456789abcdef/present", np.ones(3, bool), ["sample"])
     store.storage.require_group("features/galaxies/full-224/dino/0123456789ab")
     store.storage.put_array("derived/runs/abc/x", np.ones(3), ["x_0"])
+    store.close()
     reader = open_store(store.path)
     before = sorted(path for path in root.rglob("*"))
     assert [problem.repaired for problem in verify(reader)] == [False] * 4
@@ -89,7 +93,7 @@ def test_leftovers_are_swept(full, store, make_table) -> None:
         "a .partial file of a killed process",
         "a revision that is not in use",
         "features whose making or removal was cut short",
-        "an incomplete or damaged entry",
+        "an incomplete, damaged or misplaced entry",
     }
     assert verify(store) == []
     assert full.read().values.shape == (10, 3)
@@ -101,13 +105,13 @@ def test_a_damaged_dataset_is_reported(full, store, damage) -> None:
     problems = verify(store, repair=True)
     assert [problem.repaired for problem in problems] == [False, False]
     assert "datasets/galaxies" in problems[0].where
-    assert problems[1].what == "features of a dataset that is absent or damaged"
+    assert problems[1].what == "features of a dataset that is absent or damaged: extract it again"
 
 
 def test_a_moved_key_is_reported(full, store) -> None:
     path = Path(store.path) / full.path
     path.rename(path.with_name("0123456789ab"))
-    assert [problem.what for problem in verify(store)] == ["features under the name of another key"]
+    assert [problem.what for problem in verify(store)] == ["features under the name of another key or place"]
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "cls/values/zarr.json", "stamp/zarr.json"])
@@ -116,3 +120,34 @@ def test_damaged_metadata_is_reported(full, store, name: str) -> None:
     (problem,) = verify(store)
     assert full.path in problem.where
     assert not problem.repaired
+
+
+def test_repair_beside_a_writer_never_touches_what_it_owns(store, make_table, make_entry, make_block, expected) -> None:
+    table = make_table(40)
+
+    def write() -> None:
+        for number in range(4):
+            own = open_store(store.path, mode="a")
+            entry = make_entry(own, table, precision=f"p{number % 2}")
+            for block in range(10):
+                entry.write_block(block, make_block(table.sample_ids[block * 4 : block * 4 + 4]))
+            own.put_cached("runs", f"run{number}", {"x": np.arange(3)}, {})
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while not writing.done():
+            verify(open_store(store.path, mode="a"), repair=True)
+        writing.result()
+    store.close()
+    assert verify(open_store(store.path)) == []
+    for entry in open_store(store.path).find():
+        np.testing.assert_array_equal(entry.read().values, expected(table.sample_ids))
+
+
+def test_damage_where_somebody_writes_is_told_and_left_alone(full, store) -> None:
+    chunk(store, full, "cls/values", 1).write_bytes(b"")
+    (problem,) = verify(open_store(store.path, mode="a"), repair=True)
+    assert not problem.repaired
+    assert problem.what.endswith(f"; left alone, process {os.getpid()} on {socket.gethostname()} is writing here")
+    store.close()
+    assert [problem.repaired for problem in verify(open_store(store.path, mode="a"), repair=True)] == [True]

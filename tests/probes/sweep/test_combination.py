@@ -114,7 +114,8 @@ def store(tmp_path, parts):
         state[broken] = UNREADABLE
         reasons = dict.fromkeys(broken, "cut off")
         rows = np.zeros((60, 16), np.uint8)
-        arrays.write_block(0, Block({part.pooling: part.values}, state, rows, part.table.fingerprints, reasons))
+        own = {"fingerprints": part.table.fingerprints, "sample_hashes": part.table.id_hashes}
+        arrays.write_block(0, Block({part.pooling: part.values}, state, rows, reasons=reasons, **own))
     return opened
 
 

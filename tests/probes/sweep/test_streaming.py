@@ -41,7 +41,8 @@ def stored(tmp_path, make_table, make_key):
         rows = slice(start, min(start + BLOCK, N))
         reasons = {row: "cut off" for row in range(start, rows.stop) if row % 50 == 0}
         content = np.zeros((rows.stop - start, 16), np.uint8)
-        data = Block({"cls": values[rows]}, state[rows], content, table.fingerprints[rows], reasons)
+        own = {"fingerprints": table.fingerprints[rows], "sample_hashes": table.id_hashes[rows]}
+        data = Block({"cls": values[rows]}, state[rows], content, reasons=reasons, **own)
         arrays.write_block(block, data)
     return arrays.open()
 

@@ -46,7 +46,11 @@ def store(tmp_path, make_features, make_key):
         arrays = opened.create("toy", "full-224", backbone, key, {"cls": (4,)}, {"spec": SPEC})
         values = features.values[:, [1, 2, 3, 3]]
         block = Block(
-            {"cls": values}, np.full(240, DONE, np.uint8), np.zeros((240, 16), np.uint8), table.fingerprints, {}
+            {"cls": values},
+            np.full(240, DONE, np.uint8),
+            np.zeros((240, 16), np.uint8),
+            table.fingerprints,
+            sample_hashes=table.id_hashes,
         )
         arrays.write_block(0, block)
         cached_sweep(opened, arrays.read("cls"), ["linear", "whitened", "knn"], fractions=(50, 100), seeds=2)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from featurestore.errors import BackboneError, StorageOverflowError, StoreError
-from featurestore.store.layout.block_commit import Block
 from featurestore.store.layout.blocked_array import BlockedArray
 from featurestore.store.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
 
@@ -18,7 +17,7 @@ def arrays(store, make_table, make_entry):
 
 
 def stored(arrays: Any) -> KeyArrays:
-    return KeyArrays(arrays._storage, arrays.path)
+    return arrays.arrays()
 
 
 def states(arrays: Any, pooling: str) -> list[int]:
@@ -58,7 +57,10 @@ def test_states_go_first_and_come_last(arrays, make_block, monkeypatch) -> None:
     arrays.write_block(0, make_block(ids(arrays)[:4], version=1))
     withdrawn, middle, given = written[:2], written[2:-2], written[-2:]
     assert sorted(withdrawn) == [("avg_patch/state", [MISSING] * 4), ("cls/state", [MISSING] * 4)]
-    assert {name for name, _ in middle} == {"cls/values", "avg_patch/values", "content", "stamp"}
+    assert {name for name, _ in middle} == {
+        *("cls/values", "avg_patch/values", "content", "stamp"),
+        *("cls/check", "avg_patch/check", "check"),
+    }
     assert sorted(given) == [("avg_patch/state", [DONE] * 4), ("cls/state", [DONE] * 4)]
 
 
@@ -169,7 +171,7 @@ def test_rows_without_samples_are_refused(arrays, make_block, number: int) -> No
 
 def test_a_pooling_that_was_not_announced_is_refused(arrays, make_block) -> None:
     block = make_block(ids(arrays)[:4])
-    strange = Block({"map": block.values["cls"]}, block.state, block.content, block.fingerprints)
+    strange = replace(block, values={"map": block.values["cls"]})
     with pytest.raises(StoreError, match="does not fit: map"):
         arrays.write_block(0, strange)
     with pytest.raises(StoreError, match="does not fit: cls"):

@@ -1,0 +1,102 @@
+"""Damaged metadata is written anew from the key; chunks are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featurestore.store import open_store
+from featurestore.store.layout.key_arrays import COLUMNS
+from featurestore.store.verify import verify
+
+GOLDEN = Path(__file__).parent / "golden" / "format-1"
+ARRAYS = ("cls/values", "cls/state", "avg_patch/check", "check", *COLUMNS)
+
+
+def hurt(path: Path, how: str) -> None:
+    if how == "lost":
+        path.unlink()
+    else:
+        path.write_text({"empty": "", "cut off": '{"shape"', "a number": "1"}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "cut off", "a number", "lost"])
+@pytest.mark.parametrize("name", [*ARRAYS, "."])
+def test_repair_writes_it_anew_and_keeps_the_chunks(full, store, expected, name: str, how: str) -> None:
+    path = Path(store.path) / full.path / name / "zarr.json"
+    before = json.loads(path.read_text())
+    hurt(path, how)
+    problems = verify(store)
+    assert [problem.repaired for problem in problems] == [False]
+    assert full.path in problems[0].where
+    assert [problem.repaired for problem in verify(store, repair=True)] == [True]
+    assert verify(open_store(store.path)) == []
+    np.testing.assert_array_equal(open_store(store.path).select().read().values, expected(store.sample_ids("galaxies")))
+    after = json.loads(path.read_text())
+    if name != "stamp":  # its copy of the attributes is made anew by the next extraction
+        assert after == before
+
+
+@pytest.mark.parametrize("how", ["empty", "lost"])
+@pytest.mark.parametrize("name", [*ARRAYS, "."])
+def test_an_extraction_writes_it_anew_and_has_nothing_to_compute(
+    full, store, make_table, make_entry, expected, name: str, how: str
+) -> None:
+    hurt(Path(store.path) / full.path / name / "zarr.json", how)
+    table = make_table(10)
+    entry = make_entry(store, table)
+    assert not entry.pending(table.fingerprints, np.ones(10, bool)).any()
+    np.testing.assert_array_equal(entry.read().values, expected(table.sample_ids))
+    assert verify(store) == []
+    assert entry.shapes == full.shapes
+
+
+def test_a_key_of_format_1_is_made_anew_by_an_extraction(tmp_path: Path) -> None:
+    store = open_store(str(shutil.copytree(GOLDEN, tmp_path / "s")), mode="a")
+    (entry,) = store.find()
+    hurt(tmp_path / "s" / entry.path / "zarr.json", "empty")
+    (problem,) = verify(store, repair=True)
+    assert not problem.repaired
+    names = (entry.dataset, entry.variant, entry.backbone)
+    again = store.create(*names, entry.key, {"avgpool": (4,)}, {"weights": "hub"})
+    assert again.counts() == (21, 1, 0)
+    assert set(again.shapes) == {"avgpool", "patches"}
+    assert verify(store) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("cls/values", lambda node: node["chunk_grid"]["configuration"].update(chunk_shape=[2, 3])),
+        ("cls/values", lambda node: node.update(data_type="bfloat16")),
+        ("stamp", lambda node: node.update(data_type="int64")),
+        ("check", lambda node: node["chunk_grid"]["configuration"].update(chunk_shape=[8])),
+    ],
+)
+def test_metadata_that_is_not_what_the_key_says_is_found_and_written_anew(full, store, name: str, edit) -> None:
+    path = Path(store.path) / full.path / name / "zarr.json"
+    before = json.loads(path.read_text())
+    node = json.loads(path.read_text())
+    edit(node)
+    path.write_text(json.dumps(node))
+    (problem,) = verify(store)
+    assert problem.where.endswith(name)
+    assert [problem.repaired for problem in verify(store, repair=True)] == [True]
+    assert verify(store) == []
+    after = json.loads(path.read_text())
+    assert (after["data_type"], after["chunk_grid"]) == (before["data_type"], before["chunk_grid"])
+
+
+def test_poolings_that_were_edited_are_found_and_the_chunks_kept(full, store) -> None:
+    path = Path(store.path) / full.path / "zarr.json"
+    node = json.loads(path.read_text())
+    node["attributes"]["poolings"] = [["cls", 4]]
+    path.write_text(json.dumps(node))
+    found = {problem.where.rpartition("/")[2]: problem for problem in verify(store, repair=True)}
+    assert found.keys() == {"values", "avg_patch"}
+    assert not any(problem.repaired for problem in found.values())
+    assert (path.parent / "avg_patch" / "values" / "c" / "0" / "0").exists()
