@@ -67,7 +67,7 @@ def list_mutants(file: str, random: Random) -> Iterator[Mutant]:
     for (start, _), choices in places.items():
         name, occurrence = random.choice(choices)
         mutated = mutate_code(code, get_operator(name)(), occurrence)
-        if mutated and _meaning(mutated) != _meaning(code):
+        if mutated and _meaning(mutated) not in (None, _meaning(code)):
             yield Mutant(file, name.removeprefix("core/"), start[0], mutated)
 
 
@@ -131,9 +131,12 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _meaning(code: str) -> str:
-    """The code without annotations, which nothing reads while it runs."""
-    tree = ast.parse(code)
+def _meaning(code: str) -> str | None:
+    """The code without annotations, which nothing reads while it runs; None where it is no Python."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return None
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None

@@ -152,3 +152,24 @@ def test_a_base_that_scores_zero_has_an_absolute_change(make_runs):
 
 def test_nothing_measured_is_no_ablation(make_runs):
     assert measure_ablations(gather_configurations(make_runs())[0], INFOS) == []
+
+
+def test_intervals_over_rows_alone_are_marked_among_others(make_runs):
+    def table(seeds):
+        runs = [
+            *make_runs(wrong=60),
+            *make_runs(wrong=50, head="mlp"),
+            *make_runs(wrong=50, head="whitened", seeds=seeds),
+        ]
+        frame = ablation_frame(measure_ablations(gather_configurations(runs)[0], INFOS))
+        return frame.set_index("ablation")["interval_over"].to_dict(), ablation_table(frame)
+
+    over, shown = table(1)
+    assert over == {"whitening": "rows", "MLP": "rows and seeds"}
+    cells = shown.frame.set_index("ablation")["dinov2-s"]
+    assert cells["whitening"].endswith("] (rows)")
+    assert cells["MLP"].endswith("]")
+    assert "those over rows alone" in shown.caption
+    over, shown = table(3)
+    assert set(over.values()) == {"rows and seeds"}
+    assert "(rows)" not in shown.frame.to_string()

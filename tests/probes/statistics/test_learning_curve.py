@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import curve_fit
+from scipy.optimize import curve_fit, lsq_linear
 
 from featurestore.errors import ProbeError
 from probes.statistics.configurations import gather_configurations
@@ -180,3 +180,31 @@ def test_curves_as_tables(rising):
     assert table.frame.columns[-1] == "labels for 0.99"
     assert "needed" not in curve_frame([curve])
     assert "extrapolated" in table.caption
+
+
+def test_where_the_asymptote_is_at_its_bound_the_slope_is_still_least_squares():
+    scores = np.array([0.2, 0.5, 0.7, 0.99])
+    ((a, b, c),) = fit_power_law(LABELS, scores[None])
+    assert a == 1
+    loss = ((law(LABELS, a, b, c) - scores) ** 2).sum()
+    for power in EXPONENTS:
+        x = LABELS**-power
+        best = lsq_linear(np.column_stack([np.ones(4), -x / x[0]]), scores, bounds=([0, 0], [1, np.inf]))
+        assert loss <= 2 * best.cost + 1e-9
+
+
+def test_ends_of_the_interval_are_quantiles_of_the_labels(rising):
+    targets = np.linspace(0.8, 0.9, 199)  # asymptotes: the higher, the fewer labels
+    curve = make_curve(rising, [[0.85, 3.0, 0.5], *([a, 3.0, 0.5] for a in targets)])
+    needed = (3.0 / (targets - 0.7)) ** 2
+    need = curve.labels_for(0.7)
+    assert need.value == pytest.approx((3.0 / 0.15) ** 2)
+    assert [need.low, need.high] == pytest.approx(np.quantile(needed, [0.025, 0.975], method="inverted_cdf").tolist())
+
+
+def test_the_horizon_is_a_multiple_of_the_most_labels(rising):
+    """A curve that needs 400,000 labels is within a thousand times 800, not within a thousand times 240."""
+    curve = make_curve(rising, [0.9, (0.9 - 0.8) * 400_000**0.5, 0.5])
+    assert curve.labels_for(0.8).value == pytest.approx(400_000)
+    assert curve.share_never(0.8) == 0
+    assert "about 400,000 labels" in tell_needs([curve], 0.8)[0]
