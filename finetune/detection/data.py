@@ -11,6 +11,7 @@ from featurestore.datasets import open_dataset
 from featurestore.datasets.base import ImageDataset
 from featurestore.errors import FinetuneError, UsageError
 from featurestore.preprocessing import Preprocessing, parse_variant
+from finetune.detection.evaluation import detection_limit
 from finetune.detection.features import DenseViews, load_views
 from finetune.detection.targets import (
     AnnotatedImage,
@@ -62,6 +63,11 @@ class DetectionData:
     def watched(self) -> AnnotationSet:
         """Images on which the score is followed by epoch: those of the validation split, else those of the test."""
         return self.valid if self.valid.has_objects else self.test
+
+    @property
+    def limit(self) -> int:
+        """Detections of an image at most, see `finetune.detection.evaluation.detection_limit`."""
+        return detection_limit(scene for survey in self.surveys for scene in survey.scenes)
 
     @property
     def digest(self) -> str:

@@ -31,6 +31,9 @@ IGNORED_SHARE = 0.5
 PROPOSALS = 2000 / 512
 """Proposals of a training image for each region that trains, as published."""
 
+TESTED = 10
+"""Proposals of a tested image for each detection that may come of it, as published (1000 for 100)."""
+
 
 @options
 class Architecture:
@@ -69,6 +72,7 @@ class Detector(nn.Module):
         side: S.
         n_classes: Number of classes without the background.
         architecture: Sizes of what stands on the maps.
+        limit: Detections of an image at most; see `finetune.detection.evaluation.detection_limit`.
 
     Raises:
         BackboneError: Maps that no pyramid can be made of.
@@ -81,13 +85,14 @@ class Detector(nn.Module):
         side: int,
         n_classes: int,
         architecture: Architecture = DEFAULT,
+        limit: int = 100,
     ) -> None:
         super().__init__()
         self.side = side
         self.body = body
         self.pyramid, strides = make_pyramid(shapes, side, architecture.channels)
-        self.proposals = _proposal_network(strides, architecture)
-        self.heads = _region_heads(strides, n_classes, architecture)
+        self.proposals = _proposal_network(strides, architecture, limit)
+        self.heads = _region_heads(strides, n_classes, architecture, limit)
 
     def forward(self, inputs: Tensor | Mapping[str, Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Losses in training mode, detections in eval mode.
@@ -190,8 +195,8 @@ def lies_in(boxes: Tensor, regions: Tensor) -> Tensor:
     return (shared > IGNORED_SHARE * area[:, None]).any(dim=1)
 
 
-def _proposal_network(strides: Sequence[float], architecture: Architecture) -> ProposalNetwork:
-    n_proposals = round(PROPOSALS * architecture.regions)
+def _proposal_network(strides: Sequence[float], architecture: Architecture, limit: int) -> ProposalNetwork:
+    n_proposals, n_tested = round(PROPOSALS * architecture.regions), TESTED * limit
     anchors = StridedAnchors([architecture.anchor_scale * stride for stride in strides], strides)
     return ProposalNetwork(
         anchors,
@@ -200,13 +205,13 @@ def _proposal_network(strides: Sequence[float], architecture: Architecture) -> P
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": n_proposals, "testing": 1000},
-        post_nms_top_n={"training": n_proposals, "testing": 1000},
+        pre_nms_top_n={"training": n_proposals, "testing": n_tested},
+        post_nms_top_n={"training": n_proposals, "testing": n_tested},
         nms_thresh=0.7,
     )
 
 
-def _region_heads(strides: Sequence[float], n_classes: int, architecture: Architecture) -> RegionHeads:
+def _region_heads(strides: Sequence[float], n_classes: int, architecture: Architecture, limit: int) -> RegionHeads:
     pool = MultiScaleRoIAlign(LEVELS[:-1], output_size=7, sampling_ratio=2)
     pool.scales = [1 / stride for stride in strides[:-1]]
     pool.map_levels = initLevelMapper(2, 1 + len(pool.scales))  # a region of 224 px belongs to level 4, as published
@@ -221,5 +226,5 @@ def _region_heads(strides: Sequence[float], n_classes: int, architecture: Archit
         bbox_reg_weights=None,
         score_thresh=0.05,
         nms_thresh=0.5,
-        detections_per_img=100,
+        detections_per_img=limit,
     )

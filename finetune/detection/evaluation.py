@@ -6,7 +6,7 @@ reliability, the bootstrap, drawn boxes) comes from `match_detections`, which fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +39,8 @@ COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 THRESHOLDS = tuple(sorted({*SWEEP, *COCO_THRESHOLDS}))
 
-MAX_DETECTIONS = 100
-"""Detections that count in an image and class, the best first; COCO's own number."""
+LEAST_LIMIT = 100
+"""Detections that count in an image and class, the best first; COCO's own number, for images with fewer objects."""
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 """Recalls at which COCO reads off the precision."""
@@ -54,11 +54,13 @@ class DetectionScores:
         classes: Names of the classes.
         precision: float64 (len(THRESHOLDS), n_classes); NaN for a class without an object.
         n_objects: int64 (n_classes,), objects of each class that were there to be found.
+        limit: Detections that counted in an image and class, see `detection_limit`.
     """
 
     classes: tuple[str, ...]
     precision: Floats
     n_objects: Indices
+    limit: int = LEAST_LIMIT
 
     def mean_at(self, *thresholds: float) -> float:
         """Mean average precision over classes with objects and over IoU thresholds out of `THRESHOLDS`."""
@@ -125,13 +127,21 @@ class Matches:
         return _mean(self.hit[(self.score >= threshold) & ~self.ignored])
 
 
+def detection_limit(scenes: Iterable[AnnotatedImage]) -> int:
+    """Detections that count in an image and class: as many as the fullest image has objects, and no less than COCO's.
+
+    With 100 of them, as usual, no detector could find the rest of a crowded field.
+    """
+    return max([LEAST_LIMIT, *(int(np.count_nonzero(~scene.crowd)) for scene in scenes)])
+
+
 def score_detections(
     scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: tuple[str, ...]
 ) -> DetectionScores:
     """COCO's average precision at all `THRESHOLDS`.
 
     Args:
-        scenes: The truth. Detections in crowd regions are not false.
+        scenes: The truth. Detections in crowd regions of their class are not false.
         detections: What was found, for each scene.
         classes: Names of the classes.
 
@@ -146,26 +156,31 @@ def score_detections(
     truth = COCO(coco_dataset(scenes, classes))
     evaluation = COCOeval_faster(truth, truth.loadRes(coco_results(scenes, detections)), "bbox")
     evaluation.params.iouThrs = np.array(THRESHOLDS)
-    evaluation.params.maxDets = [MAX_DETECTIONS]
+    evaluation.params.maxDets = [limit := detection_limit(scenes)]
     evaluation.evaluate()
     evaluation.accumulate()
     # by threshold, recall and class; -1 where there is no object
     by_recall = evaluation.eval["precision"][:, :, :, 0, 0].astype(np.float64)
     precision = np.where(by_recall[:, 0] < 0, np.nan, by_recall.mean(axis=1))
-    return DetectionScores(classes, precision, np.bincount(labels, minlength=len(classes)))
+    return DetectionScores(classes, precision, np.bincount(labels, minlength=len(classes)), limit)
 
 
-def match_detections(scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], iou: float = 0.5) -> Matches:
+def match_detections(
+    scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], iou: float = 0.5, limit: int | None = None
+) -> Matches:
     """Match by COCO's rule: in order of score, each detection takes the free object of its class with the largest IoU.
 
-    A detection that finds no object, but whose own area lies in a crowd region by a share of `iou`, is ignored.
+    A detection that finds no object, but whose own area lies in a crowd region of its class by a share of `iou`, is
+    ignored.
 
     Args:
         scenes: The truth.
         detections: What was found, for each scene.
         iou: Smallest IoU of a match.
+        limit: Detections that count in an image and class; None: `detection_limit` of these images.
     """
-    parts = [_match(index, *pair, iou) for index, pair in enumerate(zip(scenes, detections, strict=True))]
+    limit = detection_limit(scenes) if limit is None else limit
+    parts = [_match(index, *pair, iou, limit) for index, pair in enumerate(zip(scenes, detections, strict=True))]
     return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -231,20 +246,23 @@ def bin_shares(values: Floats, flags: Flags, edges: Floats) -> tuple[Floats, Ind
     return np.divide(true, counts, out=np.full(len(counts), np.nan), where=counts > 0), counts.astype(np.int64)
 
 
-def _match(index: int, scene: AnnotatedImage, found: Detections, iou: float) -> tuple[NDArray[np.generic], ...]:
+def _match(
+    index: int, scene: AnnotatedImage, found: Detections, iou: float, limit: int
+) -> tuple[NDArray[np.generic], ...]:
     """The columns of `Matches` for one image."""
-    chosen = _best(found)
+    chosen = _best(found, limit)
     hit, ignored = np.zeros(len(chosen), dtype=bool), np.zeros(len(chosen), dtype=bool)
     found_with = np.full(len(scene.boxes), -np.inf)
     overlap = _overlaps(found.boxes[chosen], scene)
     for rank, detection in enumerate(chosen):
-        free = (scene.labels == found.labels[detection]) & ~scene.crowd & np.isneginf(found_with)
+        same = scene.labels == found.labels[detection]
+        free = same & ~scene.crowd & np.isneginf(found_with)
         candidates = np.flatnonzero(free & (overlap[rank] >= iou))
         if len(candidates):
             best = max(candidates, key=lambda box: (overlap[rank, box], box))  # of equals the last, as COCO has it
             hit[rank], found_with[best] = True, found.scores[detection]
         else:
-            ignored[rank] = bool((overlap[rank, scene.crowd] >= iou).any())
+            ignored[rank] = bool((overlap[rank, same & scene.crowd] >= iou).any())
     objects = np.flatnonzero(~scene.crowd)
     scores = found.scores[chosen].astype(np.float64)
     return (
@@ -253,12 +271,13 @@ def _match(index: int, scene: AnnotatedImage, found: Detections, iou: float) -> 
     )  # fmt: skip
 
 
-def _best(found: Detections) -> Indices:
-    """Detections of one image in descending order of score, the first `MAX_DETECTIONS` of each class."""
+def _best(found: Detections, limit: int) -> Indices:
+    """Detections of one image in descending order of score, the first `limit` of each class."""
     order = np.argsort(-found.scores, kind="stable")
-    labels = found.labels[order]
-    rank = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], dtype=np.int64)
-    return order[rank < MAX_DETECTIONS].astype(np.int64)
+    counted = np.zeros(len(order), dtype=bool)
+    for label in np.unique(found.labels):
+        counted[np.flatnonzero(found.labels[order] == label)[:limit]] = True
+    return order[counted].astype(np.int64)
 
 
 def _overlaps(boxes: NDArray[np.float32], scene: AnnotatedImage) -> Floats:

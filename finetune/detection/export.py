@@ -22,15 +22,13 @@ from finetune.detection.targets import AnnotatedImage, Detections
 def coco_dataset(scenes: Sequence[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
     """The truth as a COCO dataset: images by their place from 1, categories from 1, crowd regions as ``iscrowd``.
 
-    Boxes are x, y, width, height in pixels of the image in display order; the file says so by ``info.box_origin``. In
-    COCO a crowd region is one of a single category; here it is neither object nor background whatever its class, so it
-    is written once for every category.
+    Boxes are x, y, width, height in pixels of the image in display order; the file says so by ``info.box_origin``. A
+    crowd region is one of its own category, as COCO has it.
     """
     annotations = [
-        _box_entry(box) | {"image_id": image, "category_id": category, "iscrowd": int(crowd)}
+        _box_entry(box) | {"image_id": image, "category_id": int(label) + 1, "iscrowd": int(crowd)}
         for image, scene in enumerate(scenes, start=1)
         for box, label, crowd in zip(scene.boxes, scene.labels, scene.crowd, strict=True)
-        for category in (range(1, len(classes) + 1) if crowd else [int(label) + 1])
     ]
     return {
         "info": {"box_origin": "upper"},

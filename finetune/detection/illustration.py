@@ -54,7 +54,7 @@ def _sheet(run: DetectionRun, dataset: ImageDataset, preprocessing: Preprocessin
     chosen = np.unique(np.linspace(0, len(run.scenes) - 1, MOST_PICTURES).round().astype(int))
     scenes, detections = [run.scenes[i] for i in chosen], [run.detections[i] for i in chosen]
     pictures = [np.moveaxis(preprocessing.apply(dataset.read(one.row).image, _NO_BOXES), 0, -1) for one in scenes]
-    matches = match_detections(scenes, detections)
+    matches = match_detections(scenes, detections, limit=run.scores.limit)
     return contact_sheet(pictures, scenes, detections, matches, threshold=run.threshold, title=title)
 
 

@@ -29,6 +29,9 @@ from probes.statistics.bootstrap import Difference
 SCORE_THRESHOLD = 0.5
 """Score from which on a detection counts for completeness and reliability, unless another is given."""
 
+LIMIT = "max_detections"
+"""Name of the number of detections that count in an image and class, in the parameters and in the summary."""
+
 _SUMMARISED = ("map50", "map", "completeness", "reliability")
 
 
@@ -99,7 +102,7 @@ def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
 
     ``ap50`` and ``ap`` (IoU 0.5 ... 0.95) of each class; ``map50``, ``map`` and ``map_iou0.1`` ... ``map_iou0.9`` as
     ``macro``; ``completeness`` and ``reliability`` as ``all``; ``support`` is the number of objects. ``n_test`` and
-    ``n_train`` count images.
+    ``n_train`` count images; ``params`` has ``max_detections``, the detections that count in an image and class.
     """
     rows = [_provenance(run) | cells for run in runs for cells in _cells(run)]
     columns = [*IDENTITY, "n_train", "n_valid", "n_test", "n_features", "split", "seconds", "params"]
@@ -111,7 +114,7 @@ def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     """One line for each detector, over its seeds.
 
     The columns are those of `probes.results.run.COMPARED`, ``runs``, and of ``map50``, ``map``, ``completeness`` and
-    ``reliability`` the mean, with ``map50_min`` and ``map50_max``.
+    ``reliability`` the mean, with ``map50_min`` and ``map50_max``; and ``max_detections``.
     """
     frame = to_frame(runs)
     chosen = frame[frame["metric"].isin(_SUMMARISED) & frame["class"].isin(["macro", "all"])]
@@ -122,6 +125,8 @@ def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     table["split"] = chosen.groupby([*COMPARED])["split"].max()
     table.insert(2, "map50_min", map50["min"])
     table.insert(3, "map50_max", map50["max"])
+    limits = {tuple(run.identity[name] for name in COMPARED): run.scores.limit for run in runs}
+    table[LIMIT] = [limits[line] for line in table.index]
     return table.rename_axis(columns=None).reset_index()
 
 
@@ -141,9 +146,11 @@ def show(summary: pd.DataFrame) -> Table:
         "completeness": summary["completeness"].map("{:.3f}".format),
         "reliability": summary["reliability"].map("{:.3f}".format),
     })  # fmt: skip
+    limits = " or ".join(map(str, sorted(summary[LIMIT].unique())))
     caption = (
         f"{summary['dataset'].iloc[0]}: mAP on the test images, means over runs; mAP is that over IoU 0.5 ... 0.95; "
-        "completeness and reliability at the score threshold and IoU 0.5."
+        f"completeness and reliability at the score threshold and IoU 0.5; of each image and class, the best {limits} "
+        "detections count."
     )
     caption = " ".join([caption, *tell_splits(summary)])
     return Table(caption, frame)
@@ -197,7 +204,7 @@ def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRu
 
 def _provenance(run: DetectionRun) -> dict[str, Any]:
     counts = {"n_train": run.n_train, "n_valid": 0, "n_test": len(run.scenes), "n_features": 0}
-    params = json.dumps(json_ready(run.params), sort_keys=True)
+    params = json.dumps(json_ready({**run.params, LIMIT: run.scores.limit}), sort_keys=True)
     return {**run.identity, **counts, "split": run.split, "seconds": run.seconds, "params": params}
 
 

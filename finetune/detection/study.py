@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 CHECKPOINT, CARD = "last.pt", "card.json"
 """Files in the folder of a run: the detector, and what it is."""
 
-REVISION = 1
+REVISION = 2
 """Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
 
 STORED = "stored"
@@ -204,7 +204,7 @@ def make_detector(
         body = load_body(backbone, study.mode, side, weights=study.weights, seed=seed)
         shapes = shapes_of(body, side)
     with seeded(seed):
-        return Detector(body, shapes, side, len(material.train.classes), study.training.architecture)
+        return Detector(body, shapes, side, len(material.train.classes), study.training.architecture, material.limit)
 
 
 def _run_once(

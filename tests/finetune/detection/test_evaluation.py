@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from finetune.detection.evaluation import (
     THRESHOLDS,
     bin_shares,
     bootstrap_map50,
+    detection_limit,
     match_detections,
     score_detections,
     weighted_map,
 )
-from finetune.detection.export import coco_dataset, coco_results
+from finetune.detection.export import coco_results
 from finetune.detection.targets import AnnotatedImage, Detections
 
 CLASSES = ("a", "b", "c")
@@ -52,11 +54,35 @@ def random_case(seed, n_images=12, n_classes=3):
     return scenes, found
 
 
+def annotate(scenes, classes):
+    """The truth in COCO's form, as a user would have it: every box of its own category, crowds as well."""
+    boxes = [
+        (image, *one)
+        for image, scene in enumerate(scenes, 1)
+        for one in zip(scene.boxes.tolist(), scene.labels.tolist(), scene.crowd.tolist(), strict=True)
+    ]
+    return {
+        "images": [{"id": image, "height": 100, "width": 100} for image in range(1, len(scenes) + 1)],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": label + 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": (x1 - x0) * (y1 - y0),
+                "iscrowd": int(crowd),
+            }
+            for number, (image, (x0, y0, x1, y1), label, crowd) in enumerate(boxes, 1)
+        ],
+    }
+
+
 def pycoco(scenes, found, classes=CLASSES):
     """Average precision (threshold, recall, class) by pycocotools; -1 for classes without objects."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = coco_dataset(scenes, classes)
+        truth.dataset = annotate(scenes, classes)
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(coco_results(scenes, found)), "bbox")
         evaluation.params.iouThrs = np.array(THRESHOLDS)
@@ -77,9 +103,9 @@ def test_average_precision_is_that_of_pycocotools(seed):
     assert scores.sweep == {value: pytest.approx(np.nanmean(expected[THRESHOLDS.index(value)])) for value in SWEEP}
 
 
-def test_average_precision_is_that_of_torchmetrics():
-    """It knows crowds as well; one class, as a crowd region counts there for a single class."""
-    scenes, found = random_case(3, n_classes=1)
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_average_precision_is_that_of_torchmetrics(n_classes):
+    scenes, found = random_case(3, n_classes=n_classes)
     # its own recall thresholds are rounded to 32 bits, which moves some precisions
     metric = MeanAveragePrecision(backend="faster_coco_eval", rec_thresholds=np.linspace(0, 1, 101).tolist())
     as_tensors = [
@@ -91,7 +117,7 @@ def test_average_precision_is_that_of_torchmetrics():
         for one in scenes
     ]
     expected = metric(as_tensors, truth)
-    scores = score_detections(scenes, found, ("source",))
+    scores = score_detections(scenes, found, CLASSES[:n_classes])
     assert scores.map50 == pytest.approx(float(expected["map_50"]))
     assert scores.map == pytest.approx(float(expected["map"]))
 
@@ -110,6 +136,49 @@ def test_matches_are_those_of_pycocotools(seed, iou):
         np.testing.assert_array_equal(matches.ignored[mine], ignored)
         np.testing.assert_array_equal(matches.hit[mine], (one["dtMatches"][place] > 0) & ~ignored)
     assert matches.ignored.any() and matches.hit.any()
+
+
+def test_a_crowd_region_is_one_of_its_class():
+    box, elsewhere = [10.0, 10, 20, 20], [60.0, 60, 90, 90]
+    scene = AnnotatedImage(
+        0,
+        "0",
+        (100, 100),
+        np.float32([elsewhere, [0, 0, 40, 40]]),
+        np.array([1, 0]),
+        np.array([False, True]),
+        np.zeros(2),
+    )
+    found = [Detections(np.float32([box, box]), np.array([0, 1]), np.float32([0.9, 0.8]))]
+    assert match_detections([scene], found).ignored.tolist() == [True, False]
+
+
+def crowded(n_objects, n_found):
+    """One image with so many objects of a class, and the first of them found exactly."""
+    corner = np.stack(np.divmod(np.arange(n_objects), 40), axis=1) * 20
+    boxes = np.concatenate([corner, corner + 10], axis=1).astype(np.float32)
+    none = np.zeros(n_objects, np.int64)
+    scene = AnnotatedImage(0, "0", (2000, 2000), boxes, none, none.astype(bool), none.astype(float))
+    scores = np.linspace(1, 0.5, n_found, dtype=np.float32)
+    return [scene], [Detections(boxes[:n_found], none[:n_found], scores)]
+
+
+@pytest.mark.parametrize("n_objects", [3, 100, 150, 400])
+def test_all_objects_of_a_crowded_field_can_be_found(n_objects):
+    scenes, found = crowded(n_objects, n_objects)
+    scores = score_detections(scenes, found, ("source",))
+    assert scores.map50 == scores.map == 1.0
+    assert scores.limit == detection_limit(scenes) == max(100, n_objects)
+    matches = match_detections(scenes, found)
+    assert matches.completeness(0.0) == 1.0
+    assert weighted_map(matches, np.ones((1, 1), np.int64)) == [1.0]
+    assert match_detections(scenes, found, limit=2).hit.sum() == 2
+
+
+def test_crowds_do_not_raise_the_limit():
+    (scene,), _ = crowded(150, 150)
+    assert detection_limit([replace(scene, crowd=np.arange(150) >= 120)]) == 120
+    assert detection_limit([]) == 100
 
 
 @pytest.mark.parametrize("seed", range(4))

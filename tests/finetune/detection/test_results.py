@@ -43,7 +43,7 @@ def test_rows_stand_in_the_columns_of_the_probes():
     assert [first[name] for name in IDENTITY] == [
         "radio", "resize=64", "lite0", "dense", "", "boxes:all", "detect:frozen", "paper", 100, 0,
     ]  # fmt: skip
-    assert (first["n_train"], first["n_test"], first["params"]) == (7, 2, '{"epochs": 3}')
+    assert (first["n_train"], first["n_test"], first["params"]) == (7, 2, '{"epochs": 3, "max_detections": 100}')
 
 
 def test_scores_of_a_run():

@@ -169,6 +169,25 @@ def test_a_detector_that_another_training_has_begun_to_replace_is_not_returned(r
     assert again.tables == before.tables
 
 
+def test_the_limit_of_detections_follows_the_data_and_is_stated(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.detection.evaluation.LEAST_LIMIT", 1)
+    content = json.loads((root / "annotations.json").read_text())
+    more = [{"id": 90 + n, "image_id": 8, "category_id": 0, "bbox": [4 * n, 3, 9, 9], "iscrowd": 0} for n in range(4)]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for path in root.glob("*.fits"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "annotations.json").write_text(json.dumps(content | {"annotations": content["annotations"] + more}))
+    material = prepare_data(f"coco:{folder}", f"resize={SIDE}", "all")
+    detector = make_detector(study(folder), material, "timm:test_efficientnet", 0)
+    assert detector.heads.detections_per_img == material.limit == 5
+    outcome = detect_study(study(folder), None, tmp_path / "out", Quiet())
+    params = [json.loads(text) for text in pd.read_csv(outcome.files["results.csv"])["params"]]
+    assert {one["max_detections"] for one in params} == {5}
+    assert pd.read_csv(outcome.files["summary.csv"])["max_detections"].tolist() == [5]
+    assert "the best 5 detections count" in " ".join(outcome.tables[0].split())
+
+
 def test_fractions_are_nested(root):
     material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     half, whole = ({scene.row for scene in material.scenes(percent, 0)} for percent in (50, 100))
