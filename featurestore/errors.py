@@ -107,6 +107,10 @@ class StorageOverflowError(StoreError):
     """Features that the storage dtype cannot hold."""
 
 
+class StorageUnderflowError(StoreError):
+    """Features that are too small for the storage dtype."""
+
+
 class ProbeError(SkyprobeError):
     """Features and labels that a probe cannot be fitted on."""
 

@@ -148,6 +148,7 @@ class FeatureEntry:
         Raises:
             BackboneError: A value is not finite.
             StorageOverflowError: A value is too large for the storage type.
+            StorageUnderflowError: Too many values of a sample are too small for it.
             StoreWriteError: The store cannot be written; what was committed before stays valid.
         """
         arrays = self.arrays()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError, StorageOverflowError, StoreError
+from featurestore.errors import BackboneError, StorageOverflowError, StorageUnderflowError, StoreError
 from featurestore.store.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays, Shapes
 from featurestore.store.layout.row_checks import compute_checks
 from featurestore.store.layout.table_arrays import StoredTable
@@ -44,6 +44,13 @@ class Block:
     sample_hashes: NDArray[np.uint64] = field(kw_only=True)
 
 
+UNDERFLOW_ERROR = 0.01
+"""A value is lost to underflow where storing it changes it by more than this part of itself."""
+
+UNDERFLOW_SHARE = 0.1
+"""This share of the values of a sample that are not zero may be lost: a few tiny ones beside large ones do no harm."""
+
+
 class BlockCommit:
     """One block on its way into the store.
 
@@ -71,6 +78,7 @@ class BlockCommit:
         Raises:
             BackboneError: A value is not finite.
             StorageOverflowError: A value is too large for `dtype`.
+            StorageUnderflowError: More than `UNDERFLOW_SHARE` of a sample's values are too small for it.
         """
         done = self._done
         values = {name: self._cast(matrix[done], dtype) for name, matrix in self._data.values.items()}
@@ -128,7 +136,23 @@ class BlockCommit:
                 where=self._where,
                 hint="Extract with --dtype float32.",
             )
+        if cast.dtype != values.dtype:
+            self._check_underflow(values, cast, dtype)
         return cast
+
+    def _check_underflow(self, values: NDArray[np.float32], cast: NDArray[Any], dtype: str) -> None:
+        """Refuse a sample that the storage type keeps too little of: zeros, or numbers that are wrong by percents."""
+        of_sample = tuple(range(1, values.ndim))
+        lost = np.abs(cast.astype(np.float32) - values) > UNDERFLOW_ERROR * np.abs(values)
+        shares = lost.sum(axis=of_sample) / np.maximum(1, np.count_nonzero(values, axis=of_sample))
+        bad: NDArray[np.bool_] = shares > UNDERFLOW_SHARE
+        if bad.any():
+            raise StorageUnderflowError(
+                f"{shares[bad][0]:.0%} of the features of {self._sample(bad)} are too small for {dtype}: the largest "
+                f"is {np.abs(values[bad][0]).max():.4g}",
+                where=self._where,
+                hint="Extract with --dtype float32.",
+            )
 
     def _sample(self, rows: NDArray[np.bool_]) -> str:
         return self._stored.table.sample_ids[self._start + int(self._done[rows.argmax()])]

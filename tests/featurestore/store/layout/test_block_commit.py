@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featurestore.errors import BackboneError, StorageOverflowError, StoreError
+from featurestore.errors import BackboneError, StorageOverflowError, StorageUnderflowError, StoreError
 from featurestore.store.layout.blocked_array import BlockedArray
 from featurestore.store.layout.key_arrays import COLUMNS, DONE, MISSING, UNREADABLE, KeyArrays
 
@@ -153,6 +153,38 @@ def test_float16_overflow_is_refused(arrays, make_block, largest: float, fits: b
     with pytest.raises(StorageOverflowError, match=r"é001.png reach .* too much for float16.*--dtype float32"):
         arrays.write_block(0, block)
     assert states(arrays, "cls")[:4] == [MISSING] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [
+        ([3e-8, -2e-8, 1e-9], False),  # the smallest float16 is 6e-8: two of the three become zero
+        ([1e-6, 2e-6, 1.03e-6], False),  # not zero, but wrong by percents
+        ([6.2e-5, 1e-4, 1.0], True),  # normal numbers
+        ([0.0, 0.0, 0.0], True),  # exact zeros are no loss
+        ([0.0, 0.0, 1e-9], False),  # all that there is would be lost
+    ],
+)
+def test_float16_underflow_is_refused(arrays, make_block, values: list[float], fits: bool) -> None:
+    block = make_block(ids(arrays)[:4])
+    block.values["cls"][2] = values
+    if fits:
+        arrays.write_block(0, block)
+        return
+    with pytest.raises(StorageUnderflowError, match=r"% of the features of .*é002.png are too small.*--dtype float32"):
+        arrays.write_block(0, block)
+    assert states(arrays, "cls")[:4] == [MISSING] * 4
+
+
+def test_a_few_tiny_values_beside_large_ones_do_no_harm(store, make_table, make_entry, make_block) -> None:
+    entry = make_entry(store, make_table(4), {"cls": (20,)})
+    block = make_block(ids(entry)[:4], poolings=["cls"])
+    wide = np.ones((4, 20), np.float32)
+    wide[0, :2] = 1e-9  # a tenth of them
+    entry.write_block(0, replace(block, values={"cls": wide}))
+    wide[0, 2] = 1e-9
+    with pytest.raises(StorageUnderflowError, match="15% of the features"):
+        entry.write_block(0, replace(block, values={"cls": wide}))
 
 
 def test_float32_is_kept_exactly(store, make_table, make_entry, make_block) -> None:
