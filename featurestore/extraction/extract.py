@@ -164,7 +164,7 @@ def extract_features(
     """
     started = perf_counter()
     options = options or ExtractionOptions()
-    rows = store.put_dataset(dataset.table)
+    rows = store.put_dataset(dataset.table, check=True)
     costs = Costs()
     with costs.timed("load"):
         jobs = _find_jobs(dataset, list_requests(dataset, backbones, variants, options, store), rows, store, options)

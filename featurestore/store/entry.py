@@ -134,7 +134,7 @@ class FeatureEntry:
 
     def count_changed(self, pooling: str | None = None) -> int:
         """How many rows were embedded, in one pooling or in any, from an image that has another fingerprint now."""
-        arrays, stored = KeyArrays(self._storage, self.path), self._load_table()
+        arrays, stored = self.arrays(), self._load_table()
         changed = stored.present & (arrays.column("stamp").read_all(len(stored)) != stored.table.fingerprints)
         states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
         return int((changed & np.any([state == DONE for state in states], axis=0)).sum())

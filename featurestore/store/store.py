@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, StoreFormatError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
+from featurestore.store.dataset_recovery import recover_ids
 from featurestore.store.entry import PLACE, FeatureEntry
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import DTYPES, FORMAT_VERSION, FeatureKey
@@ -111,30 +112,49 @@ class FeatureStore:
         """Say that no more is written for now: until then, or a minute after, ``verify --repair`` leaves it alone."""
         self.storage.end_writing()
 
-    def put_dataset(self, table: SampleTable) -> NDArray[np.int64]:
+    def put_dataset(self, table: SampleTable, *, check: bool = False) -> NDArray[np.int64]:
         """Make the store know a dataset, or what changed in it; a known one costs one metadata read.
 
         At first sight its order becomes the order of the rows. Afterwards known ids keep their row, new ones are
-        appended, rows of removed ones stay blank; labels, splits and boxes become those of `table`.
+        appended, rows of removed ones stay blank; labels, splits and boxes become those of `table`. A stored table that
+        is damaged is written anew, in the order that is still known.
+
+        Args:
+            table: The dataset as it is now.
+            check: Whether a table that is known already is read, to find out whether it is damaged.
 
         Returns:
             int64 (n,): store row of each row of `table`.
         """
         path = f"{DATASETS}/{escape(table.name)}"
-        current = self._current(path)
         stored, rows = StoredTable.first(table), np.arange(len(table))
-        if current is not None and current != stored.revision:
-            stored, rows = self._stored(table.name).updated(table)
+        damaged, current = False, None
+        try:
+            current = self._current(path)
+            if current is not None and (check or current != stored.revision):
+                self._tables.pop(table.name, None)  # not what was read or written before, but what is there
+                stored, rows = StoredTable.updated(self._stored(table.name).table.sample_ids, table)
+        except CorruptStoreError:
+            keys = self.key_paths(table.name)
+            damaged = True
+            stored, rows = StoredTable.updated(recover_ids(self.storage, path, table, keys, self.block_rows), table)
         if self.volatile:
             self._unsaved_tables[table.name] = stored
             return rows
-        if stored.revision != current:
-            write_table(self.storage, f"{path}/{stored.revision}", stored)
-            self.storage.set_attributes(path, {"current": stored.revision})
-            if current is not None:
-                self.storage.delete(f"{path}/{current}")
+        if damaged or stored.revision != current:
+            self._write_dataset(path, stored, self.storage.children(path) if damaged else [current] if current else [])
         self._tables[table.name] = stored.revision, stored
         return rows
+
+    def _write_dataset(self, path: str, stored: StoredTable, others: Sequence[str]) -> None:
+        """Write a table completely, then switch to it, and delete others; a damaged one of that name goes first."""
+        if stored.revision in others:
+            self.storage.delete(f"{path}/{stored.revision}")
+        write_table(self.storage, f"{path}/{stored.revision}", stored)
+        self.storage.rewrite_group(path, {"current": stored.revision})
+        for other in others:
+            if other != stored.revision:
+                self.storage.delete(f"{path}/{other}")
 
     def dataset(self, name: str) -> SampleTable:
         """The samples that a dataset has now, in store order.
@@ -155,12 +175,21 @@ class FeatureStore:
     def source(self, name: str) -> str:
         """Where a dataset comes from, as ``KIND:PATH``; empty where that is not known. No array is read."""
         path = f"{DATASETS}/{escape(name)}"
-        return str((self.storage.attributes(f"{path}/{self._current(path)}") or {}).get("source", ""))
+        try:
+            return str((self.storage.attributes(f"{path}/{self._current(path)}") or {}).get("source", ""))
+        except CorruptStoreError:
+            return ""
 
     def datasets(self) -> list[str]:
         """Sorted names of the datasets."""
-        names = [unescape(component) for component in self.storage.children(DATASETS)]
-        return sorted(name for name in names if self._current(f"{DATASETS}/{escape(name)}") is not None)
+        return sorted(unescape(name) for name in self.storage.children(DATASETS) if self._is_put(f"{DATASETS}/{name}"))
+
+    def _is_put(self, path: str) -> bool:
+        """Whether a dataset is there, be it damaged."""
+        try:
+            return self._current(path) is not None
+        except CorruptStoreError:
+            return True
 
     def create(
         self,

@@ -63,18 +63,23 @@ class StoredTable:
         """Digest of everything in it, 16 hexadecimal digits."""
         return arrays_digest(_to_arrays(self), _to_attributes(self))[:16]
 
-    def updated(self, new: SampleTable) -> tuple[StoredTable, NDArray[np.int64]]:
-        """The dataset after a change, and int64 (len(new),) the store row of each new sample.
+    @classmethod
+    def updated(cls, ids: Sequence[str], new: SampleTable) -> tuple[StoredTable, NDArray[np.int64]]:
+        """A dataset after a change, and int64 (len(new),) the store row of each new sample.
 
         Known ids keep their row, new ones are appended in their order, and rows of removed ones stay blank.
+
+        Args:
+            ids: The sample id of each store row before.
+            new: The dataset as it is now.
         """
-        row_of = {name: row for row, name in enumerate(self.table.sample_ids)}
+        row_of = {name: row for row, name in enumerate(ids)}
         for name in new.sample_ids:
             row_of.setdefault(name, len(row_of))
         rows = np.array([row_of[name] for name in new.sample_ids], dtype=np.int64)
         present = np.zeros(len(row_of), dtype=bool)
         present[rows] = True
-        return StoredTable(_spread(new, rows, tuple(row_of)), present), rows
+        return cls(_spread(new, rows, tuple(row_of)), present), rows
 
 
 def write_table(storage: Storage, path: str, stored: StoredTable) -> None:
@@ -90,19 +95,23 @@ def read_table(storage: Storage, path: str) -> StoredTable:
     Raises:
         CorruptStoreError: Anything in it is damaged.
     """
-    attributes = storage.attributes(path) or {}
+    what = "the sample table is damaged"
     try:
+        attributes = storage.attributes(path) or {}
         arrays = {name: storage.get_array(f"{path}/{name}") for name in _names(attributes)}
         intact = arrays_digest(arrays, attributes)[:16] == path.rpartition("/")[2]
-    except KeyError:
-        intact = False
+    except CorruptStoreError as error:
+        raise _damaged(f"{what}: {error.what}", error.where) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(what, storage.where(path)) from error
     if not intact:
-        raise CorruptStoreError(
-            "the sample table is damaged",
-            where=storage.where(path),
-            hint="Restore this folder from a copy, or extract into a new store.",
-        )
+        raise _damaged(what, storage.where(path))
     return _from_arrays(arrays, attributes)
+
+
+def _damaged(what: str, where: str) -> CorruptStoreError:
+    hint = "Extract the dataset again, which writes the table anew: skyprobe extract."
+    return CorruptStoreError(what, where=where, hint=hint)
 
 
 def arrays_digest(arrays: Arrays, attributes: Mapping[str, Any]) -> str:
