@@ -92,6 +92,9 @@ _engine = _together(
     click.option("--lanes", type=int, hidden=True),  # its old name
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights."),
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
+    click.option(
+        "--checksum", is_flag=True, help="Compare the content of all images, also of files that look untouched."
+    ),
 )
 _columns = _together(
     click.option("--label-column", "labels", multiple=True, help="Column with labels; may be repeated."),

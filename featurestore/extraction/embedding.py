@@ -129,7 +129,7 @@ class _Batch:
         if self.slots[slot] == EMPTY:
             return
         boxes = self._boxes.of(int(self.slots[slot])) if self._boxes else _NO_BOXES
-        self.content[slot] = np.frombuffer(_content(sample, boxes), dtype=np.uint8)
+        self.content[slot] = np.frombuffer(content_digest(sample.digest, boxes), dtype=np.uint8)
         try:
             self._put(slot, self._preprocessing.render(sample.image, boxes))
         except PreprocessingError as error:
@@ -200,11 +200,9 @@ def _fill(batches: Collection[_Batch], slots: NDArray[np.int64], dataset: ImageD
                 batch.add(slot, sample)
 
 
-def _content(sample: Sample, boxes: NDArray[np.float32]) -> bytes:
+def content_digest(digest: bytes, boxes: NDArray[np.float32]) -> bytes:
     """The image's digest; with boxes, which then decide the pixels too, one over both."""
-    if not len(boxes):
-        return sample.digest
-    return blake2b(sample.digest + boxes.tobytes(), digest_size=16).digest()
+    return blake2b(digest + boxes.tobytes(), digest_size=16).digest() if len(boxes) else digest
 
 
 def _forward(sharing: Sequence[Task], batch: _Batch, costs: Costs) -> Mapping[str, NDArray[np.float32]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.extraction.contents import Contents
 from featurestore.extraction.embedding import embed_batch, pad_slots
 from featurestore.extraction.extract import CompiledBackbone, compile_backbones
 from featurestore.extraction.requests import (
@@ -68,7 +69,7 @@ def estimate(
     Raises:
         SkyprobeError: See the extraction, apart from writing.
     """
-    plan = _Plan(dataset.table, store, options)
+    plan = _Plan(dataset, store, options)
     requests = list_requests(dataset, backbones, variants, options, store)
     unfinished = [one for one in requests if plan.pending(one, plan.find_by_request(one)).any()]
     models = compile_backbones(unfinished, options, dataset.decoder)
@@ -99,10 +100,11 @@ def _count_passes(todo: Mapping[ExtractionRequest, NDArray[np.bool_]]) -> int:
 class _Plan:
     """What an extraction would find in the store, which is only read."""
 
-    def __init__(self, table: SampleTable, store: FeatureStore | None, options: ExtractionOptions) -> None:
-        self._table, self._options = table, options
-        self._store = store if store and table.name in store.datasets() else None
-        self._rows = _rows_in(self._store, table)
+    def __init__(self, dataset: ImageDataset, store: FeatureStore | None, options: ExtractionOptions) -> None:
+        self._table, self._options = dataset.table, options
+        self._contents = Contents(dataset, options.worker_count)
+        self._store = store if store and self._table.name in store.datasets() else None
+        self._rows = _rows_in(self._store, self._table)
 
     def find_by_request(self, request: ExtractionRequest) -> FeatureEntry | None:
         """Features that an equal request made."""
@@ -118,7 +120,12 @@ class _Plan:
     def pending(self, request: ExtractionRequest, entry: FeatureEntry | None) -> NDArray[np.bool_]:
         """Bool (n,), samples to embed."""
         fingerprints = row_fingerprints(self._table, request.preprocessing)
-        return pending_rows(entry, request, self._rows, fingerprints, retry_unreadable=self._options.retry_unreadable)
+        retry, every = self._options.retry_unreadable, self._options.checksum
+        pending = pending_rows(entry, request, self._rows, fingerprints, retry_unreadable=retry)
+        if entry is None:
+            return pending
+        compared = self._contents.compare(entry, request, self._rows, fingerprints, every=every)
+        return (pending & ~compared.same) | compared.changed
 
 
 def _rows_in(store: FeatureStore | None, table: SampleTable) -> NDArray[np.int64]:

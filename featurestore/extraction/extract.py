@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError
+from featurestore.extraction.contents import Contents
 from featurestore.extraction.embedding import EMPTY, Costs, Embedded, Task, embed_batch, pad_slots
 from featurestore.extraction.requests import (
     ExtractionOptions,
@@ -211,11 +212,15 @@ def _find_jobs(
     options: ExtractionOptions,
 ) -> list[Job]:
     """A job for each request; models are loaded only for those that are not complete."""
+    contents = Contents(dataset, options.worker_count)
 
     def job(one: ExtractionRequest, entry: FeatureEntry, model: CompiledBackbone | None) -> Job:
         fingerprints = row_fingerprints(dataset.table, one.preprocessing)
         retry = options.retry_unreadable
-        return Job(one, entry, pending_rows(entry, one, rows, fingerprints, retry_unreadable=retry), model)
+        pending = pending_rows(entry, one, rows, fingerprints, retry_unreadable=retry)
+        compared = contents.compare(entry, one, rows, fingerprints, every=options.checksum)
+        _renew(entry, compared.same & pending, rows, fingerprints, dataset.table.id_hashes)
+        return Job(one, entry, (pending & ~compared.same) | compared.changed, model)
 
     known = {one: find_entry(one, dataset.table.name, store) for one in requests}
     held = {one: job(one, entry, None) for one, entry in known.items() if entry}
@@ -223,6 +228,19 @@ def _find_jobs(
     models = compile_backbones([one for one in requests if one not in complete], options, dataset.decoder)
     placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}
     return [complete.get(one) or placed[one] for one in requests]
+
+
+def _renew(
+    entry: FeatureEntry,
+    same: NDArray[np.bool_],
+    rows: NDArray[np.int64],
+    fingerprints: NDArray[np.uint64],
+    id_hashes: NDArray[np.uint64],
+) -> None:
+    """Note the new fingerprints of samples whose images are the same, so that they are not compared again."""
+    samples = np.flatnonzero(same)
+    samples = samples[np.argsort(rows[samples])]
+    entry.renew(rows[samples], fingerprints[samples], id_hashes[samples])
 
 
 def _place(

@@ -52,6 +52,7 @@ class ExtractionOptions:
         workers: Threads that decode and forward; None: one for each processor this process may use.
         trust_remote_code: Whether code that comes with the weights may run.
         retry_unreadable: Whether rows marked unreadable are tried again.
+        checksum: Whether images are read and compared with what was embedded, also where their files look untouched.
     """
 
     weights: str | None = None
@@ -64,6 +65,7 @@ class ExtractionOptions:
     workers: int | None = None
     trust_remote_code: bool = False
     retry_unreadable: bool = False
+    checksum: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:

@@ -37,6 +37,20 @@ class Counts(NamedTuple):
     missing: int
 
 
+class Stamps(NamedTuple):
+    """What rows were computed from.
+
+    Attributes:
+        done: bool (n,), whether there are features at all.
+        fingerprints: uint64 (n,), see `SampleTable.fingerprints`.
+        content: uint8 (n, 16), digest of each image.
+    """
+
+    done: NDArray[np.bool_]
+    fingerprints: NDArray[np.uint64]
+    content: NDArray[np.uint8]
+
+
 class FeatureEntry:
     """One group ``features/DATASET/VARIANT/BACKBONE/KEY12`` of a store; made by `FeatureStore`, not by hand.
 
@@ -138,6 +152,35 @@ class FeatureEntry:
         changed = stored.present & (arrays.column("stamp").read_all(len(stored)) != stored.table.fingerprints)
         states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
         return int((changed & np.any([state == DONE for state in states], axis=0)).sum())
+
+    def stamps(self, poolings: Iterable[str], rows: int) -> Stamps:
+        """What the first rows were computed from; none of them is done in a pooling that is not there."""
+        arrays, names = self.arrays(), list(poolings)
+        done = [arrays.state(name).read_all(rows) == DONE for name in names if name in self.shapes]
+        return Stamps(
+            done=np.all(done, axis=0) if done and len(done) == len(names) else np.zeros(rows, dtype=bool),
+            fingerprints=arrays.column("stamp").read_all(rows),
+            content=arrays.column("content").read_all(rows),
+        )
+
+    def renew(
+        self, rows: NDArray[np.int64], fingerprints: NDArray[np.uint64], sample_hashes: NDArray[np.uint64]
+    ) -> None:
+        """Note new fingerprints of rows whose content is the same; their features stay.
+
+        Args:
+            rows: int64 (k,), ascending store rows that are done.
+            fingerprints: uint64 (k,), their fingerprints.
+            sample_hashes: uint64 (k,), hashes of their sample ids.
+        """
+        content = self.arrays().column("content")
+        for block in np.unique(rows // self._block_rows).tolist():
+            own = rows // self._block_rows == block
+            places, before = rows[own] % self._block_rows, content.read_block(block)
+            state = np.zeros(len(before), dtype=np.uint8)
+            stamps, hashes = np.zeros((2, len(before)), dtype=np.uint64)
+            state[places], stamps[places], hashes[places] = DONE, fingerprints[own], sample_hashes[own]
+            self.write_block(block, Block({}, state, before, stamps, sample_hashes=hashes))
 
     def write_block(self, block: int, data: Block) -> None:
         """Commit the rows of one block.
