@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import StoreError, UsageError
+from featurestore.extraction.compiled_backbone import CompiledBackbone, compile_backbones
 from featurestore.extraction.embedding import EMPTY, embed_batch, pad_slots
-from featurestore.extraction.extract import CompiledBackbone, compile_backbones
 from featurestore.extraction.requests import ExtractionOptions, ExtractionRequest, list_requests
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.extraction.compiled_backbone import CompiledBackbone, compile_backbones
 from featurestore.extraction.contents import Contents
 from featurestore.extraction.embedding import embed_batch, pad_slots
-from featurestore.extraction.extract import CompiledBackbone, compile_backbones
 from featurestore.extraction.requests import (
     ExtractionOptions,
     ExtractionRequest,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featurestore.errors import StoreWriteError, UsageError
-from featurestore.extraction import extract as extraction
+from featurestore.extraction import blocks as extraction
 from featurestore.extraction.audit import audit
 from featurestore.extraction.embedding import embed_batch
 from featurestore.extraction.estimate import estimate
