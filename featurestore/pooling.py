@@ -17,7 +17,8 @@ class TokenFeatures:
     """What a backbone returns for a batch of B images.
 
     Attributes:
-        patches: (B, h, w, D) grid of patch tokens, or the last feature map of a CNN, channels last.
+        patches: (B, h, w, D) grid of patch tokens, or the last feature map of a CNN, channels last; None for a model
+            that returns neither.
         cls: (B, D) class token, or None.
         registers: (B, R, D) register tokens, or None.
         pooled: The model's own poolings by name, each (B, D'): ``map`` (attention pool), ``summary`` (RADIO), or one
@@ -25,15 +26,26 @@ class TokenFeatures:
         layers: Number of a block -> what it makes of the images, where asked for.
     """
 
-    patches: Tensor
+    patches: Tensor | None
     cls: Tensor | None = None
     registers: Tensor | None = None
     pooled: Mapping[str, Tensor] = field(default_factory=dict)
     layers: Mapping[str, TokenFeatures] = field(default_factory=dict)
 
+    @property
+    def grid(self) -> Tensor:
+        """The patches, (B, h, w, D).
+
+        Raises:
+            PoolingError: There are none.
+        """
+        if self.patches is None:
+            raise PoolingError("the backbone has no grid of patches", where=DENSE, hint="Use its pooled features.")
+        return self.patches
+
 
 def _mean_of_grid(features: TokenFeatures) -> Tensor:
-    return features.patches.mean(dim=(1, 2))
+    return features.grid.mean(dim=(1, 2))
 
 
 def _cls(features: TokenFeatures) -> Tensor:
@@ -69,7 +81,7 @@ _POOLINGS: dict[str, Callable[[TokenFeatures], Tensor]] = {
 }
 
 DENSE = "patches"
-"""The grid itself, nothing pooled: every backbone has one, and it is stored only when it is asked for."""
+"""The grid itself, nothing pooled: nearly every backbone has one, and it is stored only when it is asked for."""
 
 POOLINGS = (*_POOLINGS, DENSE)
 """cls (class token); avg_patch (mean patch token); cls_avg_patch (both, concatenated); map (attention pool);
@@ -91,7 +103,7 @@ def pool(features: TokenFeatures, kind: str) -> Tensor:
     if kind not in POOLINGS:
         raise PoolingError(f"unknown pooling {kind!r}", where=kind, hint=f"Use one of {', '.join(POOLINGS)}.")
     if kind == DENSE:
-        return features.patches
+        return features.grid
     return features.pooled[kind] if kind in features.pooled else _POOLINGS[kind](features)
 
 
@@ -105,15 +117,21 @@ def poolings_of_tokens(offered: Sequence[str]) -> tuple[str, ...]:
     return tuple(kind for kind in offered if kind not in _OWN)
 
 
-def check_offered(kind: str, name: str, offered: Sequence[str]) -> None:
+def check_offered(kind: str, name: str, offered: Sequence[str], *, dense: bool) -> None:
     """Refuse a pooling that the backbone `name` does not have.
 
+    Args:
+        kind: The pooling.
+        name: Name of the backbone.
+        offered: Poolings that it offers.
+        dense: Whether it offers `DENSE` too.
+
     Raises:
-        PoolingError: It is neither `DENSE` nor among those offered.
+        PoolingError: It does not offer it.
     """
-    if kind not in (*offered, DENSE):
-        raise PoolingError(
-            f"{name} does not offer the pooling {kind!r}",
-            where=name,
-            hint=f"It offers {', '.join(offered)}; and {DENSE}, for dense features.",
-        )
+    if kind in offered or (dense and kind == DENSE):
+        return
+    grid = f"; and {DENSE}, for dense features" if dense else ", and no dense features"
+    raise PoolingError(
+        f"{name} does not offer the pooling {kind!r}", where=name, hint=f"It offers {', '.join(offered)}{grid}."
+    )

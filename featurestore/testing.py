@@ -197,13 +197,16 @@ class BackboneConformance:
             assert worst <= 1e-4 * max(1.0, float(values.abs().max())), f"{kind} moves by {worst}"
 
     def test_patches_form_the_grid(self, backbone: Backbone) -> None:
-        """Patches are (B, h, w, D), with one patch for each `patch_size` pixels."""
+        """Patches are (B, h, w, D), with one patch for each `patch_size` pixels; what is not dense has none."""
         import torch
 
         images = self.images(backbone)
         with torch.inference_mode():
             features: TokenFeatures = backbone.tokens(images)
-        shape: tuple[Any, ...] = tuple(features.patches.shape)
+        if not backbone.spec.dense:
+            assert features.patches is None, "there are patches, and the spec says that it is not dense"
+            return
+        shape: tuple[Any, ...] = tuple(features.grid.shape)
         assert len(shape) == 4, f"patches have shape {shape}"
         assert shape[0] == len(images), f"patches have shape {shape}"
         if backbone.spec.patch_size:

@@ -60,7 +60,7 @@ def attend(backbone: Backbone, pixels: NDArray[np.float32]) -> AttentionMaps:
     images = list(((torch.from_numpy(pixels) - mean) / std)[:, None])
     with torch.inference_mode():
         features = backbone.tokens(images[0])  # its layout must be known before its attention is reduced
-        n_rows, n_columns = features.patches.shape[1:3]
+        n_rows, n_columns = features.grid.shape[1:3]
         query = CLS if features.cls is not None or "summary" in features.pooled else PATCHES
         seen = [_listen(backbone, image, n_rows * n_columns, query) for image in images]
 

@@ -40,6 +40,7 @@ class BackboneSpec:
         licence: SPDX id or name of the licence of the weights.
         reference: Where the model was published.
         layer: Number of the block that it ends at, counted from 1; None for the model's own output.
+        dense: Whether it has a grid of patches or a feature map; else it has pooled features alone.
     """
 
     name: str
@@ -56,6 +57,7 @@ class BackboneSpec:
     licence: str = "unknown"
     reference: str = ""
     layer: int | None = None
+    dense: bool = True
 
     @property
     def base(self) -> str:

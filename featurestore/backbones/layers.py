@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import local
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -53,9 +53,16 @@ class LayeredTokens(nn.Module):
     def __init__(self, spec: BackboneSpec, tokens: nn.Module, layers: Sequence[int]) -> None:
         super().__init__()
         self.tokens, self._name = tokens, spec.name
+        if not spec.dense:
+            raise BackboneError(
+                "the backbone has no grid of patches, and so none in its inner layers",
+                where=spec.name,
+                hint=f"Use {spec.base}, its last layer.",
+            )
         self._is_map = spec.patch_size is None
+        self._n_prefix: int | None = getattr(tokens, "n_prefix", None)
         self._channels_last = bool(getattr(tokens, "channels_last", False))
-        self._seen = _Seen()
+        self._seen, self._n_layers = _Seen(), len(set(layers))
         blocks = find_blocks(tokens)
         for layer in layers:
             if not 0 < layer <= len(blocks):
@@ -69,22 +76,35 @@ class LayeredTokens(nn.Module):
     def forward(self, images: Tensor) -> TokenFeatures:
         """Tokens of normalised images, float (B, C, H, W)."""
         features: TokenFeatures = self.tokens(images)
-        inner = {str(layer): self._features(output, features) for layer, output in self._seen.take().items()}
+        seen = self._seen.take()
+        if len(seen) < self._n_layers:
+            self._refuse("do not run one after the other")
+        inner = {str(layer): self._features(output, features) for layer, output in seen.items()}
         return replace(features, layers=inner)
 
-    def _features(self, output: Tensor, last: TokenFeatures) -> TokenFeatures:
-        if output.ndim == 4:
-            return TokenFeatures(output if self._channels_last else output.permute(0, 2, 3, 1))
+    def _features(self, output: Any, last: TokenFeatures) -> TokenFeatures:
+        if not isinstance(output, Tensor):
+            self._refuse("return several tensors")
         if self._is_map:
-            raise BackboneError(
-                "the inner layers of the backbone are no feature maps", where=self._name, hint="Use its last layer."
-            )
-        height, width = last.patches.shape[1:3]
-        patches = output[:, output.shape[1] - height * width :]
+            return TokenFeatures(self._map(output))
+        height, width = last.grid.shape[1:3]
+        n_prefix = output.shape[1] - height * width
+        if output.ndim != 3 or n_prefix != (n_prefix if self._n_prefix is None else self._n_prefix):
+            self._refuse("do not have the tokens of the last one")
         return TokenFeatures(
-            patches=patches.reshape(len(output), height, width, -1),
+            patches=output[:, n_prefix:].reshape(len(output), height, width, -1),
             cls=output[:, 0] if last.cls is not None else None,
         )
+
+    def _map(self, output: Tensor) -> Tensor:
+        """A map, channels last: of square images, which a map in another order does not look like."""
+        features = output if self._channels_last or output.ndim != 4 else output.permute(0, 2, 3, 1)
+        if features.ndim != 4 or features.shape[1] != features.shape[2]:
+            self._refuse("are not feature maps in the order of the last one")
+        return features
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise BackboneError(f"the inner layers of the backbone {reason}", where=self._name, hint="Use its last layer.")
 
 
 class InnerTokens(nn.Module):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 from featurestore.backbones.base import N_COLOURS, Adapter, Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, find_spec
 from featurestore.backbones.weights import hash_weights, parse_weights
-from featurestore.errors import BackboneError
+from featurestore.errors import BackboneError, SkyprobeError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from featurestore.backbones.base import TokenModule
 
 
@@ -48,6 +52,39 @@ def load_backbone(
 
         inflate_input(tokens, n_channels)
     return Backbone(spec.with_channels(n_channels), _ending_at(spec, tokens), weights_hash, str(source))
+
+
+@contextmanager
+def first_run(spec: BackboneSpec, image_size: int) -> Iterator[None]:
+    """Turn what a model raises on images of a size that it does not take into one clear error.
+
+    Raises:
+        BackboneError: It does not run on them.
+    """
+    try:
+        yield
+    except (SkyprobeError, MemoryError):
+        raise
+    except Exception as error:  # a model of a library raises anything
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise BackboneError(
+            f"the model does not run on images of {image_size} px: {(str(error) or repr(error)).splitlines()[0]}",
+            where=spec.name,
+            hint=f"Use resize={spec.image_size}." if image_size != spec.image_size else "Use another backbone.",
+        ) from error
+
+
+def run_blank_image(module: nn.Module, spec: BackboneSpec, image_size: int) -> Any:
+    """What a module makes of one blank image, float32 (1, C, S, S), without gradients.
+
+    Raises:
+        BackboneError: See `first_run`.
+    """
+    import torch
+
+    with first_run(spec, image_size), torch.no_grad():
+        return module(torch.zeros(1, len(spec.mean), image_size, image_size))
 
 
 def _ending_at(spec: BackboneSpec, tokens: TokenModule) -> TokenModule:

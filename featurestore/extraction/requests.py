@@ -212,7 +212,7 @@ def _recall_spec(name: str, store: FeatureStore | None) -> BackboneSpec | None:
 
 def _poolings(spec: BackboneSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
     for pooling in chosen:
-        check_offered(pooling, spec.name, spec.poolings)
+        check_offered(pooling, spec.name, spec.poolings, dense=spec.dense)
     return chosen or spec.poolings
 
 

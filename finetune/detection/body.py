@@ -100,7 +100,7 @@ class _LastGrid(nn.Module):
         self.tokens = tokens
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"last": self.tokens(images).patches.permute(0, 3, 1, 2)}
+        return {"last": self.tokens(images).grid.permute(0, 3, 1, 2)}
 
 
 class _LastStages(nn.Module):

@@ -160,7 +160,7 @@ def run_fit(
 
     Raises:
         FinetuneError: See `finetune.trainer.train`, `finetune.models.classifier.plan_stages` and
-            `finetune.models.lora`.
+            `finetune.models.lora`; or merged adapters are not what was trained.
     """
     options, seed = fit.task.options, fit.task.seed
     learner, notes = _make_learner(fit)
@@ -176,7 +176,8 @@ def run_fit(
     )
     classifier = learner.module
     if options.mode == "lora":
-        classifier.merge_adapters()
+        device = classifier.mean.device
+        classifier.merge_adapters(next(iter(pixel_batches(fit.images, fit.rows.train, options.batch_size, device))))
     probabilities = predict(classifier, fit.images, fit.rows.test, options.batch_size)
     columns = spread(probabilities, learner.classes, len(fit.images.table.classes[fit.scheme]))
     notes |= {"epochs_run": len(history), "kept_epoch": _kept_epoch(history, options)}

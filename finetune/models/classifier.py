@@ -8,16 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from featurestore.backbones.base import Backbone
+from featurestore.backbones.loading import first_run
 from featurestore.backbones.weights import seeded
 from featurestore.errors import FinetuneError, PoolingError, UsageError
 from featurestore.pooling import pool
 from finetune.freezing import count_parameters, hold_statistics, parameter_layers
-from finetune.models.lora import adapter_parameters, add_adapters, choose_rank, find_targets, merge_adapters
+from finetune.models.lora import (
+    adapter_parameters,
+    add_adapters,
+    check_used,
+    choose_rank,
+    find_targets,
+    merge_adapters,
+)
 from finetune.options import FinetuneOptions
 from finetune.trainer import Group, Stage
 
 SCALING_ROWS = 1024
 """Training rows whose features decide the scaling in front of the head, at most."""
+
+MERGE_TOLERANCE = 1e-3
+"""Relative difference of the outputs, above which a merged model is not the trained one; rounding makes 1e-6 of it."""
 
 
 class Classifier(nn.Module):
@@ -40,6 +51,7 @@ class Classifier(nn.Module):
     Raises:
         PoolingError: The backbone does not offer the pooling.
         UsageError: The backbone ends at an inner layer.
+        BackboneError: It does not run on images of that size.
     """
 
     mean: Tensor
@@ -74,8 +86,9 @@ class Classifier(nn.Module):
         self.tokens: nn.Module = backbone.tokens
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).reshape(1, 3, 1, 1), persistent=False)
-        with torch.no_grad():
-            width = self.features(torch.zeros(1, 3, image_size, image_size)).shape[1]
+        self._image_size = image_size
+        with first_run(spec, image_size):
+            width = self._features_of_blank_image().shape[1]
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         with seeded(seed):
@@ -114,12 +127,34 @@ class Classifier(nn.Module):
         """Give the backbone adapters, and return their rank."""
         targets, n_head = find_targets(self.tokens), count_parameters(self.head)
         rank = choose_rank(targets, n_head, count_parameters(self), options.lora_rank, options.lora_share)
-        self.tokens = add_adapters(self.tokens, rank, options.lora_alpha, seed)
+        self.tokens = add_adapters(self.tokens, rank, options.lora_alpha, seed).eval()
+        check_used(self.tokens, self._features_of_blank_image)
         return rank
 
-    def merge_adapters(self) -> None:
-        """Add what the adapters learnt to the backbone's weights."""
-        self.tokens = merge_adapters(self.tokens)
+    @torch.no_grad()
+    def merge_adapters(self, pixels: Tensor) -> None:
+        """Add what the adapters learnt to the backbone's weights, and compare on some images; in eval mode afterwards.
+
+        Args:
+            pixels: Float (B, 3, S, S) in [0, 1].
+
+        Raises:
+            FinetuneError: The merged classifier is another function.
+        """
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            expected = self.eval()(pixels)
+            self.tokens = merge_adapters(self.tokens)
+            difference = float((self.eval()(pixels) - expected).norm() / expected.norm())
+        if not difference <= MERGE_TOLERANCE:
+            raise FinetuneError(
+                f"with its adapters merged, the classifier's outputs differ by {difference:.1%}",
+                where="lora",
+                hint="Use mode full or top:N, and report this as a bug.",
+            )
+
+    @torch.no_grad()
+    def _features_of_blank_image(self) -> Tensor:
+        return self.features(torch.zeros(1, 3, self._image_size, self._image_size, device=self.mean.device))
 
 
 def plan_stages(classifier: Classifier, options: FinetuneOptions) -> list[Stage]:

@@ -6,6 +6,7 @@ Source: Hu et al. 2022, LoRA, ICLR: the change of a weight matrix is a product o
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,7 +27,8 @@ def find_targets(module: nn.Module) -> dict[str, nn.Module]:
     are not grouped: those of a ResNet, the pointwise ones of an EfficientNet.
 
     Raises:
-        FinetuneError: There are none.
+        FinetuneError: There are none; or for some of them an adapter would be another function than the change of the
+            weights that it is merged into.
     """
     inside = {id(part) for block in find_blocks(module) for part in block.modules()}
     hidden = {id(part) for one in module.modules() if isinstance(one, nn.MultiheadAttention) for part in one.modules()}
@@ -39,7 +41,33 @@ def find_targets(module: nn.Module) -> dict[str, nn.Module]:
         raise FinetuneError(
             "the model has no layer that takes an adapter", where=type(module).__name__, hint="Use mode full or top:N."
         )
+    _check_exact(found)
     return found
+
+
+def _check_exact(targets: Mapping[str, nn.Module]) -> None:
+    """Refuse layers that do more with their weights than an adapter beside them can follow."""
+    from timm.layers import Conv2dSame, Linear
+
+    plain = (nn.Linear, nn.Conv2d, Linear, Conv2dSame)
+    odd = {name: _oddity(one) or type(one).__name__ for name, one in targets.items() if type(one) not in plain}
+    odd |= {name: oddity for name, one in targets.items() if (oddity := _oddity(one))}
+    if odd:
+        name, kind = next(iter(odd.items()))
+        raise FinetuneError(
+            f"{len(odd)} of {len(targets)} layers take no adapter that could be merged exactly, such as a {kind}",
+            where=name,
+            hint="Use mode full or top:N.",
+        )
+
+
+def _oddity(layer: nn.Module) -> str:
+    """What peft leaves out when it makes the adapter of a convolution; empty for nothing."""
+    if not isinstance(layer, nn.Conv2d):
+        return ""
+    if set(layer.dilation) != {1}:
+        return "dilated convolution"
+    return "" if layer.padding_mode == "zeros" else f"convolution with {layer.padding_mode} padding"
 
 
 def choose_rank(targets: dict[str, nn.Module], n_others: int, n_all: int, rank: int, share: float) -> int:
@@ -85,16 +113,52 @@ def add_adapters(module: nn.Module, rank: int, alpha: float, seed: int) -> nn.Mo
         )
     from peft import LoraConfig, get_peft_model
 
-    config: Any = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(find_targets(module)), bias="none")
+    names = "|".join(map(re.escape, find_targets(module)))  # of a list, peft would take every name that ends alike
+    config: Any = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, bias="none")
     with seeded(seed):
         adapted: nn.Module = get_peft_model(module, config)
     return adapted
 
 
+def check_used(adapted: nn.Module, run: Callable[[], object]) -> None:
+    """Refuse a model that reads the weights of a layer and passes its adapter by.
+
+    Args:
+        adapted: What `add_adapters` returned.
+        run: Runs the model once.
+
+    Raises:
+        FinetuneError: Some adapters do not run.
+    """
+    adapters = {name: layer for name, layer in adapted.named_modules() if _is_adapter(layer)}
+    used: set[str] = set()
+    hooks = [layer.register_forward_hook(lambda *_, name=name: used.add(name)) for name, layer in adapters.items()]
+    run()
+    for hook in hooks:
+        hook.remove()
+    unused = [name for name in adapters if name not in used]
+    if unused:
+        raise FinetuneError(
+            f"the model passes {len(unused)} of {len(adapters)} adapters by, and reads the weights itself",
+            where=unused[0].removeprefix("base_model.model."),
+            hint="Use mode full or top:N.",
+        )
+
+
 def merge_adapters(adapted: Any) -> nn.Module:
     """The module itself, with what the adapters learnt added to its weights: the same function without adapters."""
-    merged: nn.Module = adapted.merge_and_unload()
-    return merged
+    module: nn.Module = adapted.get_base_model()
+    adapters: dict[str, Any] = {name: layer for name, layer in module.named_modules() if _is_adapter(layer)}
+    for name, layer in adapters.items():  # peft's own way stumbles over networks with a part of that name, such as DLA
+        layer.merge()
+        module.set_submodule(name, layer.base_layer)
+    return module
+
+
+def _is_adapter(layer: nn.Module) -> bool:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(layer, BaseTunerLayer)
 
 
 def adapter_parameters(adapted: nn.Module) -> list[nn.Parameter]:

@@ -55,8 +55,18 @@ def test_dense_features_are_the_grid() -> None:
     assert pool(TokenFeatures(PATCHES, CLS, pooled={"avg_patch": OWN}), DENSE) is PATCHES
 
 
-def test_every_backbone_has_dense_features_and_nothing_else_that_it_does_not_offer() -> None:
-    check_offered(DENSE, "net", ("cls",))
-    check_offered("cls", "net", ("cls",))
-    with pytest.raises(PoolingError, match=r"net does not offer the pooling 'map'.*It offers cls; and patches"):
-        check_offered("map", "net", ("cls",))
+def test_a_backbone_without_a_grid_says_so() -> None:
+    features = TokenFeatures(None, pooled={"avgpool": OWN})
+    assert pool(features, "avgpool") is OWN
+    for kind in ("avg_patch", DENSE):
+        with pytest.raises(PoolingError, match=r"the backbone has no grid of patches .*Use its pooled features"):
+            pool(features, kind)
+
+
+def test_what_a_backbone_does_not_offer_is_refused() -> None:
+    check_offered(DENSE, "net", ("cls",), dense=True)
+    check_offered("cls", "net", ("cls",), dense=False)
+    with pytest.raises(PoolingError, match=r"net does not offer the pooling 'map'.*It offers cls; and patches, for"):
+        check_offered("map", "net", ("cls",), dense=True)
+    with pytest.raises(PoolingError, match=r"net does not offer the pooling 'patches'.*offers cls, and no dense feat"):
+        check_offered(DENSE, "net", ("cls",), dense=False)

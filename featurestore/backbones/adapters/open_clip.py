@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from featurestore.backbones.adapters.timm import offered_poolings, patch_size_of, wrap_model
+from featurestore.backbones.adapters.timm_layout import Layout, find_layout, wrap_model
 from featurestore.backbones.base import BackboneSpec
 from featurestore.backbones.weights import (
     WeightsSource,
@@ -43,6 +43,7 @@ class _VisionTransformer(nn.Module):
         visual.proj, visual.output_tokens = None, True
         self.visual = visual
         self.own = _OWN_POOLING[visual.pool_type]
+        self.n_prefix = 1  # the class token, which is there whether it is pooled or not
 
     def forward(self, images: Tensor) -> TokenFeatures:
         pooled, tokens = self.visual(images)  # tokens without the class token
@@ -65,16 +66,17 @@ class OpenClipAdapter:
         """
         vision = _configuration(model_id)["model_cfg"]["vision_cfg"]
         trained = _training(model_id)
-        poolings, patch_size = _layout(vision, model_id)
+        layout = _layout(vision, model_id)
         return BackboneSpec(
             name=f"open_clip:{model_id}",
             adapter="open_clip",
             model_id=model_id,
-            poolings=poolings,
+            poolings=layout.poolings,
             image_size=vision["image_size"],
-            patch_size=patch_size,
+            patch_size=layout.patch_size,
             mean=tuple(trained.get("mean") or _MEAN),
             std=tuple(trained.get("std") or _STD),
+            dense=layout.dense,
         )
 
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
@@ -84,7 +86,7 @@ class OpenClipAdapter:
         if hasattr(visual, "trunk"):
             pool = {} if spec.patch_size else {"global_pool": "avg"}  # CLIP pools maps in its own head
             visual.trunk.reset_classifier(0, **pool)
-            return wrap_model(visual.trunk, image_size)
+            return wrap_model(visual.trunk, Layout(spec.poolings, spec.patch_size, spec.dense), image_size)
         return _VisionTransformer(visual)
 
 
@@ -155,12 +157,12 @@ def _training(model_id: str) -> dict[str, Any]:
     return dict(_configuration(model_id).get("preprocess_cfg") or {})
 
 
-def _layout(vision: dict[str, Any], model_id: str) -> tuple[tuple[str, ...], int | None]:
-    """Poolings and patch size of an image tower."""
+def _layout(vision: dict[str, Any], model_id: str) -> Layout:
+    """The layout of an image tower."""
     if "timm_model_name" in vision:
         with torch.device("meta"):
             trunk = timm.create_model(vision["timm_model_name"], pretrained=False, num_classes=0)
-        return offered_poolings(trunk), patch_size_of(trunk)
+        return find_layout(trunk, f"open_clip:{model_id}")
     if not isinstance(vision["layers"], int) or vision.get("attentional_pool"):
         raise BackboneError(
             "the image tower pools by attention of its own kind",
@@ -168,7 +170,7 @@ def _layout(vision: dict[str, Any], model_id: str) -> tuple[tuple[str, ...], int
             hint="Use its twin in timm, if there is one, or a plain ViT.",
         )
     own = _OWN_POOLING[vision.get("pool_type", "tok")]
-    return (("cls", "avg_patch", "cls_avg_patch") if own == "cls" else (own,)), vision["patch_size"]
+    return Layout(("cls", "avg_patch", "cls_avg_patch") if own == "cls" else (own,), vision["patch_size"])
 
 
 ADAPTER = OpenClipAdapter()

@@ -1,4 +1,4 @@
-"""timm models as backbones: vision transformers with their prefix tokens, and networks that end in a feature map."""
+"""timm models as backbones, of every family: those with tokens, with a feature map, and with pooled features alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from featurestore.backbones.adapters.timm_layout import Layout, find_layout, wrap_model
 from featurestore.backbones.base import BackboneSpec
 from featurestore.backbones.weights import (
     WeightsSource,
@@ -21,62 +22,8 @@ from featurestore.backbones.weights import (
     read_state_dict,
     seeded,
 )
-from featurestore.pooling import TokenFeatures
+from featurestore.errors import BackboneError
 from featurestore.registry import unknown_name
-
-_OWN_POOLING = {"token": "cls", "avg": "avg_patch", "map": "map"}
-"""timm's name of the pooling that a transformer was made with -> ours."""
-
-_SUMMARY_TOKENS = {
-    "naflexvit_base_patch16_radio_v3": 3,
-    "naflexvit_large_patch16_radio_v3": 3,
-    "naflexvit_huge_patch16_radio_v3": 3,
-    "naflexvit_so400m_patch16_radio_v4": 2,
-    "naflexvit_huge_patch16_radio_v4": 2,
-}
-"""Class tokens that C-RADIO joins to its summary, as its authors configure it. It has one for each teacher, those of
-the summary first; timm takes the first for the class token and the others for registers."""
-
-
-class _Transformer(nn.Module):
-    """A timm transformer: class token, registers, patch grid, and the model's own pooling with its norm."""
-
-    def __init__(self, model: Any, image_size: int, patch_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.grid = (image_size // patch_size,) * 2
-        self.own = _OWN_POOLING.get(model.global_pool)
-        self.n_prefix = int(model.num_prefix_tokens)
-        self.n_cls = int(_has_cls(model))
-        self.n_summary = _n_summary(model)
-
-    def forward(self, images: Tensor) -> TokenFeatures:
-        tokens = self.model.forward_features(images)
-        pooled = {self.own: self.model.forward_head(tokens, pre_logits=True)} if self.own else {}
-        if self.n_summary:
-            pooled["summary"] = tokens[:, : self.n_summary].flatten(1)
-        return TokenFeatures(
-            patches=tokens[:, self.n_prefix :].unflatten(1, self.grid),
-            cls=tokens[:, 0] if self.n_cls else None,
-            registers=tokens[:, self.n_cls : self.n_prefix] if self.n_prefix > self.n_cls else None,
-            pooled=pooled,
-        )
-
-
-class _FeatureMap(nn.Module):
-    """A timm CNN or windowed transformer: its last map, channels last, and timm's pooling with the norm after it."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-
-    def forward(self, images: Tensor) -> TokenFeatures:
-        features = self.model.forward_features(images)
-        return TokenFeatures(
-            patches=features if self.channels_last else features.permute(0, 2, 3, 1),
-            pooled={"avgpool": self.model.forward_head(features, pre_logits=True)},
-        )
 
 
 class TimmAdapter:
@@ -87,6 +34,7 @@ class TimmAdapter:
 
         Raises:
             UnknownNameError: timm has no such model, or no such weights of it.
+            BackboneError: It is no model that embeds images, or it has another name now.
         """
         architecture, dot, tag = model_id.partition(".")
         if not timm.is_model(architecture):
@@ -96,13 +44,15 @@ class TimmAdapter:
             raise unknown_name(f"weights of {architecture}", tag, tags)
         with torch.device("meta"):
             model = timm.create_model(architecture, pretrained=False, num_classes=0)
-        config = timm.get_pretrained_cfg(model_id)
-        side, patch_size = config.input_size[-1], patch_size_of(model)
+        if (config := timm.get_pretrained_cfg(model_id)) is None:
+            raise _renamed(model_id, model.pretrained_cfg)
+        side, layout = config.input_size[-1], find_layout(model, f"timm:{model_id}")
+        patch_size = layout.patch_size
         return BackboneSpec(
             name=f"timm:{model_id}",
             adapter="timm",
             model_id=model_id,
-            poolings=offered_poolings(model),
+            poolings=layout.poolings,
             image_size=side - side % patch_size if patch_size else side,  # timm would ignore the rest of the pixels
             patch_size=patch_size,
             mean=config.mean,
@@ -110,28 +60,22 @@ class TimmAdapter:
             params=round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
             licence=config.license or "unknown",
             reference=config.origin_url or "",
+            dense=layout.dense,
         )
 
     def build(self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool) -> nn.Module:
         """The frozen model; timm runs no remote code, so `trust_remote_code` changes nothing."""
         del trust_remote_code
-        options = {"img_size": image_size} if spec.patch_size else {}
-        return wrap_model(_create(spec.model_id, weights, options), image_size)
+        fixed = timm.get_pretrained_cfg(spec.model_id).fixed_input_size
+        options = {"img_size": image_size} if spec.patch_size or fixed else {}
+        model = _create(spec.model_id, weights, options)
+        return wrap_model(model, Layout(spec.poolings, spec.patch_size, spec.dense), image_size)
 
 
-def wrap_model(model: Any, image_size: int) -> nn.Module:
-    """A timm model without its head as a module that returns `TokenFeatures`."""
-    patch_size = patch_size_of(model)
-    return _FeatureMap(model) if patch_size is None else _Transformer(model, image_size, patch_size)
-
-
-def offered_poolings(model: nn.Module) -> tuple[str, ...]:
-    """Poolings of a timm model, its own first."""
-    if patch_size_of(model) is None:
-        return ("avgpool",)
-    own = "summary" if _n_summary(model) else _OWN_POOLING.get(str(model.global_pool), "avg_patch")
-    from_tokens = ("cls", "avg_patch", "cls_avg_patch") if _has_cls(model) else ("avg_patch",)
-    return own, *(kind for kind in from_tokens if kind != own)
+def _renamed(model_id: str, config: Mapping[str, Any]) -> BackboneError:
+    """The error for a name that timm builds, but has no configuration under."""
+    name = ".".join(filter(None, (config["architecture"], config.get("tag"))))
+    return BackboneError(f"timm has another name for this model: {name}", where=model_id, hint=f"Use timm:{name}.")
 
 
 def _create(model_id: str, weights: WeightsSource, options: dict[str, Any]) -> Any:
@@ -175,24 +119,6 @@ def _filled_by_order(architecture: str, path: Path, options: dict[str, Any]) -> 
         raise mismatch(f"{len(given)} tensors whose shapes are not those of the {len(own)} wanted, in order", path)
     load_strictly(model, dict(zip(own, given.values(), strict=True)), path)
     return model
-
-
-def _has_cls(model: nn.Module) -> bool:
-    """Whether the first token is a class token; NaFlex models keep theirs in the embedding."""
-    holder = model.embeds if hasattr(model, "embeds") else model
-    return getattr(holder, "cls_token", None) is not None
-
-
-def _n_summary(model: Any) -> int:
-    return _SUMMARY_TOKENS.get(model.pretrained_cfg["architecture"], 0)
-
-
-def patch_size_of(model: nn.Module) -> int | None:
-    """Side of a patch of a model that returns tokens; None for one that returns a map."""
-    if not hasattr(model, "num_prefix_tokens"):
-        return None
-    embedding: Any = model.embeds if hasattr(model, "embeds") else model.patch_embed
-    return int(embedding.patch_size[0])
 
 
 ADAPTER = TimmAdapter()

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones.engines.graph import build_graph
-from featurestore.errors import MissingDependencyError, UsageError
+from featurestore.backbones.loading import first_run, run_blank_image
+from featurestore.errors import BackboneError, MissingDependencyError, UsageError
 from featurestore.pooling import check_offered
 from featurestore.registry import unknown_name
 
@@ -138,19 +139,24 @@ def compile_forward(
         eight_bit: Whether 8-bit pixels are expected; others are taken as well.
 
     Raises:
-        BackboneError: The engine cannot run or compile this model, or not in this precision on this CPU.
+        BackboneError: The model does not run on images of that size; or the engine cannot run or compile it, or not in
+            this precision on this CPU.
         PoolingError: The model does not offer a pooling.
     """
+    spec = backbone.spec
     for kind in poolings:
-        check_offered(kind.partition("@")[0], backbone.spec.name, backbone.spec.poolings)
+        check_offered(kind.partition("@")[0], spec.name, spec.poolings, dense=spec.dense)
     module, kinds = build_graph(backbone, tuple(poolings)), tuple(poolings)
-    shape = (batch_size, len(backbone.spec.mean), image_size, image_size)
+    shape = (batch_size, len(spec.mean), image_size, image_size)
     if runtime.engine == "openvino":
         from featurestore.backbones.engines.openvino import OpenVinoForward
 
-        return OpenVinoForward(
-            module, kinds, shape, runtime.precision, workers, backbone.spec.name, eight_bit=eight_bit
-        )
+        try:
+            return OpenVinoForward(module, kinds, shape, runtime.precision, workers, spec.name, eight_bit=eight_bit)
+        except BackboneError:
+            run_blank_image(module, spec, image_size)  # another engine helps only if the model itself runs
+            raise
     from featurestore.backbones.engines.torch import TorchForward
 
-    return TorchForward(module, kinds, shape, runtime)
+    with first_run(spec, image_size):
+        return TorchForward(module, kinds, shape, runtime)

@@ -10,6 +10,7 @@ from featurestore.backbones.loading import load_backbone
 from featurestore.errors import FinetuneError, PoolingError, UsageError
 from finetune.freezing import count_parameters, find_blocks, parameter_layers
 from finetune.models.classifier import Classifier, plan_stages, trained_share
+from finetune.models.lora import adapter_parameters
 
 SIDE = 32
 
@@ -154,3 +155,21 @@ def test_biases_and_norms_do_not_decay_and_each_parameter_stands_in_one_group(qu
         assert len(ids(stage.parameters)) == len(stage.parameters)
         for group in stage.groups:
             assert {one.ndim > 1 for one in group.parameters} == {group.weight_decay > 0}
+
+
+def test_merged_adapters_are_compared_with_the_trained_ones(quick, monkeypatch):
+    pixels = torch.rand(2, 3, SIDE, SIDE)
+
+    def trained():
+        classifier = make()
+        classifier.add_adapters(quick("lora"), 0)
+        for parameter in adapter_parameters(classifier.tokens):
+            parameter.data.add_(0.05)
+        return classifier
+
+    right, wrong = trained(), trained()
+    right.merge_adapters(pixels)
+    assert not [name for name in right.state_dict() if "lora" in name]
+    monkeypatch.setattr("finetune.models.classifier.merge_adapters", lambda _: make(seed=1).tokens)
+    with pytest.raises(FinetuneError, match=r"with its adapters merged, the classifier's outputs differ by .*%"):
+        wrong.merge_adapters(pixels)

@@ -12,9 +12,17 @@ from featurestore.errors import FinetuneError, MissingDependencyError
 from featurestore.pooling import pool
 from finetune.freezing import count_parameters, train_only
 from finetune.models import lora
-from finetune.models.lora import adapter_parameters, add_adapters, choose_rank, find_targets, merge_adapters
+from finetune.models.lora import (
+    adapter_parameters,
+    add_adapters,
+    check_used,
+    choose_rank,
+    find_targets,
+    merge_adapters,
+)
 
-MODELS = {"timm:test_vit": "avg_patch", "timm:test_resnet": "avgpool", "timm:test_efficientnet": "avgpool"}
+MODELS = ["timm:test_vit", "timm:test_resnet", "timm:test_efficientnet", "timm:test_convnext", "timm:dla46_c"]
+"""The last has a part called base_layer, as peft calls what it wraps, and the one before linear layers in a CNN."""
 
 
 @pytest.fixture(params=MODELS)
@@ -125,6 +133,57 @@ def test_the_seed_decides_the_adapters_and_the_callers_numbers_go_on():
     assert torch.equal(draw(7), draw(7))
     assert not torch.equal(draw(7), draw(8))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("test_nfnet", "ScaledStdConv2d"),
+        ("nf_resnet26", "ScaledStdConv2d"),
+        ("resnetv2_50x1_bit", "StdConv2d"),
+        ("skresnet18", "dilated convolution"),
+    ],
+)
+def test_layers_whose_adapters_cannot_be_merged_are_refused(name, kind):
+    """They standardise their weights, or peft makes an adapter without their dilation."""
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    with pytest.raises(FinetuneError, match=rf"take no adapter that could be merged exactly, such as a {kind} \["):
+        find_targets(model)
+
+
+def test_convolutions_with_another_padding_are_refused():
+    blocks = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(FinetuneError, match=r"1 of 2 layers take no adapter .* with reflect padding \[0.1\]"):
+        find_targets(nn.Sequential(blocks, nn.Flatten()))
+
+
+def test_only_the_targets_get_adapters():
+    """Not the layers elsewhere whose names end alike."""
+    model = nn.ModuleDict(
+        {
+            "blocks": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)),
+            "other": nn.ModuleDict({"blocks": nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))}),
+        }
+    )
+    assert list(find_targets(model)) == ["blocks.0", "blocks.1"]
+    names = {name for name, _ in add_adapters(model, 1, 1.0, 0).named_parameters() if "lora_" in name}
+    assert len(names) == 4
+    assert not any("other" in name for name in names)
+
+
+def test_adapters_that_the_model_passes_by_are_refused():
+    """BEiT multiplies by the weights of its qkv layers itself, with a bias of its own."""
+    options = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 0}
+    images = torch.rand(1, 3, 32, 32)
+    beit, vit = (
+        timm.create_model(name, **options).eval() for name in ("beit_base_patch16_224", "vit_base_patch16_224")
+    )
+    adapted = add_adapters(vit, 2, 4.0, 0)
+    check_used(adapted, lambda: adapted(images))
+    passed_by = add_adapters(beit, 2, 4.0, 0)
+    with pytest.raises(FinetuneError, match=r"passes 2 of 2 adapters by.*\[blocks.0.attn.qkv\]. Use mode full"):
+        check_used(passed_by, lambda: passed_by(images))
 
 
 def test_a_model_without_layers_for_adapters_is_an_error():
