@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -578,10 +579,12 @@ def _audit(store: FeatureStore, data: str, n_rows: int) -> list[Audit]:
 @_selection
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(yes: bool, **selection: Any) -> None:
-    """Delete features from the store."""
+    """Delete features from the store, with the runs, saved heads and projections that were computed from them."""
     store, found = _find("a", **selection)
     for entry in found:
-        click.echo(f"{entry.dataset} {entry.variant} {entry.backbone} {entry.key.short}", err=True)
+        kinds = Counter(kind for kind, _ in store.dependants(entry))
+        cached = "".join(f", {kind} {count}" for kind, count in sorted(kinds.items()))
+        click.echo(f"{entry.dataset} {entry.variant} {entry.backbone} {entry.key.short}{cached}", err=True)
     if not yes:
         click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
     for entry in found:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import ProbeError, UsageError
 from featurestore.samples import UNLABELLED
+from featurestore.store.dependants import KEYS, list_keys
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
 from featurestore.versions import library_versions
@@ -89,7 +90,9 @@ def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any)
         return Projection(arrays["xy"], arrays["pca"], arrays["explained"], found.attributes["parameters"])
     made = project(features, **options)
     arrays = {"xy": made.xy, "pca": made.pca, "explained": made.explained}
-    store.put_cached(KIND, name, arrays, identity | {"parameters": dict(made.parameters)})
+    names = {"dataset": features.table.name, "variant": features.variant, "backbone": features.backbone}
+    of = names | {KEYS: list_keys(features.key)}
+    store.put_cached(KIND, name, arrays, identity | of | {"parameters": dict(made.parameters)})
     return made
 
 

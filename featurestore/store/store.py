@@ -14,6 +14,7 @@ from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreEr
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
 from featurestore.store.dataset_recovery import recover_ids
+from featurestore.store.dependants import find_dependants
 from featurestore.store.entry import PLACE, FeatureEntry
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import DTYPES, FORMAT_VERSION, FeatureKey
@@ -288,8 +289,15 @@ class FeatureStore:
         """Select and read; arguments as in `find`, errors as in `select` and `FeatureEntry.read`."""
         return self.select(dataset, variant, backbone, pooling=pooling, **fields).read(pooling)
 
+    def dependants(self, entry: FeatureEntry) -> list[tuple[str, str]]:
+        """Kind and digest of what was computed from features and cached: runs, saved heads, projections."""
+        others = [other for other in self.find() if other.path != entry.path]
+        return [(kind, unescape(name)) for kind, name in find_dependants(self.storage, CACHE, entry, others)]
+
     def remove(self, entry: FeatureEntry) -> None:
-        """Delete features; a removal that is cut short is completed by ``skyprobe verify --repair``."""
+        """Delete features, and what was computed from them; ``skyprobe verify --repair`` completes a removal."""
+        for kind, digest in self.dependants(entry):
+            self.storage.delete(f"{CACHE}/{escape(kind)}/{escape(digest)}")
         self.storage.set_attributes(entry.path, {"removed": True})
         self._delete(entry.path)
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.errors import ProbeError
+from featurestore.store.dependants import KEYS, list_keys
 from probes.results.run import IDENTITY, Run
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
+    from featurestore.store.key import FeatureKey
 
 _PLAIN = (*IDENTITY, "n_train", "n_valid", "n_features", "params", "seconds", "split")
 _ARRAYS = ("truth", "probabilities")
 
 
-def keep_run(store: FeatureStore, kind: str, identity: str, run: Run) -> None:
+def keep_run(store: FeatureStore, kind: str, identity: str, run: Run, key: FeatureKey | None = None) -> None:
     """Keep a run under the digest of what decided it.
 
     Args:
@@ -25,6 +27,7 @@ def keep_run(store: FeatureStore, kind: str, identity: str, run: Run) -> None:
         kind: Kind of the entry: ``runs`` for heads on stored features, ``trained`` for trainings.
         identity: Digest of everything that decides the numbers.
         run: The run.
+        key: Identity of the features; None for a training, which has none.
 
     Raises:
         MissingFeaturesError: The store does not know the dataset.
@@ -41,6 +44,7 @@ def keep_run(store: FeatureStore, kind: str, identity: str, run: Run) -> None:
     rows = np.array([row_of[name] for name in run.sample_ids], dtype=np.int64)
     arrays = {"rows": rows} | {name: getattr(run, name) for name in _ARRAYS}
     attributes = {name: getattr(run, name) for name in _PLAIN} | {"classes": list(run.classes)}
+    attributes |= {KEYS: list_keys(key)} if key else {}
     store.put_cached(kind, identity, arrays, attributes)
 
 
@@ -49,7 +53,7 @@ def kept_run(store: FeatureStore, kind: str, identity: str) -> Run | None:
     entry = store.get_cached(kind, identity)
     if entry is None or "dataset" not in entry.attributes:
         return None
-    fields: dict[str, Any] = dict(entry.attributes)
+    fields: dict[str, Any] = {name: value for name, value in entry.attributes.items() if name != KEYS}
     ids = store.sample_ids(fields["dataset"])
     fields["classes"] = tuple(fields["classes"])
     fields["sample_ids"] = tuple(ids[row] for row in entry.arrays["rows"].tolist())

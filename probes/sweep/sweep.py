@@ -108,7 +108,7 @@ def cached_sweep(
 
     def keep(number: int, run: Run) -> None:
         name = digests[fresh[number]]
-        keep_run(store, RUNS, name, run)
+        keep_run(store, RUNS, name, run, features.key)
         runs[name] = run
         _tell(run, progress)
 
