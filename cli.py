@@ -597,8 +597,8 @@ def remove(yes: bool, **selection: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def export(file: Path, pooling: str | None, **selection: Any) -> None:
     """Write one feature matrix to FILE: .parquet, .npz or .h5ad (AnnData)."""
+    from studies.export import export_features
     from studies.sources import refresh
-    from studies.stages import export_features
 
     store, found = _find("r", **selection)
     refresh(store, selection["data"], _terminal())

@@ -12,7 +12,7 @@ import pandas as pd
 
 from featurestore.backbones.weights import parse_weights
 from featurestore.datasets import open_dataset
-from featurestore.errors import LabelMismatchError, StoreWriteError
+from featurestore.errors import StoreWriteError
 from featurestore.extraction.audit import Audit, audit
 from featurestore.extraction.extract import ExtractionReport, extract_features
 from featurestore.files import write_atomically
@@ -26,7 +26,7 @@ from probes.projection import Projection, cached_projection
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.sweep.combination import combine, list_parts, read_key, split_names
 from probes.sweep.memory import available_memory, check_vectors, fits_memory, in_memory
-from probes.sweep.splits import describe_split, name_parts
+from probes.sweep.splits import describe_split
 from probes.sweep.sweep import cached_sweep
 from studies.result import Clock, StudyResult
 from studies.sources import refresh
@@ -159,22 +159,6 @@ def predict_rows(text: str, head: str, store: FeatureStore, reporter: Reporter) 
     if saved.scheme in features.table.labels:
         reporter.notice(_tell_split(features.table, saved.scheme))
     return predict(saved, features)
-
-
-def export_features(features: FeatureSet, file: Path) -> Path:
-    """Write a feature matrix with what each row is used for under the default label scheme, and why.
-
-    Raises:
-        SkyprobeError: See `featurestore.store.export.export`.
-    """
-    from featurestore.store.export import export
-
-    table = features.table
-    try:
-        told = describe_split(table) if table.labels else "the dataset has no labels, and its own splits are used"
-        return export(features, file, columns={"part": name_parts(table)}, notes={"split": told})
-    except LabelMismatchError as error:  # groups that straddle the splits; probes refuse them, a table need not
-        return export(features, file, columns={"part": table.splits}, notes={"split": error.what})
 
 
 def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet
 import pytest
 
 from featurestore.errors import (
@@ -358,14 +356,6 @@ def test_a_store_that_cannot_be_written_can_be_probed_but_saves_no_head(study, s
     assert open_store(store.path).list_cached("runs") == []
     with pytest.raises(StoreWriteError, match="no head can be saved"):
         stages.probe_study(study, reader, None, reporter, save=True)
-
-
-def test_exports_say_what_each_row_is_used_for(store, tmp_path):
-    path = stages.export_features(store.load("toy", "full-224", "net_b"), tmp_path / "x.parquet")
-    frame = pd.read_parquet(path)
-    assert frame["part"].tolist() == frame["split"].tolist() == ["train"] * 59 + ["test"] * 30
-    told = json.loads(pyarrow.parquet.read_schema(path).metadata[b"skyprobe"])["split"]
-    assert told == "split given by the dataset: 59 train, 0 valid, 30 test"
 
 
 def test_tables_and_reports_carry_the_split(study, store, reporter, tmp_path):
