@@ -244,10 +244,10 @@ _selection = _together(
 def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
     from studies.pipeline import run_study
-    from studies.spec import read_study
+    from studies.study_file import read_study
 
     store = _open(str(output / "skyprobe.zarr"), "a")
-    _finish(run_study(read_study(Path("demo")), store, output, _terminal(), _command()), as_json)
+    _finish(run_study(read_study(Path("demo"), _terminal().notice), store, output, _terminal(), _command()), as_json)
 
 
 @main.command()
@@ -261,9 +261,9 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
     STUDY is a TOML file, or the name of one that comes with skyprobe: demo, small, fields, drawn, galaxy-mnist, rgz.
     """
     from studies.pipeline import run_study
-    from studies.spec import read_study
+    from studies.study_file import read_study
 
-    chosen = read_study(study)
+    chosen = read_study(study, _terminal().notice)
     _finish(run_study(chosen, _open(store, "a"), output, _terminal(), _command()), as_json)
 
 

@@ -99,10 +99,15 @@ def _translate(error: ValidationError, names: Sequence[str]) -> SkyprobeError:
             return unknown_name("option", str(one["loc"][0]), names)
     located = [(_name(one["loc"], names), one) for one in details]
     return UsageError(
-        "; ".join(one["msg"].replace("Input", name, 1) for name, one in located),
+        "; ".join(_word(one["msg"]).replace("Input", name, 1) for name, one in located),
         where=", ".join(f"{name}={one['input']!r}" for name, one in located),
         hint="Correct it, or leave it out.",
     )
+
+
+def _word(message: str) -> str:
+    """A message of pydantic in words that hold for Python and for TOML."""
+    return message.replace("valid tuple", "list").replace("valid dictionary", "table")
 
 
 def _name(place: Sequence[int | str], names: Sequence[str]) -> str:

@@ -147,7 +147,7 @@ def _look(
     study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
 ) -> tuple[list[Table], list[CaptionedFigure]]:
     """What the features show without labels, where the study wants it."""
-    if not study.figures.look:
+    if not study.figures.diagnostics:
         return [], []
     from studies.diagnosis import diagnose_datasets, open_images, show
     from studies.report.diagnostics import tables

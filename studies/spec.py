@@ -1,26 +1,29 @@
-"""Study: datasets x variants x backbones x probes as one value, written as a TOML file."""
+"""Study: datasets x variants x backbones x probes as one value."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import field
+from typing import Annotated, Any
 
-from featurestore.errors import UnknownNameError, UsageError
+from pydantic import Field
+
+from featurestore.errors import UsageError
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.label_mapping import scheme_name
+from featurestore.options import Count, Names, Numbers, options
 from featurestore.registry import unknown_name
 from probes.heads.base import PROTOCOLS
 from probes.heads.registry import HEADS
 from probes.sweep.splits import check_fractions, parse_fractions
 from probes.sweep.sweep import Validation
+from studies.toml_text import TomlText
+
+Tables = Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)]
+"""Tables of a file, whose values are checked where they are used."""
 
 
-@dataclass(frozen=True)
+@options
 class ProbeOptions:
     """Which heads to fit, and on what.
 
@@ -40,13 +43,13 @@ class ProbeOptions:
         options: Other parameters by head: ``{"linear": {"class_weight": "none"}}``.
     """
 
-    heads: tuple[str, ...] = ("linear",)
+    heads: Names = ("linear",)
     protocol: str = "convex"
-    fractions: tuple[int, ...] = (10, 30, 50, 100)
-    seeds: int = 3
+    fractions: Numbers = (10, 30, 50, 100)
+    seeds: Count = 3
     pooling: str | None = None
-    labels: tuple[str, ...] = ()
-    epochs: int | None = None
+    labels: Names = ()
+    epochs: Count | None = None
     validation: Validation = "none"
     allow_seen_rows: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -62,18 +65,12 @@ class ProbeOptions:
             scheme_name(text)
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        if self.validation not in get_args(Validation):
-            raise unknown_name("validation rows", self.validation, get_args(Validation))
         if strange := sorted(set(self.options) - set(self.heads)):
             raise UsageError(
                 f"options for heads that are not named: {', '.join(strange)}",
                 where="options",
                 hint=f"Heads: {', '.join(self.heads)}.",
             )
-        if self.seeds < 1:
-            raise UsageError("seeds must be positive", where=f"seeds={self.seeds}", hint="Give the number of runs.")
-        if self.epochs is not None and self.epochs < 1:
-            raise UsageError("epochs must be positive", where=f"epochs={self.epochs}", hint="Leave it to the head.")
 
     @property
     def scheme(self) -> str | None:
@@ -90,7 +87,7 @@ class ProbeOptions:
         return given
 
 
-@dataclass(frozen=True)
+@options
 class FigureOptions:
     """Which figures to draw besides those of the probes.
 
@@ -98,16 +95,17 @@ class FigureOptions:
         projection: Whether to draw the PCA + UMAP projection.
         samples: Whether to show random images and the histogram of their raw values.
         attention: Whether to show where transformers look; their models are loaded for it, once.
-        look: Whether to look at the features without labels: rank, dimension, covariates, duplicates, leaks, outliers.
+        diagnostics: Whether to show what the features tell by themselves: rank, dimension, covariates, duplicates,
+            leaks, outliers.
     """
 
     projection: bool = True
     samples: bool = True
     attention: bool = False
-    look: bool = False
+    diagnostics: bool = False
 
 
-@dataclass(frozen=True)
+@options
 class Study:
     """Everything a report is made from.
 
@@ -121,67 +119,24 @@ class Study:
         figures: What to draw.
         finetune: Trainings of classifiers, checked and carried out by `studies.trainings`.
         detect: Trainings of detectors, likewise.
+        file: The study file, to say where in it a mistake is.
     """
 
-    datasets: tuple[str, ...]
-    backbones: tuple[str, ...]
-    variants: tuple[str, ...] = ("full-224",)
+    datasets: Names
+    backbones: Names
+    variants: Names = ("full-224",)
     title: str = "skyprobe"
     extract: ExtractionOptions = field(default_factory=ExtractionOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
     figures: FigureOptions = field(default_factory=FigureOptions)
-    finetune: tuple[Mapping[str, Any], ...] = ()
-    detect: tuple[Mapping[str, Any], ...] = ()
+    finetune: Tables = ()
+    detect: Tables = ()
+    file: TomlText | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("datasets", "backbones", "variants"):
             if not getattr(self, name):
                 raise UsageError(f"the study names no {name}", where=name, hint=f"Give at least one of {name}.")
-
-
-def read_study(path: Path) -> Study:
-    """The study that a TOML file describes.
-
-    Args:
-        path: The file; or the name of a shipped study, see `shipped_studies`.
-
-    Raises:
-        UsageError: The file cannot be read, is no TOML, or a value has the wrong type.
-        UnknownNameError: A key that does not exist.
-    """
-    if (shipped := shipped_studies().get(str(path))) and not path.is_file():
-        return parse_study(shipped.read_text(encoding="utf-8"), where=str(shipped))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read the study: {error.strerror}", where=path, hint="Give a TOML file.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError("the study is no UTF-8 text", where=path, hint="Save it as UTF-8.") from error
-    return parse_study(text, where=str(path))
-
-
-def shipped_studies() -> dict[str, Traversable]:
-    """The studies that come with skyprobe, by name."""
-    found = (files("studies") / "shipped").iterdir()
-    return {one.name.removesuffix(".toml"): one for one in sorted(found, key=lambda one: one.name)}
-
-
-def parse_study(text: str, *, where: str) -> Study:
-    """The study that TOML text describes; see `read_study`."""
-    try:
-        given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"the study is no TOML: {error}", where=where, hint="Correct that line.") from error
-    extract = given.get("extract")
-    if isinstance(extract, dict) and "lanes" in extract:  # the old name of `workers`
-        extract["workers"] = extract.pop("lanes")
-    tables = {"extract": ExtractionOptions, "probe": ProbeOptions, "figures": FigureOptions}
-    values = {name: value for name, value in given.items() if name not in tables}
-    options = {name: _build(kind, given[name], f"{where} [{name}]") for name, kind in tables.items() if name in given}
-    if missing := {"datasets", "backbones"} - values.keys():
-        raise UsageError(f"the study lacks {' and '.join(sorted(missing))}", where=where, hint="Add a list of names.")
-    study: Study = _build(Study, values | options, where)
-    return study
 
 
 def make_study(
@@ -210,53 +165,3 @@ def make_study(
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
-
-
-def _build(kind: type, given: object, where: str) -> Any:
-    return kind(**convert_values(kind, given, where))
-
-
-def convert_values(kind: type, given: object, where: str) -> dict[str, Any]:
-    """The values of a TOML table as the fields of a dataclass want them.
-
-    Args:
-        kind: The dataclass.
-        given: The table.
-        where: Where it stands, for messages.
-
-    Raises:
-        UsageError: It is no table, or a value has the wrong type.
-        UnknownNameError: A key that is no field.
-    """
-    if not isinstance(given, Mapping):
-        raise UsageError("a table is expected", where=where, hint="Write its name in square brackets.")
-    types = {field.name: str(field.type) for field in fields(kind)}
-    for name in given:
-        if name not in types:
-            error = unknown_name("key", name, types)
-            raise UnknownNameError(error.what, where=where, hint=error.hint)
-    return {name: _convert(value, types[name], f"{where}: {name}") for name, value in given.items()}
-
-
-def _convert(value: Any, wanted: str, where: str) -> Any:
-    """A TOML value as the type that a field is annotated with; the annotations are text, and few."""
-    checks = {
-        "tuple[str, ...]": lambda: isinstance(value, list) and all(isinstance(item, str) for item in value),
-        "tuple[int, ...]": lambda: isinstance(value, list) and all(type(item) is int for item in value),
-        "tuple[Mapping[str, Any], ...]": lambda: (
-            isinstance(value, list) and all(isinstance(one, dict) for one in value)
-        ),
-        "float": lambda: type(value) in (int, float),
-        "Validation": lambda: isinstance(value, str),
-        "str": lambda: isinstance(value, str),
-        "str | None": lambda: isinstance(value, str),
-        "int": lambda: type(value) is int,
-        "int | None": lambda: type(value) is int,
-        "bool": lambda: isinstance(value, bool),
-        "Mapping[str, Mapping[str, Any]]": lambda: (
-            isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
-        ),
-    }
-    if wanted in checks and not checks[wanted]():
-        raise UsageError(f"{value!r} is not of type {wanted}", where=where, hint="Correct the value.")
-    return tuple(value) if isinstance(value, list) else value

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import SkyprobeError, UsageError
+from featurestore.errors import UsageError
 from studies.cached_runs import part_outdated, trained_runs
 from studies.sources import find_dataset
+from studies.study_file import placed
 
 if TYPE_CHECKING:
     from featurestore.reporter import Reporter, StageResult
@@ -122,12 +122,12 @@ def _plan_finetune(table: Mapping[str, Any], study: Study, number: int) -> Itera
     from finetune.options import make_options
     from finetune.study import FinetuneStudy
 
-    where = f"[[finetune]], table {number}"
     probe = study.probe
     shared = {"variants": study.variants, "pooling": probe.pooling, "weights": study.extract.weights}
     shared |= {"labels": next((text for text in probe.labels if not text.endswith((".toml", ".csv"))), None)}
-    datasets, own, options = _divide(FinetuneStudy, table, study, where)
-    with _placed(where):
+    place = ("finetune", number - 1)
+    datasets, own, options = _divide(FinetuneStudy, table, study, place)
+    with placed(study.file, table, *place):
         made = make_options(**options)
         for data in datasets:
             yield FinetuneStudy(data, **shared | own, options=made, resume=True)
@@ -137,16 +137,16 @@ def _plan_detect(table: Mapping[str, Any], study: Study, number: int) -> Iterato
     from finetune.detection.study import DetectionStudy
     from finetune.detection.training import make_options
 
-    where = f"[[detect]], table {number}"
-    datasets, own, options = _divide(DetectionStudy, table, study, where)
-    with _placed(where):
+    place = ("detect", number - 1)
+    datasets, own, options = _divide(DetectionStudy, table, study, place)
+    with placed(study.file, table, *place):
         made = make_options(**options)
         for data in datasets:
             yield DetectionStudy(data, **{"weights": study.extract.weights} | own, training=made, resume=True)
 
 
 def _divide(
-    kind: type, table: Mapping[str, Any], study: Study, where: str
+    kind: type, table: Mapping[str, Any], study: Study, place: tuple[str | int, ...]
 ) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
     """The datasets of a table, the fields of its study, and options of the training."""
     names = set(kind.__dataclass_fields__) - set(_HERE)  # type: ignore[attr-defined]
@@ -154,18 +154,10 @@ def _divide(
     shared = {"backbones": study.backbones, "fractions": study.probe.fractions, "seeds": study.probe.seeds}
     datasets = table.get("datasets", list(study.datasets))
     if not isinstance(datasets, list) or not all(isinstance(one, str) for one in datasets):
-        raise UsageError(f"{datasets!r} is no list of datasets", where=where, hint='Write datasets = ["first"].')
+        where = study.file.locate(*place, "datasets") if study.file else "datasets"
+        raise UsageError(f"{datasets!r} is not a list of datasets", where=where, hint='Write datasets = ["first"].')
     options = {name: value for name, value in table.items() if name not in names | {"datasets"}}
     return tuple(datasets), shared | own, options
-
-
-@contextmanager
-def _placed(where: str) -> Iterator[None]:
-    """Errors of options say which table they stand in."""
-    try:
-        yield
-    except SkyprobeError as error:
-        raise type(error)(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
 
 
 def _show(

@@ -243,7 +243,7 @@ def test_a_study_may_show_attention_and_a_look(images, tmp_path):
         f'datasets = ["{images}"]\nbackbones = ["{BACKBONE}", "timm:test_vit"]\nvariants = ["resize=64"]\n'
         '[extract]\nweights = "random:0"\nengine = "torch"\n'
         '[probe]\nheads = ["centroid"]\nfractions = [100]\nseeds = 1\n'
-        "[figures]\nprojection = false\nattention = true\nlook = true\n"
+        "[figures]\nprojection = false\nattention = true\ndiagnostics = true\n"
     )
     result = run("run", tmp_path / "study.toml", "--store", tmp_path / "store.zarr", "-o", tmp_path / "out")
     assert "test_efficientnet" in result.stderr

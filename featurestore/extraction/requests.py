@@ -10,7 +10,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from featurestore.backbones.catalogue import find_spec, list_names, training_row
 from featurestore.backbones.engines.base import Runtime, resolve_runtime
 from featurestore.backbones.weights import parse_weights, stamp
 from featurestore.errors import UsageError
+from featurestore.options import Count, Names, one_of, options
 from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.store.key import DTYPES, FeatureKey, digest
@@ -37,7 +38,7 @@ BATCH_SIZE = {"cpu": 8, "cuda": 256}
 """Images a batch, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
 
 
-@dataclass(frozen=True)
+@options
 class ExtractionOptions:
     """How to extract; the defaults suit most users.
 
@@ -56,24 +57,16 @@ class ExtractionOptions:
     """
 
     weights: str | None = None
-    poolings: tuple[str, ...] = ()
+    poolings: Names = ()
     engine: str = "auto"
     device: str = "auto"
     precision: str = "auto"
-    dtype: str = "float16"
-    batch_size: int | None = None
-    workers: int | None = None
+    dtype: Annotated[str, one_of("storage dtype", DTYPES)] = "float16"
+    batch_size: Count | None = None
+    workers: Count | None = None
     trust_remote_code: bool = False
     retry_unreadable: bool = False
     checksum: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UsageError(f"unknown storage dtype {self.dtype!r}", where="dtype", hint=f"Use {' or '.join(DTYPES)}.")
-        for name in ("batch_size", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be positive", where=f"{name}={value}", hint="Leave it out for auto.")
 
     def batch_size_on(self, device: str) -> int:
         """Images a forward pass on that device class."""

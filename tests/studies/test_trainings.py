@@ -10,7 +10,7 @@ from featurestore.errors import UnknownNameError, UsageError
 from featurestore.store import open_store
 from finetune import study as stages
 from studies.pipeline import run_study
-from studies.spec import parse_study
+from studies.study_file import parse_study
 from studies.trainings import Trainings, plan_trainings
 
 BACKBONE = "timm:test_efficientnet"
@@ -68,12 +68,23 @@ def test_tables_take_what_they_do_not_say_from_the_study():
         (
             '[[finetune]]\nseeds = "two"',
             UsageError,
-            r"seeds should be .*integer \[\[\[finetune\]\], table 1: seeds=",
+            r"seeds should be .*integer \[study.toml, line 14: \[\[finetune\]\], table 1: seeds=",
         ),
         ('[[finetune]]\nlearning_rate = "x"', UsageError, r"learning_rate should.*\[\[finetune\]\], table 1"),
         ('[[detect]]\nmode = "frozn"', UnknownNameError, "Did you mean frozen"),
-        ("[[detect]]\ndatasets = 3", UsageError, "3 is no list of datasets"),
-        ("[detect]\nseeds = 3", UsageError, "is not of type"),
+        (
+            '[[finetune]]\nmode = "lora"\n[[finetune]]\n\nbalanced = "false"',
+            UsageError,
+            r"balanced should be a valid boolean.*line 17: .*, table 2: balanced='false'",
+        ),
+        ("[[finetune]]\nepochs = 20.5", UsageError, r"epochs should be a valid integer.*line 14: .*epochs=20.5"),
+        (
+            "[[detect]]\nepochz = 3",
+            UnknownNameError,
+            r"'epochz' \[study.toml, line 14: .*Did you mean epochs",
+        ),
+        ("[[detect]]\ndatasets = 3", UsageError, r"3 is not a list of datasets \[study.toml, line 14\]"),
+        ("[detect]\nseeds = 3", UsageError, r"detect should be a list \[study.toml, line 13"),
     ],
 )
 def test_mistakes_are_told_before_any_work(text, error, message):

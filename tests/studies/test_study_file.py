@@ -11,7 +11,8 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.preprocessing import parse_variant
-from studies.spec import FigureOptions, ProbeOptions, Study, make_study, parse_study, read_study, shipped_studies
+from studies.spec import FigureOptions, ProbeOptions, Study, make_study
+from studies.study_file import parse_study, read_study, shipped_studies
 from studies.trainings import plan_trainings
 
 FULL = Study(
@@ -43,7 +44,7 @@ FULL = Study(
         allow_seen_rows=True,
         options={"knn": {"metric": "euclidean"}},
     ),
-    figures=FigureOptions(projection=False, samples=False, attention=True, look=True),
+    figures=FigureOptions(projection=False, samples=False, attention=True, diagnostics=True),
     finetune=({"mode": "lora", "epochs": 3},),
     detect=({"view": "source", "fractions": [50, 100]},),
 )
@@ -62,7 +63,9 @@ def toml(value):
 
 
 def to_toml(study):
-    lines = [f"{one.name} = {toml(getattr(study, one.name))}" for one in fields(study) if one.name not in TABLES]
+    lines = [
+        f"{one.name} = {toml(getattr(study, one.name))}" for one in fields(study) if one.name not in {*TABLES, "file"}
+    ]
     for name in TABLES:
         options = getattr(study, name)
         lines += [f"[{name}]", *(f"{one.name} = {toml(getattr(options, one.name))}" for one in fields(options))]
@@ -75,7 +78,7 @@ def test_every_option_comes_through_a_file(tmp_path):
         assert kept == [], "the study of this test sets everything"
     path = tmp_path / "study.toml"
     path.write_text(to_toml(FULL), encoding="utf-8")
-    assert read_study(path) == FULL
+    assert read_study(path, print) == FULL
 
 
 def test_what_is_not_given_keeps_its_default():
@@ -84,22 +87,26 @@ def test_what_is_not_given_keeps_its_default():
 
 @pytest.mark.parametrize(("table", "name"), [(table, one.name) for table in TABLES for one in fields(TABLES[table])])
 def test_a_value_of_a_wrong_type_is_refused_for_every_option(table, name):
-    with pytest.raises(UsageError, match=rf"is not of type .* \[study.toml \[{table}\]: {name}\]"):
+    with pytest.raises(UsageError, match=rf"{name} should be .* \[study.toml, line 4: \[{table}\]: {name}=1.5\]"):
         parse_study(f"{MINIMAL}[{table}]\n{name} = 1.5\n", where="study.toml")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[probe]\nseeds = true", "True is not of type int"),
-        ("[probe]\nfractions = [true]", r"\[True\] is not of type"),
-        ("[probe]\nheads = [1]", r"\[1\] is not of type"),
-        ('[probe]\nheads = "linear"', "'linear' is not of type"),
-        ("[probe]\nseeds = 0", "seeds must be positive"),
-        ("[probe]\nheads = []", "no heads are named"),
-        ("[extract]\nlanes = 0", "workers must be positive"),
-        ("probe = 3", r"a table is expected \[study.toml \[probe\]\]"),
-        ("title = [", "is no TOML"),
+        ("[probe]\nseeds = true", r"seeds should be a valid integer \[study.toml, line 4: \[probe\]: seeds=True\]"),
+        ("[probe]\nseeds = 2.0", "seeds should be a valid integer"),
+        ("[probe]\nfractions = [\n  10,\n  true,\n]", r"fractions.1 should be a valid integer \[study.toml, line 4: "),
+        ("[probe]\nheads = [1]", "heads.0 should be a valid string"),
+        ('[probe]\nheads = "linear"', "heads should be a list"),
+        ("[probe]\n\n# how many\nseeds = 0", r"seeds should be greater than or equal to 1 \[study.toml, line 6: "),
+        ("[probe]\nheads = []", r"no heads are named \[study.toml, line 4: \[probe\]: heads\]"),
+        ('[figures]\nprojection = "false"', r"projection should be a valid boolean \[study.toml, line 4: "),
+        ("[extract]\nlanes = 0", "workers should be greater than or equal to 1"),
+        ("probe = 3", r"a table is expected \[study.toml, line 3\]"),
+        ("title = 1979-05-27", r"title should be a valid string \[study.toml, line 3: "),
+        ("title = [", "is not TOML"),
+        (f"title = {'[' * 5000}", "nested too deeply"),
     ],
 )
 def test_bad_values_are_refused(text, message):
@@ -110,10 +117,14 @@ def test_bad_values_are_refused(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[probe]\nfractons = [10]", r"unknown key 'fractons' \[study.toml \[probe\]\]. Did you mean fractions"),
-        ("[probes]\nseeds = 1", r"unknown key 'probes' \[study.toml\]. Did you mean probe"),
-        ('[probe]\nheads = ["lineal"]', "Did you mean linear"),
-        ('[probe]\nprotocol = "papre"', "Did you mean paper"),
+        (
+            "[probe]\nfractons = [10]",
+            r"unknown key 'fractons' \[study.toml, line 4: \[probe\]: .* mean fractions",
+        ),
+        ("[probes]\nseeds = 1", r"unknown key 'probes' \[study.toml, line 3: probes\]. Did you mean probe"),
+        ('[probe]\nheads = ["lineal"]', r"study.toml, line 4: \[probe\]: head\]. Did you mean linear"),
+        ('[probe]\nprotocol = "papre"', r"study.toml, line 4: \[probe\]: protocol\]. Did you mean paper"),
+        ('file = "x"', r"unknown key 'file' \[study.toml, line 3: file\]"),
     ],
 )
 def test_unknown_names_are_met_with_near_ones(text, message):
@@ -138,14 +149,14 @@ def test_missing_and_empty_lists_are_named():
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read the study: No such file .*nowhere\.toml"):
-        read_study(tmp_path / "nowhere.toml")
+        read_study(tmp_path / "nowhere.toml", print)
     (tmp_path / "latin.toml").write_bytes(b'title = "caf\xe9"')
-    with pytest.raises(UsageError, match="no UTF-8 text"):
-        read_study(tmp_path / "latin.toml")
+    with pytest.raises(UsageError, match="not UTF-8 text"):
+        read_study(tmp_path / "latin.toml", print)
 
 
 def test_the_demo_study_is_the_main_job():
-    study = read_study(Path("demo"))
+    study = read_study(Path("demo"), print)
     assert (study.datasets, study.backbones) == (("first",), ("efficientnet-lite0",))
     assert study.variants == ("full-224", "center-224")
     assert study.probe == ProbeOptions(heads=("linear", "whitened", "mlp", "knn"))
@@ -175,7 +186,7 @@ def test_parameters_of_heads_come_from_the_table_of_options_and_epochs_from_thei
 
 
 def test_validation_rows_and_options_that_cannot_be_are_refused_at_once():
-    with pytest.raises(UnknownNameError, match="unknown validation rows 'tests'"):
+    with pytest.raises(UsageError, match="validation should be 'split', 'rest' or 'none'"):
         ProbeOptions(validation="tests")
     with pytest.raises(UsageError, match="options for heads that are not named: knn"):
         ProbeOptions(options={"knn": {"metric": "cosine"}})
@@ -184,7 +195,7 @@ def test_validation_rows_and_options_that_cannot_be_are_refused_at_once():
 @pytest.mark.parametrize("name", sorted(shipped_studies()))
 def test_shipped_studies_name_what_exists(name):
     """Heads, protocols, schemes and trainings are checked as they are read; backbones and variants here."""
-    study = read_study(Path(name))
+    study = read_study(Path(name), print)
     assert plan_trainings(study).finetune or not study.finetune
     for backbone in study.backbones:
         find_spec(backbone)
@@ -195,10 +206,17 @@ def test_shipped_studies_name_what_exists(name):
 def test_a_file_of_the_name_of_a_shipped_study_goes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").write_text(MINIMAL)
-    assert read_study(Path("small")).datasets == ("first",)
-    assert read_study(Path("small")).backbones == ("resnet-18",)
+    assert read_study(Path("small"), print).datasets == ("first",)
+    assert read_study(Path("small"), print).backbones == ("resnet-18",)
 
 
-def test_the_old_name_of_workers_is_still_read():
-    text = 'datasets = ["first"]\nbackbones = ["dinov2-s"]\n[extract]\nlanes = 3'
-    assert parse_study(text, where="study").extract.workers == 3
+def test_former_names_of_keys_are_read_with_a_notice():
+    told = []
+    text = f"{MINIMAL}[extract]\nlanes = 3\n[figures]\nlook = true\n"
+    study = parse_study(text, where="study.toml", notice=told.append)
+    assert study.extract.workers == 3
+    assert study.figures.diagnostics
+    assert told == [
+        "study.toml, line 4: lanes is called workers now; the old name is still read.",
+        "study.toml, line 6: look is called diagnostics now; the old name is still read.",
+    ]
