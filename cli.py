@@ -178,7 +178,10 @@ def _is_writable(path: str) -> bool:
 def _exists(path: str | None) -> bool:
     from featurestore.store import default_store_path
 
-    return Path(path or default_store_path()).exists()
+    try:
+        return Path(path or default_store_path()).exists()
+    except OSError:  # opening it will say why
+        return True
 
 
 def _find(
@@ -561,7 +564,7 @@ def verify(store: str | None, repair: bool, n_rows: int | None, data: str | None
 
     if n_rows and not data:
         raise click.UsageError("--audit needs --data DATA: the images to embed again")
-    opened = _open_existing(store) if repair else _open(store, "r")
+    opened = _open(store, "a" if repair and _exists(store) else "r")
     problems = verify_store(opened, repair=repair)
     audits = _audit(opened, data, n_rows) if n_rows and data else []
     _print({"problems": problems, "audits": audits}, as_json)

@@ -285,7 +285,7 @@ def extract(
     from featurestore.datasets import open_dataset
     from featurestore.extraction.extract import extract_features
     from featurestore.extraction.requests import ExtractionOptions
-    from featurestore.store.store import open_store as open_below
+    from featurestore.store.opening import open_store as open_below
 
     shown = reporter or _terminal()
     dataset = open_dataset(str(data)) if isinstance(data, str | Path) else data
@@ -345,7 +345,7 @@ def _study(
 
 def _reopen(path: str | Path | None) -> FeatureStore:
     """A store that is there, for writing where that is possible; a mistyped path must not become an empty store."""
-    from featurestore.store.store import open_store as open_below
+    from featurestore.store.opening import open_store as open_below
 
     text = None if path is None else str(path)
     found = open_below(text, mode="r", volatile=True)

@@ -114,8 +114,8 @@ class _Plan:
         """Features of the very key, whatever request made them."""
         if self._store is None:
             return None
-        key = request.key(model.backbone).sha256
-        return next(iter(self._store.find(self._table.name, request.variant, request.spec.name, key=key)), None)
+        key, names = request.key(model.backbone).sha256, (self._table.name, request.variant, request.spec.name)
+        return next(iter(self._store.find(*names, key=key, skip_damaged=True)), None)
 
     def pending(self, request: ExtractionRequest, entry: FeatureEntry | None) -> NDArray[np.bool_]:
         """Bool (n,), samples to embed."""

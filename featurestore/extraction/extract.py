@@ -131,7 +131,7 @@ def _find_jobs(
         return Job(one, entry, (pending & ~compared.same) | compared.changed, model)
 
     known = {one: find_entry(one, dataset.table.name, store) for one in requests}
-    held = {one: job(one, entry, None) for one, entry in known.items() if entry}
+    held = {one: job(one, store.mend(entry), None) for one, entry in known.items() if entry}
     complete = {one: found for one, found in held.items() if not found.pending.any()}
     models = compile_backbones([one for one in requests if one not in complete], options, dataset.decoder)
     placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}

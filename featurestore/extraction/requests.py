@@ -197,7 +197,7 @@ def _recall_spec(name: str, store: FeatureStore | None) -> BackboneSpec | None:
     if store is None or name in list_names():
         return None
     versions = library_versions("extraction")
-    for entry in store.find(backbone=name):
+    for entry in store.find(backbone=name, skip_damaged=True):
         if entry.provenance.get("versions") == versions:
             return BackboneSpec.from_dict(entry.provenance["spec"])
     return None
@@ -227,7 +227,7 @@ def _checked(preprocessing: Preprocessing, table: SampleTable, runtime: Runtime)
 
 def find_entry(request: ExtractionRequest, dataset: str, store: FeatureStore) -> FeatureEntry | None:
     """Features that an equal request made before; only metadata is read, no model is loaded."""
-    known = store.find(dataset, request.variant, request.spec.name)
+    known = store.find(dataset, request.variant, request.spec.name, skip_damaged=True)
     return next((entry for entry in known if request.digest in entry.requests), None)
 
 

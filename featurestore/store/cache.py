@@ -48,8 +48,21 @@ def read_cached(storage: Storage, path: str) -> CacheEntry | None:
 
 def list_cached(storage: Storage, path: str) -> list[str]:
     """Sorted names of the complete entries below `path`; their arrays are not looked at."""
-    names = storage.children(path)
-    return [unescape(name) for name in names if "sha256" in (storage.attributes(f"{path}/{name}") or {})]
+    return [unescape(name) for name in storage.children(path) if _is_complete(storage, f"{path}/{name}")]
+
+
+def _is_absent(storage: Storage, path: str) -> bool:
+    try:
+        return storage.attributes(path) is None
+    except CorruptStoreError:
+        return False
+
+
+def _is_complete(storage: Storage, path: str) -> bool:
+    try:
+        return "sha256" in (storage.attributes(path) or {})
+    except CorruptStoreError:
+        return False
 
 
 def write_cached(
@@ -65,7 +78,7 @@ def write_cached(
             raise UsageError(
                 f"the array {name!r} has the type {values.dtype}", where=path, hint="Put text into the attributes."
             )
-    if storage.attributes(path) is not None:
+    if not _is_absent(storage, path):
         storage.delete(path)
     plain = {name: np.asarray(values, dtype=values.dtype.newbyteorder("<")) for name, values in arrays.items()}
     for name, values in plain.items():

@@ -346,7 +346,8 @@ def _parse(
 ) -> tuple[FeatureKey, Mapping[str, Any], dict[str, tuple[int, ...]]]:
     """Key, provenance and shapes."""
     try:
-        return FeatureKey.from_dict(attributes["key"]), attributes["provenance"], read_shapes(attributes["poolings"])
+        shapes = read_shapes(attributes["poolings"])
+        return FeatureKey.from_dict(attributes["key"]), dict(attributes["provenance"]), shapes
     except (KeyError, TypeError, ValueError, StoreError) as error:
         raise CorruptStoreError(
             f"the attributes of these features are damaged: {error!r}", where=where, hint=REPAIR

@@ -65,6 +65,21 @@ def _stored_shapes(storage: Storage, path: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def recover_block_rows(storage: Storage, features: str) -> int | None:
+    """Rows of a block, as the chunks of any features have it; None where there are none that can be understood."""
+    paths = [features]
+    for _ in ("dataset", "variant", "backbone", "key"):
+        paths = [f"{path}/{child}" for path in paths for child in storage.children(path)]
+    for path in paths:
+        try:
+            array = storage.array(f"{path}/{COPY}")
+        except CorruptStoreError:
+            continue
+        if array is not None:
+            return int(array.chunks[0])
+    return None
+
+
 def check_arrays(
     store: FeatureStore, entry: FeatureEntry, rows: int, *, repair: bool
 ) -> Iterator[tuple[str, str, bool]]:

@@ -101,7 +101,7 @@ def find_features(
     Raises:
         MissingFeaturesError: There are none.
     """
-    fields = {KEY: key} if key else {}
+    fields: dict[str, Any] = {KEY: key} if key else {}
     return store.find(dataset, variant, backbone, **fields) or [store.select(dataset, variant, backbone, **fields)]
 
 

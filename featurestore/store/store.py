@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, StoreFormatError, UsageError
+from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
 from featurestore.store.dataset_recovery import recover_ids
 from featurestore.store.dependants import find_dependants
 from featurestore.store.entry import PLACE, FeatureEntry
 from featurestore.store.features import FeatureSet
-from featurestore.store.key import DTYPES, FORMAT_VERSION, FeatureKey
+from featurestore.store.key import DTYPES, FeatureKey
 from featurestore.store.layout.key_arrays import KeyArrays, Shapes, read_shapes, write_shapes
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
@@ -25,67 +25,7 @@ from featurestore.store.layout.table_arrays import StoredTable, read_table, writ
 from featurestore.store.metadata_repair import COPY, copy_of, recover_attributes, recover_group
 from featurestore.store.query import Request, choose
 
-FORMAT = "skyprobe"
 DATASETS, FEATURES, CACHE = "datasets", "features", "derived"
-
-
-def default_store_path() -> str:
-    """``$SKYPROBE_STORE``, else ``./skyprobe.zarr``."""
-    return os.environ.get("SKYPROBE_STORE") or "skyprobe.zarr"
-
-
-def open_store(
-    path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512, volatile: bool = False
-) -> FeatureStore:
-    """Open a store.
-
-    Args:
-        path: A folder or URL; `default_store_path` for None.
-        mode: ``r`` reads; ``a`` also writes, and makes the store if there is none.
-        block_rows: Rows of a block in a store that is made; an existing store keeps its own.
-        volatile: Whether datasets and cached results that are put last as long as the object, and nothing is written;
-            with `mode` ``r`` only. Without it, a store that is opened for reading refuses them.
-
-    Raises:
-        StoreError: There is no store to read.
-        StoreFormatError: The folder is no skyprobe store, or one of another format version.
-        StoreWriteError: The store cannot be made.
-    """
-    if block_rows < 1:
-        raise UsageError(f"a block of {block_rows} rows", where="block_rows", hint="Use 1 or more; 512 suits most.")
-    path = str(path or default_store_path())
-    storage = Storage(path, read_only=mode == "r")
-    attributes = storage.attributes("")
-    if attributes is None:
-        if storage.is_vacant():
-            _make(storage, block_rows)
-        attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
-    return FeatureStore(storage, _checked(attributes, path), volatile=volatile and storage.read_only)
-
-
-def _make(storage: Storage, block_rows: int) -> None:
-    if storage.read_only:
-        raise StoreError(
-            "there is no store",
-            where=storage.path,
-            hint="Make it by extracting features: skyprobe extract DATA -b BACKBONE -p VARIANT "
-            f"--store {storage.path}, or name another store by --store or $SKYPROBE_STORE.",
-        )
-    storage.require_group("", {"format": FORMAT, "format_version": FORMAT_VERSION, "block_rows": block_rows})
-
-
-def _checked(attributes: dict[str, Any], path: str) -> int:
-    """Rows of a block, from the attributes of a root that is really ours."""
-    if attributes.get("format") != FORMAT:
-        raise StoreFormatError("this is no skyprobe store", where=path, hint="Name another folder by --store.")
-    version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
-        raise StoreFormatError(
-            f"the store has format version {version}, this skyprobe reads version {FORMAT_VERSION}",
-            where=path,
-            hint="Use a newer skyprobe: pip install --upgrade skyprobe, or extract into a new store.",
-        )
-    return int(attributes["block_rows"])
 
 
 class FeatureStore:
@@ -229,6 +169,10 @@ class FeatureStore:
             self.storage.rewrite_group(path, attributes)
         return self._entry(path, attributes)
 
+    def mend(self, entry: FeatureEntry) -> FeatureEntry:
+        """The same features with room for all rows, and with metadata that can be understood; chunks stay."""
+        return self.create(entry.dataset, entry.variant, entry.backbone, entry.key, entry.shapes, entry.provenance)
+
     def find(
         self,
         dataset: str | None = None,
@@ -236,6 +180,7 @@ class FeatureStore:
         backbone: str | None = None,
         *,
         pooling: str | None = None,
+        skip_damaged: bool = False,
         **fields: Any,
     ) -> list[FeatureEntry]:
         """All features that match; None matches everything.
@@ -245,13 +190,17 @@ class FeatureStore:
             variant: Name of the variant.
             backbone: Name of the backbone.
             pooling: Name of a pooling that must be there.
+            skip_damaged: Whether features whose metadata is damaged count as absent: an extraction makes it anew.
             fields: Fields of the key, such as ``precision="fp32"``; ``key`` is the start of its SHA-256.
 
         Raises:
             UnknownNameError: The key has no such field.
+            CorruptStoreError: Metadata is damaged.
         """
-        request = Request(dataset, variant, backbone, pooling, fields)
-        found = map(self.open_entry, self.key_paths(dataset, variant, backbone))
+        request, found = Request(dataset, variant, backbone, pooling, fields), []
+        for path in self.key_paths(dataset, variant, backbone):
+            with suppress(*([CorruptStoreError] if skip_damaged else [])):
+                found.append(self.open_entry(path))
         return [entry for entry in found if entry is not None and request.matches(entry)]
 
     def key_paths(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from featurestore.extraction.extract import extract_features
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.samples import Boxes
 from featurestore.store import open_store
+from featurestore.store.verify import verify
 
 N, BLOCK = 37, 10
 BACKBONE = "resnet-18"
@@ -308,3 +310,16 @@ def test_a_worker_takes_several_batches_of_small_networks_when_there_are_many(
     assert set(seen) == taken
     assert (report.costs.images, report.costs.forwards) == (N, N)
     np.testing.assert_allclose(store.load("memory", "full-224", BACKBONE).values[:, :3], expected(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "avgpool/values/zarr.json", "stamp/zarr.json"])
+def test_damaged_metadata_is_written_anew_and_nothing_is_embedded_again(models, store, make_dataset, name):
+    extract(make_dataset(), store)
+    (entry,) = store.find("memory")
+    before = entry.read().values
+    path = Path(store.path) / entry.path / name
+    path.write_text("")
+    fresh = open_store(store.path, mode="a")
+    assert extract(make_dataset(), fresh).features[0].embedded == 0
+    assert verify(fresh) == []
+    np.testing.assert_array_equal(fresh.load("memory", "full-224", BACKBONE).values, before)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr.storage
 
+from featurestore.errors import CorruptStoreError, StoreError
 from featurestore.store import open_store
 from featurestore.store.layout.key_arrays import COLUMNS
 from featurestore.store.verify import verify
@@ -100,3 +102,80 @@ def test_poolings_that_were_edited_are_found_and_the_chunks_kept(full, store) ->
     assert found.keys() == {"values", "avg_patch"}
     assert not any(problem.repaired for problem in found.values())
     assert (path.parent / "avg_patch" / "values" / "c" / "0" / "0").exists()
+
+
+@pytest.mark.parametrize("how", ["empty", "a number", "lost"])
+def test_the_root_is_made_anew_from_the_chunks(full, store, expected, how: str) -> None:
+    path = Path(store.path) / "zarr.json"
+    before = json.loads(path.read_text())
+    hurt(path, how)
+    with pytest.raises(CorruptStoreError, match=r"the metadata of the store is (lost|damaged).*verify --repair"):
+        open_store(store.path)
+    again = open_store(store.path, mode="a")
+    assert again.block_rows == 4
+    assert json.loads(path.read_text())["attributes"] == before["attributes"]
+    assert verify(again) == []
+    np.testing.assert_array_equal(again.select().read().values, expected(again.sample_ids("galaxies")))
+
+
+def test_a_root_of_which_nothing_tells_the_block_size_is_refused(store) -> None:
+    path = Path(store.path) / "zarr.json"
+    hurt(path, "a number")
+    for mode in ("r", "a"):
+        with pytest.raises(CorruptStoreError, match="Restore it from a copy"):
+            open_store(store.path, mode=mode)
+
+
+@pytest.mark.parametrize("block_rows", ["4", 0, None])
+def test_a_strange_block_size_is_refused(full, store, block_rows) -> None:
+    path = Path(store.path) / "zarr.json"
+    node = json.loads(path.read_text())
+    node["attributes"]["block_rows"] = block_rows
+    path.write_text(json.dumps(node))
+    with pytest.raises(CorruptStoreError, match=r"says .* for the rows of a block.*512 unless"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("name", ["key", "provenance", "poolings", "sha256"])
+@pytest.mark.parametrize("value", [..., 1, None, [1]])
+def test_fields_that_are_missing_or_strange_are_the_projects_own_errors(full, store, name: str, value) -> None:
+    path = Path(store.path) / full.path / "zarr.json"
+    node = json.loads(path.read_text())
+    del node["attributes"][name]
+    if value is not ...:
+        node["attributes"][name] = value
+    path.write_text(json.dumps(node))
+    if name == "key" and value is ...:
+        assert store.find() == [], "as if it were being made"
+    elif name != "provenance" or value is ...:
+        with pytest.raises(CorruptStoreError):
+            store.find()
+    assert store.find(skip_damaged=True) == [] or name == "provenance"
+    verify(store, repair=True)
+    assert verify(store) == [] or name == "provenance"
+    assert open_store(store.path).select().counts() == (10, 0, 0)
+
+
+def test_a_damaged_entry_of_the_cache_counts_as_absent_and_is_written_over(store) -> None:
+    store.put_cached("runs", "abc", {"x": np.arange(3)}, {})
+    path = Path(store.path) / "derived" / "runs" / "abc" / "zarr.json"
+    for text in ("1", "", '{"zarr_format": 3, "node_type": "group", "attributes": {"sha256": 1}}'):
+        path.write_text(text)
+        assert store.get_cached("runs", "abc") is None
+        assert store.list_cached("runs") == (["abc"] if "sha256" in text else [])
+    store.put_cached("runs", "abc", {"x": np.arange(3)}, {})
+    assert store.get_cached("runs", "abc") is not None
+
+
+def test_a_store_that_may_not_be_read_says_so(full, store, monkeypatch) -> None:
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("iterdir", "rglob"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, refuse)
+            with pytest.raises(StoreError, match=r"the store cannot be read: Permission denied.*permissions"):
+                verify(store)
+    monkeypatch.setattr(zarr.storage._local, "_get", refuse)
+    with pytest.raises(StoreError, match=r"the store cannot be read: Permission denied.*permissions"):
+        open_store(store.path)

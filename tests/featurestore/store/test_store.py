@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,11 +16,10 @@ from featurestore.errors import (
     CorruptStoreError,
     MissingFeaturesError,
     StoreError,
-    StoreFormatError,
     StoreWriteError,
     UsageError,
 )
-from featurestore.store import default_store_path, open_store
+from featurestore.store import open_store
 
 PLACE = ("galaxies", "resize=224,crop=box:0.2", "timm:resnet18.a1_in1k")
 
@@ -34,67 +32,6 @@ def test_the_facade_offers_the_store() -> None:
     assert all(hasattr(featurestore, name) for name in featurestore.__all__)
     with pytest.raises(AttributeError, match="torch"):
         featurestore.torch  # noqa: B018
-
-
-# Opening
-
-
-def test_the_default_path(monkeypatch) -> None:
-    monkeypatch.delenv("SKYPROBE_STORE", raising=False)
-    assert default_store_path() == "skyprobe.zarr"
-    monkeypatch.setenv("SKYPROBE_STORE", "/data/s.zarr")
-    assert default_store_path() == "/data/s.zarr"
-
-
-def test_a_store_keeps_its_block_size(tmp_path: Path) -> None:
-    path = str(tmp_path / "deep" / "s.zarr")
-    assert open_store(path, mode="a", block_rows=7).block_rows == 7
-    assert open_store(path, mode="a").block_rows == 7
-    assert open_store(path).block_rows == 7
-    assert json.loads((tmp_path / "deep" / "s.zarr" / "zarr.json").read_text())["attributes"] == {
-        "format": "skyprobe",
-        "format_version": 1,
-        "block_rows": 7,
-    }
-
-
-def test_there_is_no_store_to_read(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"there is no store.*skyprobe extract DATA.*--store"):
-        open_store(str(tmp_path / "nowhere"))
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_an_empty_folder_becomes_a_store(tmp_path: Path) -> None:
-    (tmp_path / "zarr.12.partial").write_text("killed while it was made")
-    open_store(str(tmp_path), mode="a")
-    assert open_store(str(tmp_path)).datasets() == []
-
-
-@pytest.mark.parametrize("mode", ["r", "a"])
-@pytest.mark.parametrize("what", ["file", "folder", "zarr array", "zarr group", "zarr v2"])
-def test_something_else_is_no_store(tmp_path: Path, what: str, mode: str) -> None:
-    path = tmp_path / "x"
-    if what == "file":
-        path.write_text("hello")
-    elif what == "folder":
-        (path / "images").mkdir(parents=True)
-    elif what == "zarr array":
-        zarr.create_array(str(path), shape=(3,), dtype="f4")
-    else:
-        zarr.create_group(str(path), attributes={"format": "other"}, zarr_format=2 if what == "zarr v2" else 3)
-    with pytest.raises(StoreFormatError, match="this is no skyprobe store"):
-        open_store(str(path), mode=mode)
-
-
-def test_a_newer_format_is_refused(store, store_path: str) -> None:
-    zarr.open_group(store_path).attrs["format_version"] = 2
-    with pytest.raises(StoreFormatError, match=r"format version 2, this skyprobe reads version 1.*upgrade"):
-        open_store(store_path, mode="a")
-
-
-def test_a_block_needs_a_row(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a block of 0 rows"):
-        open_store(str(tmp_path / "s"), mode="a", block_rows=0)
 
 
 def test_a_volatile_store_forgets_what_is_put(full, store_path: str, make_table) -> None:
@@ -115,16 +52,6 @@ def test_the_source_of_a_dataset_is_told_without_its_samples(full, store) -> Non
     (name,) = store.datasets()
     assert store.source(name) == store.dataset(name).source
     assert store.source("nothing") == ""
-
-
-@pytest.mark.parametrize("code", [errno.EACCES, errno.ENOSPC])
-def test_a_store_that_cannot_be_made(tmp_path: Path, monkeypatch, code: int) -> None:
-    def refuse(path: Path, *args: object, **options: object) -> None:
-        raise OSError(code, "refused", str(path))
-
-    monkeypatch.setattr(zarr.storage._local, "_put", refuse)
-    with pytest.raises(StoreWriteError, match=r"cannot be written: refused.*--store"):
-        open_store(str(tmp_path / "s"), mode="a")
 
 
 def test_a_full_disk_leaves_what_was_committed(full, store, make_block, monkeypatch, expected) -> None:
