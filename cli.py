@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -36,7 +38,9 @@ class _Group(click.Group):
         from featurestore.errors import SkyprobeError, UnknownNameError, UsageError
 
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = partial(_show_warning, warnings.showwarning)
+                return super().invoke(ctx)
         except SkyprobeError as error:
             click.echo(f"skyprobe: {error}", err=True)
             ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
@@ -46,6 +50,24 @@ class _Group(click.Group):
                 err=True,
             )
             ctx.exit(1)
+
+
+def _show_warning(show: Callable[..., None], message: Warning, category: type[Warning], *place: Any) -> None:
+    """A former name is told in one line, other warnings as usual."""
+    from featurestore.errors import FormerNameWarning
+
+    if issubclass(category, FormerNameWarning):
+        click.echo(f"skyprobe: {message}", err=True)
+    else:
+        show(message, category, *place)
+
+
+def _use_gpu() -> None:
+    """Let cuML stand in on a machine that has it and a GPU: before the first module that needs scikit-learn."""
+    from probes.solvers.backend import accelerate
+
+    if accelerate():
+        click.echo("skyprobe: cuML stands in for scikit-learn and umap where it knows them", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -108,7 +130,8 @@ _columns = _together(
 _head = _together(
     click.option("--head", "heads", default="linear", show_default=True,
                  help="A list of linear, whitened, mlp, whitened-mlp, centroid, knn."),
-    click.option("--protocol", default="convex", show_default=True, help="convex, or paper: the study's optimiser."),
+    click.option("--protocol", default="cv", show_default=True,
+                 help="cv: C by cross-validation; paper: the study's optimiser."),
     click.option("--fractions", default="10,30,50,100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=3, show_default=True, help="Runs for each fraction."),
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
@@ -246,6 +269,7 @@ _selection = _together(
 @_json_option
 def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
+    _use_gpu()
     from studies.pipeline import run_study
     from studies.study_file import read_study
 
@@ -263,6 +287,7 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
 
     STUDY is a TOML file, or the name of one that comes with skyprobe: demo, small, fields, drawn, galaxy-mnist, rgz.
     """
+    _use_gpu()
     from studies.pipeline import run_study
     from studies.study_file import read_study
 
@@ -320,6 +345,7 @@ def extract(
 @_json_option
 def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **given: Any) -> None:
     """Fit heads on stored features of DATA over label fractions and seeds; no image is read."""
+    _use_gpu()
     from studies.spec import make_study
     from studies.stages import probe_study
 
@@ -335,6 +361,7 @@ def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **g
 @_json_option
 def report(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
+    _use_gpu()
     from studies.pipeline import report_study
     from studies.spec import make_study
 
@@ -352,6 +379,7 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
 @_json_option
 def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Draw PCA-10 + UMAP of stored features of DATA, and write the coordinates."""
+    _use_gpu()
     from studies.spec import make_study
     from studies.stages import project_study
 

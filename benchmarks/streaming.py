@@ -33,7 +33,7 @@ def measure() -> Iterator[Row]:
     with TemporaryDirectory() as place, get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         path = f"{place}/store.zarr"
         pool.apply(write_store, (path,))
-        for protocol, passes in (("paper", f"{EPOCHS} epochs"), ("convex", "to gradient norm 1e-4")):
+        for protocol, passes in (("paper", f"{EPOCHS} epochs"), ("cv", "to gradient norm 1e-4")):
             trained = pool.apply(train, (path, protocol))
             speed = trained.rows * (EPOCHS if protocol == "paper" else 1) / trained.seconds
             yield Row(

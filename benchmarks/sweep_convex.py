@@ -19,12 +19,12 @@ from featurestore.workers import count_processors
 from probes.solvers.factorisation import SharedRows
 from probes.solvers.logistic import MemoryRows, Problems, solve
 from probes.solvers.scaling import find_scaling
-from probes.sweep.sweep import plan
+from probes.sweep.plan import plan
 from probes.sweep.tasks import Task
 
 N_TRAIN, D, N_CLASSES = 8_000, 768, 4
 SEPARATION = 0.24
-STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-5, 0, 0.5))
+CS = tuple(float(strength) for strength in 10.0 ** np.arange(-5, 0, 0.5))
 TOL = 1e-4
 """Of the largest entry of a gradient for scikit-learn, of its Euclidean norm, which is stricter, for us."""
 
@@ -54,7 +54,7 @@ def measure() -> Iterator[Row]:
 
     times = time_pairs(ours, theirs, PAIRS, warm=False)
     yield Row(
-        f"convex, {len(tasks)} heads x {len(STRENGTHS)} strengths, {N_TRAIN:,} x {D}, {N_CLASSES} classes",
+        f"convex, {len(tasks)} heads x {len(CS)} strengths, {N_TRAIN:,} x {D}, {N_CLASSES} classes",
         "s",
         median(times.ours),
         times.speedup,
@@ -80,14 +80,14 @@ def _solve(shared: SharedRows, task: Task, subset: Subset) -> Fit:
     X, y, weights = subset
     found = shared.similar(task.train, task.pool)
     rows = MemoryRows(found.axes(find_scaling(X)).project(X))
-    (fits,) = solve(rows, Problems(y, N_CLASSES, weights[None], STRENGTHS), tol=TOL)
+    (fits,) = solve(rows, Problems(y, N_CLASSES, weights[None], CS), tol=TOL)
     return np.concatenate([fits[..., :-1] @ found.directions, fits[..., -1:]], axis=-1)
 
 
 def _fit_sklearn(subset: Subset) -> Fit:
     X, y, weights = subset
     Z = find_scaling(X).project(X)
-    models = [LogisticRegression(C=strength, tol=TOL, solver=SOLVER, max_iter=10_000) for strength in STRENGTHS]
+    models = [LogisticRegression(C=strength, tol=TOL, solver=SOLVER, max_iter=10_000) for strength in CS]
     fitted = [model.fit(Z, y, sample_weight=weights) for model in models]
     return np.stack([np.column_stack([model.coef_, model.intercept_]) for model in fitted])
 
@@ -108,7 +108,7 @@ def _inspect(subset: Subset, fits: Fit) -> NDArray[np.float64]:
     Z = np.column_stack([find_scaling(X).project(X), np.ones(len(X))])
     shares, of_label = weights / len(y), np.eye(N_CLASSES)[y]
     found = []
-    for strength, fit in zip(STRENGTHS, fits, strict=True):
+    for strength, fit in zip(CS, fits, strict=True):
         log_p = log_softmax(Z @ fit.T, axis=1)
         penalty = np.pad(fit[:, :-1], ((0, 0), (0, 1))) / (strength * len(y))
         gradient = (shares[:, None] * (np.exp(log_p) - of_label)).T @ Z + penalty

@@ -10,7 +10,8 @@ from benchmarks.embeddings import make_features
 from benchmarks.plain_loop import PlainHead, choose_threads, compare_head
 from benchmarks.row import Row, time_pairs
 from featurestore.store.features import FeatureSet
-from probes.sweep.sweep import fit_many, plan
+from probes.sweep.plan import plan
+from probes.sweep.sweep import fit_many
 from probes.sweep.tasks import Task
 
 N_TRAIN, N_TEST, D = 8_000, 2_000, 768

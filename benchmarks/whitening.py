@@ -24,7 +24,7 @@ def measure() -> Iterator[Row]:
             PAIRS,
         )
         yield Row(
-            f"whitened ({kind}), 12 heads, {N_TRAIN:,} x {D}, {N_CLASSES} classes, convex",
+            f"whitened ({kind}), 12 heads, {N_TRAIN:,} x {D}, {N_CLASSES} classes, cv",
             "s",
             median(times.other),
             times.speedup,

@@ -121,3 +121,7 @@ class SeenRowsError(SkyprobeError):
 
 class FinetuneError(SkyprobeError):
     """A model that cannot be trained, resumed or scored as asked."""
+
+
+class FormerNameWarning(FutureWarning):
+    """A name of an earlier version was given; the present one is used."""

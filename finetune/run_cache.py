@@ -26,14 +26,14 @@ def keep_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -
         table: All samples of its dataset.
     """
     store.put_dataset(table)
-    run_cache.keep_run(store, TRAINED, identity, run)
+    run_cache.save_run(store, TRAINED, identity, run)
 
 
 def kept_run(store: FeatureStore, identity: str) -> Run | None:
     """The run of that digest; None if there is none."""
-    return run_cache.kept_run(store, TRAINED, identity)
+    return run_cache.cached_run(store, TRAINED, identity)
 
 
 def kept_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None = None) -> list[Run]:
-    """All kept runs on these datasets; see `probes.sweep.cache.kept_runs`."""
-    return run_cache.kept_runs(store, TRAINED, datasets, scheme)
+    """All kept runs on these datasets; see `probes.sweep.cache.cached_runs`."""
+    return run_cache.cached_runs(store, TRAINED, datasets, scheme)

@@ -1,12 +1,12 @@
+from .heads.saved import SavedHead as SavedHead
+from .heads.saved import list_heads as list_heads
+from .heads.saved import load_head as load_head
 from .results.run import Run as Run
 from .results.run import format_table as format_table
 from .results.run import summarise as summarise
 from .results.run import to_frame as to_frame
 from .results.run import write_results as write_results
 from .statistics.significance import compare as compare
-from .sweep.saved_heads import SavedHead as SavedHead
-from .sweep.saved_heads import list_heads as list_heads
-from .sweep.saved_heads import load_head as load_head
-from .sweep.saved_heads import predict as predict
-from .sweep.saved_heads import save_head as save_head
+from .sweep.saving import predict as predict
+from .sweep.saving import save_head as save_head
 from .sweep.sweep import cached_sweep as cached_sweep

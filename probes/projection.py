@@ -18,6 +18,7 @@ from featurestore.store.dependants import KEYS, list_keys
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
 from featurestore.versions import library_versions
+from probes.solvers.scaling import find_exponent, rescale
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -26,6 +27,9 @@ Floats = NDArray[np.float32]
 
 KIND = "projection"
 """Kind of the projections in a store."""
+
+LARGEST = 1e36
+"""Of feature values: sums of larger ones may pass the end of float32."""
 
 FEWEST_ROWS = 4
 """Fewer points than this have no neighbourhood that UMAP could keep: they are shown by their principal components."""
@@ -112,10 +116,11 @@ def principal_components(values: Floats, n_components: int) -> tuple[Floats, NDA
     centred = values - values.mean(axis=0, dtype=np.float64).astype(np.float32)
     if not centred.any():
         return np.zeros((n, k), dtype=np.float32), np.zeros(k)
+    exponent = find_exponent(centred)
     from sklearn.decomposition import PCA
 
     pca = PCA(k, svd_solver="covariance_eigh" if n > d else "full")
-    scores = pca.fit_transform(centred)
+    scores = np.ldexp(pca.fit_transform(np.ldexp(centred, -exponent)), exponent)
     return np.asarray(scores, dtype=np.float32), np.asarray(pca.explained_variance_ratio_, dtype=np.float64)
 
 
@@ -141,7 +146,8 @@ def balanced_sample(labels: NDArray[np.int64], seed: int = 0, *, most: int = 200
 
 def _umap(pca: Floats, n_neighbors: int, min_dist: float, seed: int) -> Floats:
     """UMAP coordinates, float32 (n, 2)."""
-    points = np.pad(pca, ((0, 0), (0, max(0, 2 - pca.shape[1]))))
+    (points,) = rescale(pca)
+    points = np.pad(points, ((0, 0), (0, max(0, 2 - pca.shape[1]))))
     if len(points) < FEWEST_ROWS or not points.any():
         return points[:, :2].copy()
     neighbours = min(n_neighbors, len(points) - 1)
@@ -190,7 +196,7 @@ def check_finite(values: Floats, where: str) -> None:
     """Refuse features that no distance or mean can be computed of.
 
     Raises:
-        ProbeError: There are no features, or some are not finite.
+        ProbeError: There are no features, or some are not finite, or so large that sums of them would not be.
     """
     if values.size == 0:
         raise ProbeError("there are no features", where=where, hint="Extract some images.")
@@ -199,4 +205,10 @@ def check_finite(values: Floats, where: str) -> None:
             f"{int((~np.isfinite(values)).any(axis=1).sum())} feature rows are not finite",
             where=where,
             hint="Extract them again with --dtype float32.",
+        )
+    if (largest := float(np.abs(values).max())) > LARGEST:
+        raise ProbeError(
+            f"there are feature values of {largest:.1e}: sums of them do not fit into float32",
+            where=where,
+            hint="Divide the features by a constant, or look for what is wrong with the backbone.",
         )

@@ -10,7 +10,7 @@ import numpy as np
 from finetune import run_cache as trainings
 from probes.statistics.configurations import tested_on
 from probes.sweep import cache as probes
-from probes.sweep.sweep import RUNS
+from probes.sweep.cache import RUNS
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def probed_runs(store: FeatureStore, table: SampleTable, scheme: str) -> list[Run]:
     """All cached runs of probes on one label scheme of a dataset."""
-    return probes.kept_runs(store, RUNS, [table.name], scheme)
+    return probes.cached_runs(store, RUNS, [table.name], scheme)
 
 
 def trained_runs(store: FeatureStore, table: SampleTable, scheme: str) -> list[Run]:

@@ -15,8 +15,9 @@ from featurestore.options import Count, Names, Numbers, options
 from featurestore.registry import unknown_name
 from probes.heads.base import PROTOCOLS
 from probes.heads.registry import HEADS
+from probes.results.former_names import present_protocol
+from probes.sweep.plan import Validation
 from probes.sweep.splits import check_fractions, parse_fractions
-from probes.sweep.sweep import Validation
 from studies.toml_text import TomlText
 
 Tables = Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)]
@@ -29,22 +30,22 @@ class ProbeOptions:
 
     Attributes:
         heads: Names of heads.
-        protocol: ``convex`` (the optimum, strength by cross-validation) or ``paper`` (the study's optimiser).
+        protocol: ``cv`` (the optimum, `C` by cross-validation) or ``paper`` (the study's optimiser).
         fractions: Percent of the training labels, each in (0, 100].
         seeds: Number of runs for each fraction.
         pooling: Pooling of the features; None: the backbone's default.
         labels: Label schemes or mapping files; none: each dataset's default. A dataset is probed under those of several
             that it has.
         epochs: Epochs of heads that have them: all of them under ``paper`` (100 in the study, 200 for RGZ), the most
-            of them under ``convex``; None: the head's default.
+            of them under ``cv``; None: the head's default.
         validation: Labelled rows outside the fraction to choose by: ``none``, ``split`` or ``rest``; see
-            `probes.sweep.sweep.plan`.
+            `probes.sweep.plan.plan`.
         allow_seen_rows: Whether a tuned backbone may be tested on rows that it was trained on; its rows state it.
         options: Other parameters by head: ``{"linear": {"class_weight": "none"}}``.
     """
 
     heads: Names = ("linear",)
-    protocol: str = "convex"
+    protocol: str = "cv"
     fractions: Numbers = (10, 30, 50, 100)
     seeds: Count = 3
     pooling: str | None = None
@@ -55,6 +56,7 @@ class ProbeOptions:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "protocol", present_protocol(self.protocol))
         # All that can be known now is checked now: an extraction may take hours before the first head is fitted.
         if not self.heads:
             raise UsageError("no heads are named", where="heads", hint=f"Choose from {', '.join(HEADS.names())}.")
@@ -79,7 +81,7 @@ class ProbeOptions:
 
     @property
     def head_options(self) -> dict[str, dict[str, Any]]:
-        """Parameters by head, for `probes.sweep.sweep.plan`."""
+        """Parameters by head, for `probes.sweep.plan.plan`."""
         given = {head: dict(options) for head, options in self.options.items()}
         for head in self.heads if self.epochs is not None else ():
             if "epochs" in HEADS.get(head)().get_params():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from featurestore.store.entry import FeatureEntry
     from featurestore.store.features import FeatureMatrix, FeatureSet
     from featurestore.store.stored_features import StoredFeatures
-    from probes.sweep.saved_heads import SavedHead
+    from probes.heads.saved import SavedHead
     from studies.spec import Study
 
 
@@ -152,7 +152,8 @@ def audit_features(store: FeatureStore, text: str, n_rows: int) -> list[Audit]:
 
 def predict_rows(text: str, head: str, store: FeatureStore, reporter: Reporter) -> pd.DataFrame:
     """What a saved head says of every row of a dataset whose features have the head's key."""
-    from probes.sweep.saved_heads import load_head, predict
+    from probes.heads.saved import load_head
+    from probes.sweep.saving import predict
 
     saved = load_head(store, head)
     features = read_key(store, refresh(store, text, reporter), saved.key, saved.pooling)
@@ -163,7 +164,7 @@ def predict_rows(text: str, head: str, store: FeatureStore, reporter: Reporter) 
 
 def list_head_rows(store: FeatureStore) -> list[dict[str, Any]]:
     """The saved heads, one row each."""
-    from probes.sweep.saved_heads import list_heads
+    from probes.heads.saved import list_heads
 
     shown = ("short", "head", "protocol", "dataset", "variant", "backbone", "pooling", "scheme", "fraction", "seed")
     return [{name: getattr(head, name) for name in (*shown, "temperature")} for head in list_heads(store)]
@@ -209,7 +210,7 @@ def _describe_labels(study: Study, features: Sequence[FeatureMatrix]) -> Iterato
 
 def save_heads(study: Study, features: Sequence[FeatureSet], store: FeatureStore) -> list[SavedHead]:
     """Fit every head on all training labels, calibrate it, and keep it for `predict`."""
-    from probes.sweep.saved_heads import save_head
+    from probes.sweep.saving import save_head
 
     options, schemes = study.probe, choose_schemes(study, features)
     return [

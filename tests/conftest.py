@@ -25,10 +25,10 @@ settings.load_profile("skyprobe")
 class Centroids(ClassifierMixin, BaseEstimator):
     """Softmax over negative squared distances to class means; records the rows it was shown."""
 
-    protocols = ("convex", "paper")
+    protocols = ("cv", "paper")
     uses_validation = False
 
-    def __init__(self, protocol="convex", random_state=0, scale=1.0):
+    def __init__(self, protocol="cv", random_state=0, scale=1.0):
         self.protocol = protocol
         self.random_state = random_state
         self.scale = scale
@@ -67,7 +67,7 @@ class Stopping(Centroids):
 
 
 class PlainOnly(Centroids):
-    protocols = ("convex",)
+    protocols = ("cv",)
 
     def __init__(self, scale=1.0):
         super().__init__(scale=scale)
@@ -209,7 +209,7 @@ def make_grid():
     """``make_grid(heads=..., variants=..., fractions=..., seeds=..., **fields)``: runs whose scores all differ."""
 
     def make(heads=("linear",), variants=("full-224",), fractions=(10, 100), seeds=3, **fields):
-        given = {"dataset": "toy", "backbone": "net_b", "pooling": "cls", "scheme": "kind", "protocol": "convex"}
+        given = {"dataset": "toy", "backbone": "net_b", "pooling": "cls", "scheme": "kind", "protocol": "cv"}
         given |= {"classes": ("round", "bent", "double"), "truth": np.arange(90) % 3} | fields
         n, n_classes = len(given["truth"]), len(given["classes"])
         rng = np.random.default_rng(11)
@@ -254,7 +254,7 @@ def make_runs():
             "pooling": "cls",
             "scheme": "kind",
             "head": "linear",
-            "protocol": "convex",
+            "protocol": "cv",
             "fraction": 100,
             "n_valid": 0,
             "n_features": 384,

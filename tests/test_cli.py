@@ -445,3 +445,13 @@ def test_a_look_without_training(images, store, tmp_path):
     }  # fmt: skip
     assert any("flagged" in name and name.endswith(".pdf") for name in written)
     assert run("look", images, *MODEL, "--store", store, "--threshold", "3").exit_code == 2
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_former_protocol_is_told_in_one_line(images, store):
+    words = ["probe", images, *MODEL, "--store", store, "--head", "centroid", "--fractions", "100", "--seeds", "1"]
+    result = run(*words, "--protocol", "convex")
+    assert result.exit_code == 3, result.output  # one image is unreadable
+    told = [line for line in result.stderr.splitlines() if "convex" in line]
+    assert told == ["skyprobe: the protocol 'convex' is called 'cv' now; please use that name"]
+    assert "protocol cv" in result.stdout

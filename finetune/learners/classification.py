@@ -25,7 +25,7 @@ from finetune.learners.supervision import SupervisedLearner, pixel_batches, pred
 from finetune.models.classifier import SCALING_ROWS, Classifier, plan_stages, trained_share
 from finetune.options import FinetuneOptions
 from finetune.trainer import Progress, Row, train
-from probes.heads.registry import spread
+from probes.heads.registry import expand_classes
 from probes.results.json_values import json_ready
 from probes.results.run import Run
 from probes.sweep.splits import describe_split
@@ -179,7 +179,7 @@ def run_fit(
         device = classifier.mean.device
         classifier.merge_adapters(next(iter(pixel_batches(fit.images, fit.rows.train, options.batch_size, device))))
     probabilities = predict(classifier, fit.images, fit.rows.test, options.batch_size)
-    columns = spread(probabilities, learner.classes, len(fit.images.table.classes[fit.scheme]))
+    columns = expand_classes(probabilities, learner.classes, len(fit.images.table.classes[fit.scheme]))
     notes |= {"epochs_run": len(history), "kept_epoch": _kept_epoch(history, options)}
     run = _make_run(fit, columns, classifier, notes, float(history["seconds"].sum()))
     return Tuned(fit, run, classifier, tuple(learner.classes.tolist()), history)

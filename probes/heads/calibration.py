@@ -23,7 +23,7 @@ def fit_temperature(probabilities: NDArray[np.floating], y: NDArray[np.integer[A
 
     Args:
         probabilities: (n, n_classes), of rows that the classifier was not fitted on; rows sum to one.
-        y: (n,) Column of the true class of each row.
+        y: (n,) Class index of each row.
 
     Returns:
         Temperature between 0.05 and 20; 1 where no other lowers the loss.
@@ -32,7 +32,7 @@ def fit_temperature(probabilities: NDArray[np.floating], y: NDArray[np.integer[A
         ProbeError: No rows, rows that are no probabilities, or labels that do not fit them.
     """
     logits = _to_logits(probabilities)
-    _check_columns(y, logits)
+    _check_targets(y, logits)
     found = minimize_scalar(
         lambda log_t: _loss(logits, y, np.exp(log_t)), bounds=np.log([COLDEST, HOTTEST]), method="bounded"
     )
@@ -71,7 +71,7 @@ def _to_logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.log(np.maximum(values, SMALLEST))
 
 
-def _check_columns(y: NDArray[np.integer[Any]], logits: NDArray[np.float64]) -> None:
+def _check_targets(y: NDArray[np.integer[Any]], logits: NDArray[np.float64]) -> None:
     if len(y) == 0 or len(y) != len(logits):
         raise ProbeError(
             f"{len(y)} labels for {len(logits)} rows of probabilities",
@@ -80,9 +80,9 @@ def _check_columns(y: NDArray[np.integer[Any]], logits: NDArray[np.float64]) -> 
         )
     if y.min() < 0 or y.max() >= logits.shape[1]:
         raise ProbeError(
-            f"labels from {y.min()} to {y.max()} for {logits.shape[1]} columns",
+            f"labels from {y.min()} to {y.max()} for {logits.shape[1]} classes",
             where="calibration",
-            hint="Give the column of the true class of each row.",
+            hint="Give the class index of each row.",
         )
 
 

@@ -11,6 +11,9 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import normalize
 
 from probes.heads.base import Floats, Probe
+from probes.heads.folds import Numbers
+from probes.solvers.network import ClassIndex
+from probes.solvers.scaling import rescale
 
 Metric = Literal["cosine", "euclidean"]
 
@@ -33,24 +36,26 @@ class KNNProbe(Probe):
     Args:
         metric: ``cosine`` or ``euclidean``.
         n_neighbors: ``k``; None to choose it among `candidates`.
-        candidates: ``k`` with the best macro-F1 when each training row is left out in turn (the smallest of equals);
-            those that are not below the number of rows are passed over.
+        candidates: ``k`` with the best macro-F1 when each training row, or its group, is left out in turn (the smallest
+            of equals);
+            those for which there may be too few other rows are passed over.
 
     Attributes:
         classes_: Sorted labels.
         mean_: float32 (d,), mean of the training rows.
         vectors_: float32 (n, d), centred training rows; of unit length for ``cosine``.
-        columns_: (n,) Column of the label of each training row.
+        targets_: (n,) Class index of each training row.
         unit_: Whether rows are brought to unit length.
         k_: ``k``, at most the number of training rows.
         chosen_: ``k``.
     """
 
-    fitted: ClassVar[tuple[str, ...]] = ("mean_", "vectors_", "columns_", "unit_", "k_")
+    uses_groups: ClassVar[bool] = True
+    fitted: ClassVar[tuple[str, ...]] = ("mean_", "vectors_", "targets_", "unit_", "k_")
 
     mean_: Floats
     vectors_: Floats
-    columns_: NDArray[np.intp]
+    targets_: ClassIndex
     unit_: bool
     k_: int
 
@@ -64,19 +69,26 @@ class KNNProbe(Probe):
         self.n_neighbors = n_neighbors
         self.candidates = candidates
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Keep the training rows (n, d) with their labels (n,), and choose ``k``.
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+        """Store the training rows (n, d) with their labels (n,), and choose ``k``.
+
+        Args:
+            X: Features of the training rows.
+            y: Labels of the training rows.
+            groups: (n,) Group of each training row, whose other rows do not vote for it while ``k`` is chosen; None:
+                every row for itself.
 
         Raises:
             ValueError: Bad values or shapes, fewer than two classes, or an unknown metric.
         """
         if self.metric not in ("cosine", "euclidean"):
             raise ValueError(f"metric must be cosine or euclidean, not {self.metric!r}")
-        X, self.columns_ = self._check_training(X, y)
+        X, self.targets_ = self._check_training(X, y)
+        units = self._check_groups(groups, len(X))
         self.unit_ = self.metric == "cosine"
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.vectors_ = self._place(X)
-        self.k_ = min(self.n_neighbors or self._choose_k(), len(X))
+        self.k_ = min(self.n_neighbors or self._choose_k(units), len(X))
         self.chosen_ = {"k": self.k_}
         return self
 
@@ -87,22 +99,27 @@ class KNNProbe(Probe):
     def _place(self, X: Floats) -> Floats:
         """Centred rows, of unit length if the metric is the cosine: distances then order like angles."""
         centred = X - self.mean_
-        return np.asarray(normalize(centred)) if self.unit_ else centred
+        return np.asarray(normalize(*rescale(centred))) if self.unit_ else centred
 
     def _votes(self, neighbours: NDArray[np.intp]) -> Floats:
         """How many neighbours (n, k) each label has, (n, n_classes)."""
-        columns = self.columns_[neighbours]
-        counts = [(columns == column).sum(axis=1) for column in range(len(self.classes_))]
+        targets = self.targets_[neighbours]
+        counts = [(targets == number).sum(axis=1) for number in range(len(self.classes_))]
         return np.stack(counts, axis=1).astype(np.float32)
 
-    def _choose_k(self) -> int:
-        candidates = sorted(k for k in self.candidates if k < len(self.vectors_)) or [1]
-        neighbours = nearest_rows(self.vectors_, self.vectors_, candidates[-1], skip_own=True)
+    def _choose_k(self, groups: Numbers | None) -> int:
+        others = len(self.vectors_) - (1 if groups is None else int(np.bincount(groups).max()))
+        candidates = sorted(k for k in self.candidates if k <= others)
+        if not candidates:
+            return 1
+        neighbours = nearest_rows(self.vectors_, self.vectors_, candidates[-1], skip_own=True, groups=groups)
         votes = [self._votes(neighbours[:, :k]).argmax(axis=1) for k in candidates]
-        return candidates[int(np.argmax([f1_score(self.columns_, vote, average="macro") for vote in votes]))]
+        return candidates[int(np.argmax([f1_score(self.targets_, vote, average="macro") for vote in votes]))]
 
 
-def nearest_rows(queries: Floats, rows: Floats, k: int, *, skip_own: bool = False) -> NDArray[np.intp]:
+def nearest_rows(
+    queries: Floats, rows: Floats, k: int, *, skip_own: bool = False, groups: Numbers | None = None
+) -> NDArray[np.intp]:
     """The `k` nearest rows of each query by Euclidean distance, (n, k), the nearest first.
 
     Squared distances are ``|q|^2 + 2 (|r|^2 / 2 - q.r)``: ordering them takes one matrix product.
@@ -110,16 +127,20 @@ def nearest_rows(queries: Floats, rows: Floats, k: int, *, skip_own: bool = Fals
     Args:
         queries: float32 (n, d); centred, or their mean costs digits.
         rows: float32 (m, d).
-        k: At most m; below m for `skip_own`.
-        skip_own: Whether the row with the number of the query is left out.
+        k: At most m, less what is left out.
+        skip_own: Whether the row with the number of the query is left out, and with it the others of its group.
+        groups: (m,) Group of each row, for `skip_own`; None: every row for itself.
     """
+    queries, rows = rescale(queries, rows)
     half_squares = np.einsum("ij,ij->i", rows, rows) / 2
     found = np.empty((len(queries), k), dtype=np.intp)
     size = max(FEWEST, CELLS // len(rows))
     for start in range(0, len(queries), size):
         distances = queries[start : start + size] @ rows.T
         np.subtract(half_squares, distances, out=distances)
-        if skip_own:
+        if skip_own and groups is not None:
+            distances[groups[start : start + size, None] == groups] = np.inf
+        elif skip_own:
             np.fill_diagonal(distances[:, start:], np.inf)
         nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
         order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)

@@ -16,14 +16,17 @@ class Head(Protocol):
     """A scikit-learn classifier that follows a protocol and can be stored as plain arrays.
 
     Attributes:
-        protocols: Protocols it can follow: ``convex``, ``paper``.
-        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to choose by: a strength, an epoch.
-        classes_: int64, sorted labels it was fitted on; the columns of `predict_proba`.
-        chosen_: What it chose while fitting: strength, epochs.
+        protocols: Protocols it can follow: ``cv``, ``paper``.
+        uses_validation: Whether `fit` takes ``X_valid`` and ``y_valid`` to choose by: `C`, an epoch.
+        uses_groups: Whether `fit` takes ``groups`` (n,), so that what it holds out is whole groups. A head that lacks
+            the attribute does not.
+        classes_: int64, sorted labels it was fitted on, in the order of `predict_proba`.
+        chosen_: What it chose while fitting: `C`, epochs.
     """
 
     protocols: tuple[str, ...]
     uses_validation: bool
+    uses_groups: bool
     classes_: NDArray[np.int64]
     chosen_: dict[str, Any]
 
@@ -33,7 +36,7 @@ class Head(Protocol):
         """Parameters of the constructor."""
         ...
 
-    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64], **validation: NDArray[Any]) -> Head:
+    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64], **more: Any) -> Head:
         """Fit on (n, d) features and (n,) labels."""
         ...
 
@@ -51,7 +54,7 @@ class Head(Protocol):
         ...
 
 
-REVISION = 3
+REVISION = 4
 """Of the built-in heads: raised by a change that alters their numbers, so that old runs are not taken for new ones."""
 
 HEADS: Registry[type[Head]] = Registry("skyprobe.heads", "head")
@@ -77,8 +80,10 @@ def head_params(name: str, protocol: str, seed: int, options: Mapping[str, Any])
     return {key: value for key, value in given.items() if key in known} | dict(options)
 
 
-def spread(probabilities: NDArray[np.floating], labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
-    """Probabilities (n, len(labels)) as columns of all classes, float32 (n, n_classes); the other columns are 0."""
-    columns = np.zeros((len(probabilities), n_classes), dtype=np.float32)
-    columns[:, labels] = probabilities
-    return columns
+def expand_classes(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64], n_classes: int
+) -> NDArray[np.float32]:
+    """Probabilities (n, len(labels)) of some classes as those of all, float32 (n, n_classes): 0 for the others."""
+    expanded = np.zeros((len(probabilities), n_classes), dtype=np.float32)
+    expanded[:, labels] = probabilities
+    return expanded

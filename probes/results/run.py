@@ -45,17 +45,18 @@ class Run:
         key: KEY12 of the features.
         scheme: Label scheme.
         head: Name of a head of `probes.heads.registry.HEADS`, or of a training: ``finetune:lora``.
-        protocol: ``convex`` or ``paper``; of a training ``supervised`` or ``fixmatch``.
+        protocol: ``cv`` or ``paper``, or ``convex``, the rule of earlier versions; of a training ``supervised`` or
+            ``fixmatch``.
         fraction: Share of the training labels, in percent.
         seed: Seed of the subset and of the initialisation.
         n_train: Rows the head was fitted on.
-        n_valid: Labelled rows that it could choose by, a strength or an epoch; 0 if it did not look at any.
+        n_valid: Labelled rows that it could choose by, `C` or an epoch; 0 if it did not look at any.
         n_features: Width of the features.
         classes: Class names.
         sample_ids: Ids of the test rows.
         truth: int64 (n_test,), true labels.
         probabilities: float32 (n_test, n_classes).
-        params: What was chosen or fixed: strength, epochs, k.
+        params: What was chosen or fixed: `C`, epochs, k.
         seconds: Wall time of fit and predict.
         split: Where its training and test rows come from, see `probes.sweep.splits.describe_split`; empty in runs that
             an older version cached.

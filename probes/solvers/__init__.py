@@ -1,1 +1,1 @@
-"""The arithmetic below the heads: optimisers, losses, kernels, factorisations."""
+"""The arithmetic below the heads: losses, optimisers, factorisations; `logistic` is the linear probe's loss."""

@@ -1,12 +1,13 @@
 """The only choice between NumPy with scikit-learn and, where a CUDA device answers, CuPy with cuML.
 
-The code is the same for both: the solver of the convex heads is written against either array library, and cuML stands
+The code is the same for both: the solver of protocol ``cv`` is written against either array library, and cuML stands
 in for the classes of scikit-learn and umap that it knows. Nothing here has been tested on a GPU: results say which
 library ran.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -35,10 +36,17 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return np.asarray(array.get() if has_gpu() else array)
 
 
-def accelerate() -> None:
-    """Let cuML stand in for scikit-learn and umap, which must not have been imported yet; nothing without a GPU.
+def accelerate() -> bool:
+    """Let cuML stand in for scikit-learn and umap from here on, which the log says. Nothing without a GPU.
 
-    What cuML does not know goes on running on the CPU.
+    Only this call changes them, no import does. It has to come before scikit-learn and umap are loaded, as by most
+    modules of this package; what cuML does not know goes on running on the CPU.
+
+    Returns:
+        Whether cuML stands in.
     """
-    if has_gpu():
-        import_module("cuml.accel").install()
+    if not has_gpu():
+        return False
+    import_module("cuml.accel").install()
+    logging.getLogger("skyprobe").info("cuML stands in for scikit-learn and umap where it knows them")
+    return True

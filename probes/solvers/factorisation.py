@@ -1,4 +1,4 @@
-"""The eigendecomposition of training rows: shared by the strengths, the folds and the heads of one training subset."""
+"""The eigendecomposition of training rows: shared by the folds and the heads of one training subset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Axes:
         """Coordinates of rows (n, d), float32 (n, k)."""
         return (X - self.mean.astype(np.float32)) @ self.components.T.astype(np.float32)
 
-    def pull_back(self, coef: NDArray[np.floating]) -> NDArray[np.floating]:
+    def to_input_space(self, coef: NDArray[np.floating]) -> NDArray[np.floating]:
         """Coefficients (n_classes, d) of centred rows from those of the coordinates, (n_classes, k)."""
         return coef @ self.components
 

@@ -1,4 +1,4 @@
-"""An epoch of a linear layer by plain SGD, as one loop over the batches without temporary matrices.
+"""The loss of the linear probe under protocol ``paper``: an epoch of plain SGD as one loop without temporary matrices.
 
 A matrix product for so few classes would mostly wait for memory: here a row that has been loaded serves all classes.
 """
@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from probes.solvers.compilation import FUSED, compiled, prefetch
-from probes.solvers.network import Columns, Floats
+from probes.solvers.network import ClassIndex, Floats
 
 LANES = 4
 """Rows that are scored, or subtracted, in one pass over the features."""
@@ -24,9 +24,9 @@ def run_epoch(
     weights: Floats,
     biases: Floats,
     X: Floats,
-    columns: Columns,
+    targets: ClassIndex,
     class_weights: Floats,
-    order: Columns,
+    order: ClassIndex,
     rate: np.float32,
     batch_size: int,
 ) -> None:
@@ -39,7 +39,7 @@ def run_epoch(
         weights: float32 (n_classes, d), updated.
         biases: float32 (n_classes,), updated.
         X: float32 (n, d).
-        columns: intp (n,), column of the label of each row.
+        targets: intp (n,), class index of each row.
         class_weights: float32 (n_classes,).
         order: intp (m,), rows of `X` to learn from, batch after batch.
         rate: Step size.
@@ -52,13 +52,13 @@ def run_epoch(
         rows[:n] = order[start : start + n]
         rows[n:] = rows[n - 1]  # the last lanes may reach past the batch
         _score(weights, X, rows, n, delta)
-        _differentiate(biases, columns, class_weights, rows[:n], rate, delta)
+        _differentiate(biases, targets, class_weights, rows[:n], rate, delta)
         delta[:, n:] = 0
         _subtract(weights, X, rows, n, delta, order[start + n : start + n + batch_size])
 
 
 @compiled
-def _score(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats) -> None:
+def _score(weights: Floats, X: Floats, rows: ClassIndex, n: int, delta: Floats) -> None:
     """Write ``weights @ X[rows].T`` to `delta`, in tiles of four rows and two classes."""
     last = len(weights) - 1
     for i in range(0, n, LANES):
@@ -82,7 +82,7 @@ def _score(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats) -> 
 
 @compiled
 def _differentiate(
-    biases: Floats, columns: Columns, class_weights: Floats, batch: Columns, rate: np.float32, delta: Floats
+    biases: Floats, targets: ClassIndex, class_weights: Floats, batch: ClassIndex, rate: np.float32, delta: Floats
 ) -> None:
     """Turn scores into `rate` times the gradient of the loss by the logits, and take the step of the biases.
 
@@ -92,7 +92,7 @@ def _differentiate(
     odds, shares = _exponentiate(biases, n, delta), np.empty(n, np.float32)
     total = np.float32(0)
     for i in range(n):
-        shares[i] = class_weights[columns[batch[i]]]
+        shares[i] = class_weights[targets[batch[i]]]
         total += shares[i]
     for i in range(n):
         shares[i] *= rate / total
@@ -102,7 +102,7 @@ def _differentiate(
         for i in range(n):
             slopes[i] *= odds[i]
     for i in range(n):
-        delta[columns[batch[i]], i] -= shares[i]
+        delta[targets[batch[i]], i] -= shares[i]
     for c in range(len(biases)):
         biases[c] -= delta[c, :n].sum()
 
@@ -126,7 +126,7 @@ def _exponentiate(biases: Floats, n: int, delta: Floats) -> Floats:
 
 
 @partial(compiled, fastmath=FUSED)  # reordered, these chains of four would no longer be four instructions
-def _subtract(weights: Floats, X: Floats, rows: Columns, n: int, delta: Floats, following: Columns) -> None:
+def _subtract(weights: Floats, X: Floats, rows: ClassIndex, n: int, delta: Floats, following: ClassIndex) -> None:
     """Subtract ``delta @ X[rows]`` from the weights, in tiles as `_score`.
 
     The rows of the batch that follows are fetched meanwhile.

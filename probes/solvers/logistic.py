@@ -1,7 +1,9 @@
-"""Many multinomial logistic regressions with an L2 penalty on the same rows, fitted by one pass over them a step.
+"""The loss of the linear probe under protocol ``cv``: multinomial logistic regression with an L2 penalty.
 
-All strengths, folds and subsets are columns of one matrix product, which costs far less than as many thin ones. Rows
-come in blocks, so that neither the logits of all problems nor the rows themselves have to fit into memory.
+Many of them on the same rows are fitted by one pass over these a step: all candidates of `C`, folds and subsets are
+columns of one matrix product, which costs far less than as many thin ones. Rows come in blocks, so that neither the
+logits of all problems nor the rows themselves have to fit into memory. Under protocol ``paper`` the loss is in
+`probes.solvers.linear_kernel`.
 """
 
 from __future__ import annotations
@@ -59,6 +61,10 @@ class MemoryRows:
         self.shape: tuple[int, int] = self._values.shape
         self.variances = xp.einsum("nm,nm->m", self._values, self._values) / len(values)
 
+    def take(self, chosen: NDArray[np.bool_]) -> MemoryRows:
+        """Some of the rows, to be judged."""
+        return MemoryRows(to_numpy(self._values[array_library().asarray(chosen), :-1]))
+
     def __iter__(self) -> Iterator[tuple[slice, Array]]:
         for start in range(0, self.shape[0], BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
@@ -67,23 +73,23 @@ class MemoryRows:
 
 @dataclass(frozen=True)
 class Problems:
-    """Logistic regressions on the same rows: every weighting of the rows at every strength.
+    """Logistic regressions on the same rows: every weighting of the rows at every `C`.
 
-    Problem ``w * len(strengths) + s`` minimises, as scikit-learn does with the weights of its samples::
+    Problem ``w * len(Cs) + s`` minimises, as scikit-learn does with the weights of its samples::
 
-        strengths[s] * sum(weights[w] * cross_entropy) + ||W||^2 / 2
+        Cs[s] * sum(weights[w] * cross_entropy) + ||W||^2 / 2
 
     Attributes:
-        columns: (n,) Column of the label of each row.
-        n_classes: Number of columns.
+        targets: (n,) Class index of each row.
+        n_classes: Number of classes.
         weights: float32 (w, n), not negative; 0 for rows outside a fold or a subset.
-        strengths: `C`, above 0.
+        Cs: `C` as of scikit-learn, above 0.
     """
 
-    columns: NDArray[np.intp]
+    targets: NDArray[np.intp]
     n_classes: int
     weights: Floats
-    strengths: Sequence[float]
+    Cs: Sequence[float] | NDArray[np.float64]
 
 
 def solve(rows: Rows, problems: Problems, *, tol: float, start: Floats | None = None) -> Floats:
@@ -97,34 +103,39 @@ def solve(rows: Rows, problems: Problems, *, tol: float, start: Floats | None = 
 
     Returns:
         Coefficients in the coordinates of the rows and, last, intercepts; float32
-        (len(weights), len(strengths), n_classes, k).
+        (len(weights), len(Cs), n_classes, k).
 
     Warns:
         ConvergenceWarning: See `probes.solvers.lbfgs.minimise`.
     """
     objective = LogisticObjective(rows, problems)
-    shape = (len(problems.weights), len(problems.strengths), problems.n_classes, len(rows.variances))
+    shape = (len(problems.weights), len(problems.Cs), problems.n_classes, len(rows.variances))
     first = np.zeros(shape, dtype=np.float32) if start is None else start
     found = minimise(objective, objective.xp.asarray(first.reshape(shape[0] * shape[1], -1)), tol=tol)
     return to_numpy(found).reshape(shape)
 
 
-def classify(rows: Rows, coefficients: Floats) -> NDArray[np.intp]:
-    """The most probable column of every row.
+def judge(rows: MemoryRows, coefficients: Floats, targets: NDArray[np.intp]) -> tuple[NDArray[np.intp], Floats]:
+    """What several solutions say of rows.
 
     Args:
         rows: Rows (n, m).
-        coefficients: See `solve`, (w, s, n_classes, k).
+        coefficients: float32 (s, n_classes, m), of some weighting; see `solve`.
+        targets: (n,) Class index of each row.
 
     Returns:
-        (w, s, n).
+        The most probable class of every row, and the cross-entropy of its own, float32; each (s, n).
     """
-    shape = coefficients.shape[:-1]
     xp = array_library()
-    flat = xp.asarray(coefficients.reshape(-1, *coefficients.shape[-2:]))
-    matrix = _to_columns(rows, flat, xp.arange(len(coefficients)).repeat(len(flat) // len(coefficients)))
-    parts = [to_numpy((matrix @ block.T).reshape(*shape, -1).argmax(axis=-2)) for _, block in rows]
-    return np.concatenate(parts, axis=-1)
+    matrix, labels = xp.asarray(coefficients.reshape(-1, coefficients.shape[-1])), xp.asarray(targets)
+    predicted, losses = [], []
+    for where, block in rows:
+        logits = (matrix @ block.T).reshape(*coefficients.shape[:2], -1)
+        predicted.append(to_numpy(logits.argmax(axis=1)))
+        logits -= logits.max(axis=1, keepdims=True)
+        of_label = logits[:, labels[where], xp.arange(len(block))]
+        losses.append(to_numpy(xp.log(xp.exp(logits).sum(axis=1)) - of_label))
+    return np.concatenate(predicted, axis=-1), np.concatenate(losses, axis=-1)
 
 
 class LogisticObjective:
@@ -133,18 +144,18 @@ class LogisticObjective:
     def __init__(self, rows: Rows, problems: Problems) -> None:
         self.xp = xp = array_library()
         self._rows, self._n_classes = rows, problems.n_classes
-        self._columns = xp.asarray(problems.columns)
+        self._targets = xp.asarray(problems.targets)
         totals = problems.weights.sum(axis=1, dtype=np.float64, keepdims=True)
         self._weights = xp.asarray(problems.weights / totals.astype(np.float32))
-        self._weighting = xp.arange(len(totals)).repeat(len(problems.strengths))
+        self._weighting = xp.arange(len(totals)).repeat(len(problems.Cs))
         # Two classes are one sigmoid to scikit-learn, with half of the squared length of two opposite rows.
-        ridge = (2 if problems.n_classes == 2 else 1) / (totals * np.asarray(problems.strengths))
+        ridge = (2 if problems.n_classes == 2 else 1) / (totals * np.asarray(problems.Cs))
         self._penalties = xp.asarray(ridge.astype(np.float32).reshape(-1, 1)).repeat(len(rows.variances), axis=1)
         self._penalties[:, -1] = 0  # the intercept is free
 
     def evaluate(self, points: Array, active: Array) -> Evaluation:
         """See `probes.solvers.lbfgs.Objective`, in one pass over the rows."""
-        gradient = self._spread(self._penalties[active]) * points
+        gradient = self._repeat(self._penalties[active]) * points
         loss = 0.5 * (gradient * points).sum(axis=1, dtype=np.float64)
         curvature = self.xp.zeros(len(points), dtype=np.float32)
         weighting = self._weighting[active]
@@ -153,7 +164,7 @@ class LogisticObjective:
         for where, block in self._rows:
             logits = (matrix @ block.T).reshape(len(points), self._n_classes, -1)
             weights = self._weights[:, where][weighting]
-            block_loss, block_curvature = self._to_residuals(logits, self._columns[where], weights)
+            block_loss, block_curvature = self._to_residuals(logits, self._targets[where], weights)
             loss += block_loss
             curvature += block_curvature
             slopes += logits.reshape(len(matrix), -1) @ block
@@ -163,9 +174,9 @@ class LogisticObjective:
 
     def precondition(self, vectors: Array, curvature: Array, active: Array) -> Array:
         """See `probes.solvers.lbfgs.Objective`: the Hessian of uncorrelated columns and of classes that are alike."""
-        return vectors / self._spread(curvature[:, None] * self._rows.variances + self._penalties[active])
+        return vectors / self._repeat(curvature[:, None] * self._rows.variances + self._penalties[active])
 
-    def _to_residuals(self, logits: Array, columns: Array, weights: Array) -> tuple[Array, Array]:
+    def _to_residuals(self, logits: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
         """Turn logits (p, n_classes, b) into weighted residuals in place.
 
         Returns:
@@ -173,19 +184,19 @@ class LogisticObjective:
             row, over the ``n_classes - 1`` directions in which it is not zero.
         """
         xp = self.xp
-        label = slice(None), columns, xp.arange(len(columns))
+        label = slice(None), targets, xp.arange(len(targets))
         logits -= logits.max(axis=1, keepdims=True)
         of_label = logits[label]
         xp.exp(logits, out=logits)
         totals = logits.sum(axis=1, keepdims=True)
         loss = (weights * (xp.log(totals[:, 0]) - of_label)).sum(axis=1, dtype=np.float64)
         logits /= totals
-        spread = 1 - xp.einsum("pcb,pcb->pb", logits, logits)
+        doubt = 1 - xp.einsum("pcb,pcb->pb", logits, logits)
         logits[label] -= 1
         logits *= weights[:, None]
-        return loss, (weights * spread).sum(axis=1) / (self._n_classes - 1)
+        return loss, (weights * doubt).sum(axis=1) / (self._n_classes - 1)
 
-    def _spread(self, values: Array) -> Array:
+    def _repeat(self, values: Array) -> Array:
         """Values (p, k) repeated for each class, (p, n_classes * k)."""
         return self.xp.tile(values, self._n_classes)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Columns = NDArray[np.intp]
+ClassIndex = NDArray[np.intp]
 Layer = tuple[Floats, Floats]
 """Weights (n_out, n_in) and biases (n_out,)."""
 

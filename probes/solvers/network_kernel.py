@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.solvers.compilation import compiled
-from probes.solvers.network import Columns, Floats, Layer
+from probes.solvers.network import ClassIndex, Floats, Layer
 
 Stack = tuple[Layer, ...]
 """Layers from input to output, or arrays of their shapes; float32 and C-contiguous."""
@@ -24,9 +24,9 @@ def run_sgd_epoch(
     layers: Stack,
     gradients: Stack,
     X: Floats,
-    columns: Columns,
+    targets: ClassIndex,
     class_weights: Floats,
-    order: Columns,
+    order: ClassIndex,
     rate: np.float32,
     batch_size: int,
 ) -> None:
@@ -36,14 +36,14 @@ def run_sgd_epoch(
         layers: Updated.
         gradients: Scratch space.
         X: float32 (n, d).
-        columns: intp (n,), column of the label of each row.
+        targets: intp (n,), class index of each row.
         class_weights: float32 (n_classes,).
         order: intp (m,), rows of `X` to learn from, batch after batch.
         rate: Step size.
         batch_size: Rows in a step; the last one may have fewer.
     """
     for start in range(0, len(order), batch_size):
-        differentiate(layers, gradients, X, columns, class_weights, order[start : start + batch_size])
+        differentiate(layers, gradients, X, targets, class_weights, order[start : start + batch_size])
         for number in range(len(layers)):
             (weights, biases), (slopes, offsets) = layers[number], gradients[number]
             _descend(weights.ravel(), slopes.ravel(), rate)
@@ -58,9 +58,9 @@ def run_adamw_epoch(
     squares: Stack,
     n_steps: int,
     X: Floats,
-    columns: Columns,
+    targets: ClassIndex,
     class_weights: Floats,
-    order: Columns,
+    order: ClassIndex,
     rate: float,
     weight_decay: float,
     batch_size: int,
@@ -74,7 +74,7 @@ def run_adamw_epoch(
         squares: Running means of their squares, updated; zeros before the first step.
         n_steps: Steps taken before.
         X: See `run_sgd_epoch`, and so the others.
-        columns: Column of the label of each row.
+        targets: Class index of each row.
         class_weights: Weights of the classes.
         order: Rows to learn from.
         rate: Step size.
@@ -86,7 +86,7 @@ def run_adamw_epoch(
     """
     decay = np.float32(1 - rate * weight_decay)
     for start in range(0, len(order), batch_size):
-        differentiate(layers, gradients, X, columns, class_weights, order[start : start + batch_size])
+        differentiate(layers, gradients, X, targets, class_weights, order[start : start + batch_size])
         n_steps += 1
         step = np.float32(rate / (1 - 0.9**n_steps))
         correction = np.float32((1 - 0.999**n_steps) ** -0.5)
@@ -100,7 +100,7 @@ def run_adamw_epoch(
 
 @compiled
 def differentiate(
-    layers: Stack, gradients: Stack, X: Floats, columns: Columns, class_weights: Floats, batch: Columns
+    layers: Stack, gradients: Stack, X: Floats, targets: ClassIndex, class_weights: Floats, batch: ClassIndex
 ) -> None:
     """Write the gradients of the weighted mean cross-entropy of some rows, by back-propagation.
 
@@ -111,13 +111,13 @@ def differentiate(
         layers: Weights and biases.
         gradients: Of the shapes of the layers, overwritten.
         X: float32 (n, d).
-        columns: intp (n,), column of the label of each row.
+        targets: intp (n,), class index of each row.
         class_weights: float32 (n_classes,).
         batch: intp (m,), the rows.
     """
     inputs = _gather(X, batch)
     hidden = _activate(layers, inputs)
-    delta = _differentiate_loss(hidden[-1], columns[batch], class_weights)
+    delta = _differentiate_loss(hidden[-1], targets[batch], class_weights)
     for number in range(len(layers) - 1, -1, -1):
         slopes, offsets = gradients[number]
         for row in range(len(delta)):
@@ -132,7 +132,7 @@ def differentiate(
 
 
 @compiled
-def _gather(X: Floats, batch: Columns) -> Floats:
+def _gather(X: Floats, batch: ClassIndex) -> Floats:
     rows = np.empty((len(batch), X.shape[1]), np.float32)
     for i, row in enumerate(batch):
         rows[i] = X[row]
@@ -155,14 +155,14 @@ def _activate(layers: Stack, inputs: Floats) -> list[Floats]:
 
 
 @compiled
-def _differentiate_loss(logits: Floats, columns: Columns, class_weights: Floats) -> Floats:
+def _differentiate_loss(logits: Floats, targets: ClassIndex, class_weights: Floats) -> Floats:
     """Gradient of the loss by the logits (n_classes, n)."""
     delta = np.empty_like(logits)
-    shares = class_weights[columns] / class_weights[columns].sum()
-    for i, column in enumerate(columns):
+    shares = class_weights[targets] / class_weights[targets].sum()
+    for i, target in enumerate(targets):
         odds = np.exp(logits[:, i] - logits[:, i].max())
         delta[:, i] = odds * (shares[i] / odds.sum())
-        delta[column, i] -= shares[i]
+        delta[target, i] -= shares[i]
     return delta
 
 

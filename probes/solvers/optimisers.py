@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import f1_score
 
-from probes.solvers.network import Columns, Floats, Layer, Layers, compute_logits
+from probes.solvers.network import ClassIndex, Floats, Layer, Layers, compute_logits
 from probes.solvers.scaling import align, is_aligned
 
 
@@ -18,25 +18,25 @@ class LabelledRows:
 
     Attributes:
         X: float32 (n, d), standardised features.
-        columns: (n,) Column of the label of each row.
+        targets: (n,) class index of each row.
         class_weights: float32 (n_classes,).
     """
 
     X: Floats
-    columns: Columns
+    targets: ClassIndex
     class_weights: Floats
 
     def __len__(self) -> int:
         return len(self.X)
 
     @property
-    def arrays(self) -> tuple[Floats, Columns, Floats]:
+    def arrays(self) -> tuple[Floats, ClassIndex, Floats]:
         """The three attributes as the kernels want them."""
-        return (self.X if is_aligned(self.X) else align(self.X)), self.columns, self.class_weights
+        return (self.X if is_aligned(self.X) else align(self.X)), self.targets, self.class_weights
 
     def macro_f1(self, layers: Layers) -> float:
         """Macro-F1 of the predictions for all rows."""
-        return float(f1_score(self.columns, compute_logits(layers, self.X).argmax(axis=1), average="macro"))
+        return float(f1_score(self.targets, compute_logits(layers, self.X).argmax(axis=1), average="macro"))
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ def descend(layers: Layers, rows: LabelledRows, schedule: Schedule, rng: np.rand
     from probes.solvers import linear_kernel, network_kernel
 
     layers, scratch = _copy(layers), _zeros(layers)
-    X, columns, class_weights = rows.arrays
+    X, targets, class_weights = rows.arrays
     rate, batch_size = np.float32(schedule.learning_rate), schedule.batch_size
     for _ in range(schedule.epochs):
         order = rng.permutation(len(rows))
         if len(layers) == 1:
             weights, biases = layers[0]
-            linear_kernel.run_epoch(weights, biases, X, columns, class_weights, order, rate, batch_size)
+            linear_kernel.run_epoch(weights, biases, X, targets, class_weights, order, rate, batch_size)
         else:
-            network_kernel.run_sgd_epoch(tuple(layers), scratch, X, columns, class_weights, order, rate, batch_size)
+            network_kernel.run_sgd_epoch(tuple(layers), scratch, X, targets, class_weights, order, rate, batch_size)
     return layers
 
 

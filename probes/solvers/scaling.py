@@ -17,6 +17,10 @@ BLOCK_ROWS = 64
 """Rows whose deviations are formed at a time: they stay in the cache."""
 
 
+LARGEST = 2.0**40
+"""Values below this, and above its inverse, can be squared and summed over any number of columns in float32."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """Standardised columns, ``z = (x - mean) / scale``.
@@ -35,7 +39,7 @@ class Scaling:
         Z /= self.scale.astype(np.float32)
         return Z
 
-    def pull_back(self, coef: NDArray[np.floating]) -> NDArray[np.floating]:
+    def to_input_space(self, coef: NDArray[np.floating]) -> NDArray[np.floating]:
         """Coefficients (n_classes, d) of centred rows from those of standardised rows."""
         return coef / self.scale
 
@@ -75,6 +79,18 @@ def standardise(X: Floats) -> StandardisedRows:
     """Rows (n, d), standardised by their own mean and standard deviation."""
     scaling = find_scaling(X)
     return StandardisedRows(scaling, align(scaling.project(X)))
+
+
+def rescale(*arrays: Floats) -> tuple[Floats, ...]:
+    """The same arrays, all over one power of two where squares would not fit into float32; no digit changes."""
+    exponent = find_exponent(*arrays)
+    return tuple(np.ldexp(values, -exponent) for values in arrays) if exponent else arrays
+
+
+def find_exponent(*arrays: Floats) -> int:
+    """That of the largest value, as a power of two; 0 if its square fits into float32 anyway."""
+    largest = max((float(np.abs(values).max(initial=0)) for values in arrays), default=0.0)
+    return 0 if not largest or 1 / LARGEST < largest < LARGEST else int(np.frexp(largest)[1])
 
 
 def align(values: Floats) -> Floats:

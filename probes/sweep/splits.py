@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import LabelMismatchError, ProbeError, UsageError
 from featurestore.samples import UNLABELLED, SampleTable
+from probes.heads.folds import place_units
 
 TRAIN_SHARE = 0.8
 """Share of the labelled rows that train when the dataset brings no test split of its own."""
@@ -148,16 +149,22 @@ def order_rows(
     labels = table.labels[table.scheme(scheme)][rows]
     salt = f"{purpose}\0{seed}"
     row_hash = hash_names(salt, (table.sample_ids[row] for row in rows))
-    if table.groups is None:
+    if (groups := name_groups(table, rows)) is None:
         unit, unit_hash = np.arange(len(rows)), row_hash
     else:
-        # the zero byte keeps the id of a row without group apart from the name of any group
-        groups = [table.groups[row] or f"\0{table.sample_ids[row]}" for row in rows]
         names, unit = np.unique(groups, return_inverse=True)
         unit_hash = hash_names(salt, names)
     position = _positions(unit, unit_hash, labels)[unit]
     order = np.lexsort((row_hash, unit_hash[unit], position))
     return LabelOrder(np.asarray(rows, dtype=np.int64)[order], position[order])
+
+
+def name_groups(table: SampleTable, rows: Rows) -> NDArray[np.str_] | None:
+    """The group of each of some rows, a name of its own for a row without one; None where the table has no groups."""
+    if table.groups is None:
+        return None
+    # the zero byte keeps the id of a row without group apart from the name of any group
+    return np.array([table.groups[row] or f"\0{table.sample_ids[row]}" for row in rows], dtype=np.str_)
 
 
 def _hold_out(order: LabelOrder) -> tuple[Rows, Rows]:
@@ -197,23 +204,10 @@ def check_fractions(percents: Sequence[int]) -> None:
 
 
 def _positions(unit: Rows, unit_hash: NDArray[np.uint64], labels: Rows) -> NDArray[np.float64]:
-    """Position in [0, 1) of each unit among the units of its class."""
+    """Position in [0, 1) of each unit among the units of its class; the first that holds a class stands at 0."""
+    position = place_units(unit, unit_hash, labels)
     n_classes = int(labels.max(initial=0)) + 1
-    pairs, counts = np.unique(unit * n_classes + labels, return_counts=True)
-    unit_of_pair, class_of_pair = np.divmod(pairs, n_classes)
-
-    by_count = np.lexsort((class_of_pair, -counts, unit_of_pair))
-    first_of_unit = np.unique(unit_of_pair[by_count], return_index=True)[1]
-    main_class = class_of_pair[by_count][first_of_unit]
-
-    sizes = np.bincount(unit)
-    order = np.lexsort((unit_hash, main_class))
-    class_size = np.bincount(main_class, weights=sizes, minlength=n_classes)
-    before_class = np.cumsum(class_size) - class_size
-    middle = np.cumsum(sizes[order]) - sizes[order] / 2
-    position = np.empty(len(sizes))
-    position[order] = (middle - before_class[main_class[order]]) / class_size[main_class[order]]
-
+    unit_of_pair, class_of_pair = np.divmod(np.unique(unit * n_classes + labels), n_classes)
     by_hash = np.argsort(unit_hash[unit_of_pair], kind="stable")
     first_of_class = np.unique(class_of_pair[by_hash], return_index=True)[1]
     position[unit_of_pair[by_hash][first_of_class]] = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from probes.heads.registry import HEADS
 from probes.solvers.backend import array_library
 from probes.solvers.factorisation import Axes
 from probes.solvers.logistic import Problems, solve
-from probes.solvers.network import Columns, Layers, initialise
+from probes.solvers.network import ClassIndex, Layers, initialise
 from probes.solvers.optimisers import LabelledRows, Schedule, descend
 from probes.solvers.scaling import Floats, Scaling, find_scaling
 from probes.sweep.memory import in_memory
@@ -38,13 +38,17 @@ HEADS_TOGETHER = 16
 """Heads that share the passes of the solver; the weights of the rows and the coordinates of each take memory."""
 
 
-def check_heads(features: FeatureMatrix, heads: Sequence[str]) -> None:
+def check_heads(features: FeatureMatrix, heads: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse heads that need all features in memory, where these stay in the store.
 
     Raises:
-        ProbeError: The features stay in the store, and a head is not ``linear``.
+        ProbeError: The features stay in the store, and a head is not ``linear``, or whitens.
     """
-    whole = [head for head in heads if HEADS.get(head) is not LinearProbe]
+    whole = [
+        head
+        for head in heads
+        if HEADS.get(head) is not LinearProbe or options.get(head, {}).get("whitening") is not None
+    ]
     if whole:
         in_memory([features], f"the head {whole[0]!r} needs")
 
@@ -54,13 +58,13 @@ def describe_streaming(features: FeatureMatrix, protocol: str) -> dict[str, Any]
     if (block := features.block_rows) is None:
         return {}
     paper = f"rows shuffled in buffers of {max(block, _buffer_rows(features))}, each of random blocks of {block}"
-    return {"streamed": paper if protocol == "paper" else "all rows in every step, strength not cross-validated"}
+    return {"streamed": paper if protocol == "paper" else "all rows in every step, C not cross-validated"}
 
 
 def fit_heads(features: FeatureMatrix, tasks: Sequence[Task], pool: Executor) -> list[LinearProbe]:
     """The linear heads of tasks of one protocol, each fitted on its own training rows.
 
-    ``convex`` finds the same optimum as `LinearProbe.fit`, at the only strength that is given, else at the default one:
+    ``cv`` finds the same optimum as `LinearProbe.fit`, at the only `C` that is given, else at the default one:
     where rows outgrow memory, there are far more of them than features, and the penalty hardly matters. ``paper`` takes
     as many steps from the same initial weights, but rows are shuffled within buffers of random blocks of the store.
 
@@ -107,7 +111,7 @@ class _Fit:
         self.head.n_features_in_ = features.shape[1]
         self.inside = np.zeros(len(self._labels), dtype=bool)
         self.inside[task.train] = True
-        self.class_weights = weigh_classes(self.head.class_weight, self.head.classes_, self.columns(task.train))
+        self.class_weights = weigh_classes(self.head.class_weight, self.head.classes_, self.targets(task.train))
         self._scaler = StandardScaler()
 
     def scan(self, span: slice, values: Floats) -> None:
@@ -120,15 +124,15 @@ class _Fit:
         """Standardisation on the training rows; known when all rows were scanned."""
         return Scaling(self._scaler.mean_, self._scaler.scale_)
 
-    def columns(self, rows: slice | Rows) -> Columns:
-        """Column of the label of each row; of no meaning for a row without a known label."""
+    def targets(self, rows: slice | Rows) -> ClassIndex:
+        """Class index of each row; of no meaning for a row without a known label."""
         classes = self.head.classes_
         return np.minimum(np.searchsorted(classes, self._labels[rows]), len(classes) - 1)
 
     def finish(self, axes: Scaling | Axes, coef: Floats, intercept: Floats, **chosen: Any) -> None:
         """Make the head a fitted one, from coefficients of standardised or rotated rows."""
         self.head.mean_ = axes.mean.astype(np.float32)
-        self.head.coef_ = axes.pull_back(coef).astype(np.float32)
+        self.head.coef_ = axes.to_input_space(coef).astype(np.float32)
         self.head.intercept_ = intercept.astype(np.float32)
         self.head.chosen_ = chosen
 
@@ -175,18 +179,18 @@ class _Descent:
         """Learn once from the training rows among some rows, as far as they fill batches."""
         chosen = self._rng.permutation(np.flatnonzero(self.fit.inside[rows]))
         Z = np.concatenate([self._waiting[0], self._scaling.project(values[chosen])])
-        columns = np.concatenate([self._waiting[1], self.fit.columns(rows[chosen])])
+        targets = np.concatenate([self._waiting[1], self.fit.targets(rows[chosen])])
         whole = len(Z) - len(Z) % self._schedule.batch_size
-        self._step(Z[:whole], columns[:whole])
-        self._waiting = Z[whole:].copy(), columns[whole:]
+        self._step(Z[:whole], targets[:whole])
+        self._waiting = Z[whole:].copy(), targets[whole:]
 
     def end_epoch(self) -> None:
         """Learn from the rows that are waiting."""
         self._step(*self._waiting)
         self._waiting = self._waiting[0][:0], self._waiting[1][:0]
 
-    def _step(self, Z: Floats, columns: Columns) -> None:
-        rows = LabelledRows(Z, columns, self.fit.class_weights)
+    def _step(self, Z: Floats, targets: ClassIndex) -> None:
+        rows = LabelledRows(Z, targets, self.fit.class_weights)
         self.layers = descend(self.layers, rows, self._schedule, self._rng)
 
 
@@ -201,23 +205,23 @@ def _group(fits: Sequence[_Fit]) -> Iterator[list[_Fit]]:
 
 
 def _solve(features: FeatureMatrix, fits: Sequence[_Fit]) -> None:
-    """Protocol ``convex``: every head is a weighting of all rows, and all are problems of one solve."""
+    """Protocol ``cv``: every head is a weighting of all rows, and all are problems of one solve."""
     everything, n_classes = slice(None), len(fits[0].head.classes_)
-    columns = fits[0].columns(everything)
-    strengths = [_strength(fit.head) for fit in fits]
-    weights = np.zeros((len(fits), len(columns)), dtype=np.float32)
-    for row, strength, fit in zip(weights, strengths, fits, strict=True):
-        row[fit.inside] = (strength * fit.class_weights)[columns[fit.inside]]
+    targets = fits[0].targets(everything)
+    Cs = [_choose_C(fit.head) for fit in fits]
+    weights = np.zeros((len(fits), len(targets)), dtype=np.float32)
+    for row, C, fit in zip(weights, Cs, fits, strict=True):
+        row[fit.inside] = (C * fit.class_weights)[targets[fit.inside]]
     rows = StreamedRows(features, np.any([fit.inside for fit in fits], axis=0), [fit.scaling for fit in fits])
-    found = solve(rows, Problems(columns, n_classes, weights, [1.0]), tol=FINAL_TOL)[:, 0]
+    found = solve(rows, Problems(targets, n_classes, weights, [1.0]), tol=FINAL_TOL)[:, 0]
     solver = array_library().__name__
-    for fit, strength, axes, coef in zip(fits, strengths, rows.axes, found, strict=True):
-        fit.finish(axes, coef[:, :-1], coef[:, -1], strength=strength, folds=0, solver=solver)
+    for fit, C, axes, coef in zip(fits, Cs, rows.axes, found, strict=True):
+        fit.finish(axes, coef[:, :-1], coef[:, -1], C=C, folds=0, solver=solver)
 
 
-def _strength(head: LinearProbe) -> float:
-    """The only candidate, else the strength for heads that are not cross-validated."""
-    return float(head.strengths[0] if len(head.strengths) == 1 else head.default_strength)
+def _choose_C(head: LinearProbe) -> float:  # noqa: N802  # scikit-learn's name
+    """The only candidate, else the `C` of heads that are not cross-validated."""
+    return float(head.Cs[0] if len(head.Cs) == 1 else head.default_C)
 
 
 class StreamedRows:

@@ -17,7 +17,7 @@ class Task:
     Attributes:
         head: Name of the head.
         params: Parameters of the head, with ``random_state`` and, where the head has one, ``protocol``.
-        protocol: ``convex`` or ``paper``.
+        protocol: ``cv`` or ``paper``.
         scheme: Label scheme.
         fraction: Percent of the training labels.
         seed: Seed of subset and initialisation.

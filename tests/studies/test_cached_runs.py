@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from finetune import run_cache as trainings
-from probes.sweep.cache import keep_run
-from probes.sweep.sweep import RUNS
+from probes.sweep.cache import RUNS, save_run
 from studies.cached_runs import part_outdated, probed_runs, trained_runs
 
 
@@ -27,7 +26,7 @@ def run(make_grid, table):
 
 def test_runs_come_from_probes_and_from_trainings(dict_store, table, run):
     dict_store.put_dataset(table)
-    keep_run(dict_store, RUNS, "1", run)
+    save_run(dict_store, RUNS, "1", run)
     trainings.keep_run(dict_store, "2", replace(run, head="finetune:head"), table)
     assert [one.head for one in probed_runs(dict_store, table, "kind")] == [run.head]
     assert [one.head for one in trained_runs(dict_store, table, "kind")] == ["finetune:head"]

@@ -12,8 +12,7 @@ from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from finetune.run_cache import TRAINED
 from probes.statistics.configurations import gather_configurations
 from probes.statistics.feature_info import FeatureInfo
-from probes.sweep.cache import keep_run
-from probes.sweep.sweep import RUNS
+from probes.sweep.cache import RUNS, save_run
 from studies.advice.advisor import draw
 from studies.advice.evidence import Evidence
 from studies.compare import compare_stored, find_configuration, find_differences, significance_tables, write_findings
@@ -113,7 +112,7 @@ def store(dict_store, make_table, measured):
     first = measured[0]
     dict_store.put_dataset(make_table(first.truth, ids=first.sample_ids, classes=first.classes))
     for number, run in enumerate(measured):
-        keep_run(dict_store, RUNS, f"{number:04d}", run)
+        save_run(dict_store, RUNS, f"{number:04d}", run)
     dict_store.find = lambda name: []
     dict_store.path = "elsewhere.zarr"
     return dict_store
@@ -121,7 +120,7 @@ def store(dict_store, make_table, measured):
 
 def test_runs_of_a_store_are_compared(store, measured, tmp_path, reporter):
     for number, run in enumerate(measured[-3:]):
-        keep_run(store, TRAINED, f"{number:04d}", replace(run, head="finetune:lora", key="tuned"))
+        save_run(store, TRAINED, f"{number:04d}", replace(run, head="finetune:lora", key="tuned"))
     found = compare_stored(store, "toy", reporter, output=tmp_path)
     assert (found.dataset, found.scheme) == ("toy", "kind")
     assert [row["head"] for row in found.rows["ranking"]] == ["mlp", "linear", "finetune:lora", "whitened"]
@@ -143,7 +142,7 @@ def _without_first_row(run):
 
 def test_runs_on_other_rows_are_told(store, measured, reporter):
     for number, run in enumerate(measured[:3]):
-        keep_run(store, RUNS, f"old {number}", _without_first_row(run))
+        save_run(store, RUNS, f"old {number}", _without_first_row(run))
     found = compare_stored(store, "toy", reporter)
     assert found.remarks == ("3 runs were tested on other rows than most, and left out.",)
 
@@ -162,7 +161,7 @@ def test_runs_on_labels_of_another_day_are_left_out_and_told(store, measured, re
     with pytest.raises(ProbeError, match="there are no runs to compare"):
         compare_stored(store, "toy", reporter)
     for number, run in enumerate(measured[:3]):
-        keep_run(store, RUNS, f"new {number}", replace(run, truth=labels))
+        save_run(store, RUNS, f"new {number}", replace(run, truth=labels))
     found = compare_stored(store, "toy", reporter)
     assert found.remarks == (f"{len(measured)} runs were tested on labels that have changed since, and left out.",)
 

@@ -16,7 +16,7 @@ from featurestore.store import open_store
 from featurestore.store.export import export
 from featurestore.store.inventory import list_store
 from featurestore.store.verify import verify
-from probes.sweep.sweep import plan
+from probes.sweep.plan import plan
 
 NET, SIDE = "timm:test_vit", 64
 SHAPE = (4, 4, 64)

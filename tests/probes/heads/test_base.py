@@ -13,12 +13,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from probes.heads.base import weigh_classes
 from probes.heads.centroid import CentroidProbe
 from probes.heads.knn import KNNProbe
-from probes.heads.linear import LinearProbe
-from probes.heads.mlp import MLPProbe
+from probes.heads.linear import LinearProbe, WhitenedProbe
+from probes.heads.mlp import MLPProbe, WhitenedMLPProbe
 from probes.heads.registry import HEADS, head_params
-from probes.heads.whitening import WhitenedMLPProbe, WhitenedProbe, Whitening
+from probes.heads.whitening import Whitening
 
-QUICK = {"strengths": (1e-2, 1.0), "cv": 2}
+QUICK = {"Cs": (1e-2, 1.0), "cv": 2}
 FAST = {"protocol": "paper", "learning_rate": 0.1}  # the study's step is made for 100 epochs of thousands of rows
 
 CASES = [
@@ -29,7 +29,7 @@ CASES = [
     MLPProbe(),
     MLPProbe(**FAST),
     WhitenedMLPProbe(),
-    WhitenedMLPProbe(kind="zca", **FAST),
+    WhitenedMLPProbe(whitening="zca", **FAST),
     CentroidProbe(),
     CentroidProbe(3.0),
     KNNProbe(),
@@ -54,7 +54,7 @@ def test_scikit_learns_own_checks_pass(estimator, check):
 
 
 @pytest.mark.parametrize("name", ["centroid", "knn", "linear", "mlp", "whitened", "whitened-mlp"])
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_the_registered_heads_take_both_protocols(name, protocol, blobs):
     head = HEADS.get(name)(**head_params(name, protocol, 1, {}))
     assert head.fit(*blobs).predict_proba(blobs[0]).shape == (74, 3)
@@ -129,7 +129,7 @@ def test_nan_is_refused(head, blobs):
 
 @pytest.mark.parametrize("kind", [LinearProbe, WhitenedProbe, MLPProbe])
 def test_an_unknown_protocol_is_refused(kind, blobs):
-    with pytest.raises(ValueError, match="convex, paper, not 'papre'"):
+    with pytest.raises(ValueError, match="cv, paper, not 'papre'"):
         kind(protocol="papre").fit(*blobs)
 
 
@@ -140,6 +140,28 @@ def test_balanced_weights_are_inverse_to_the_counts():
     for equal in (None, "none"):
         np.testing.assert_array_equal(weigh_classes(equal, np.array([3, 5, 8]), columns), [1, 1, 1])
     np.testing.assert_array_equal(weigh_classes({3: 2.0, 8: 7.0}, np.array([3, 5, 8]), columns), [2, 1, 7])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e18, 1e30])
+def test_features_of_any_size_give_what_ordinary_ones_give(head, blobs, scale):
+    X, y = blobs
+    scaled = X * np.float32(scale)
+    one, other = (type(head)(**head.get_params()).fit(values, y) for values in (X, scaled))
+    np.testing.assert_allclose(other.predict_proba(scaled), one.predict_proba(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.uses_groups], ids=str)
+def test_groups_of_one_row_each_change_nothing(case, blobs):
+    X, y = blobs
+    names = np.array([f"g{row}" for row in range(len(X))])
+    one, other = (type(case)(**case.get_params()).fit(X, y, groups=groups) for groups in (None, names))
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.uses_groups], ids=str)
+def test_groups_of_another_length_are_refused(case, blobs):
+    with pytest.raises(ValueError, match="groups has 3 values for 74 rows"):
+        type(case)(**case.get_params()).fit(*blobs, groups=[0, 0, 1])
 
 
 def test_heads_load_no_torch():

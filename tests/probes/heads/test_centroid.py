@@ -48,6 +48,22 @@ def test_the_temperature_minimises_the_loss_of_rows_left_out_one_by_one(data):
     assert CentroidProbe().fit(X, y).chosen_["temperature"] == pytest.approx(found.x, rel=1e-3)
 
 
+def test_a_group_is_left_out_of_the_means_as_a_whole(data):
+    X, y, _ = data
+    groups = np.arange(100) // 3
+    Z = StandardScaler().fit_transform(X.astype(np.float64))
+    means = [np.stack([Z[(groups != g) & (y == c)].mean(axis=0) for c in np.unique(y)]) for g in groups]
+    distances = np.stack([np.square(z - m).sum(axis=1) for z, m in zip(Z, means, strict=True)])
+    found = minimize_scalar(lambda t: log_loss(y, softmax(-distances / t, axis=1)), bounds=(0.1, 500), method="bounded")
+    assert CentroidProbe().fit(X, y, groups).chosen_["temperature"] == pytest.approx(found.x, rel=1e-3)
+
+
+def test_a_class_of_one_group_is_passed_over(data):
+    X, y, _ = data
+    groups = np.where(y == 9, -1, np.arange(100))
+    assert np.isfinite(CentroidProbe().fit(X, y, groups).chosen_["temperature"])
+
+
 def test_classes_of_a_single_row_have_probabilities_too(data):
     X, y, test = data
     rows = [int(np.flatnonzero(y == label)[0]) for label in (2, 5, 9)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
-from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 import probes.heads.knn
@@ -82,6 +82,24 @@ def test_k_has_the_best_macro_f1_when_each_row_is_left_out(data):
     scores = [score(k) for k in candidates]
     assert len(set(scores)) == len(scores)
     assert KNNProbe(candidates=candidates).fit(X, y).chosen_["k"] == candidates[int(np.argmax(scores))]
+
+
+def test_near_copies_of_a_group_do_not_choose_k():
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 80)
+    alone = rng.normal(size=(80, 4)) + 0.6 * y[:, None]
+    X, labels, groups = np.repeat(alone, 3, axis=0), np.repeat(y, 3), np.repeat(np.arange(80), 3)
+    X, candidates = X + 1e-3 * rng.normal(size=X.shape), (1, 15, 45)
+    centred = X - X.mean(axis=0)
+
+    def score(k):
+        model = KNeighborsClassifier(k, metric="cosine", algorithm="brute")
+        predicted = cross_val_predict(model, centred, labels, cv=LeaveOneGroupOut(), groups=groups)
+        return f1_score(labels, predicted, average="macro")
+
+    assert KNNProbe(candidates=candidates).fit(X, labels).chosen_["k"] == 1
+    assert KNNProbe(candidates=candidates).fit(X, labels, groups).chosen_["k"] == max(candidates, key=score) > 1
+    assert KNNProbe(candidates=(1, 238)).fit(X, labels, groups).chosen_["k"] == 1  # only 237 rows are left to vote
 
 
 def test_candidates_beyond_the_rows_are_passed_over(data):

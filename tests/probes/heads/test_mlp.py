@@ -5,6 +5,8 @@ import pytest
 from sklearn.datasets import make_moons
 from sklearn.metrics import f1_score
 
+import probes.heads.mlp
+from probes.heads.folds import hold_out
 from probes.heads.linear import LinearProbe
 from probes.heads.mlp import MLPProbe
 from probes.solvers.network import initialise
@@ -31,6 +33,16 @@ def test_without_validation_rows_a_stratified_part_is_held_out(moons):
     assert probe.chosen_["held_out"] == 15 + 4
     assert MLPProbe().fit(X, y, X[:50], y[:50]).chosen_["held_out"] == 0
     assert MLPProbe("paper", epochs=1).fit(X, y).chosen_["held_out"] == 0
+
+
+def test_groups_are_held_out_whole(moons, monkeypatch):
+    X, y = moons
+    groups, seen = np.arange(400) // 8, []
+    monkeypatch.setattr(probes.heads.mlp, "hold_out", lambda *given: seen.append(hold_out(*given)) or seen[-1])
+    probe = MLPProbe(epochs=2).fit(X, y, groups=groups)
+    (held,) = seen
+    assert not set(groups[held]) & set(groups[~held])
+    assert 40 <= probe.chosen_["held_out"] == held.sum() <= 80
 
 
 def test_rare_classes_keep_all_their_rows(moons):

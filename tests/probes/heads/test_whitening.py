@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from probes.heads.linear import LinearProbe
-from probes.heads.mlp import MLPProbe
-from probes.heads.whitening import WhitenedMLPProbe, WhitenedProbe, Whitening
+from probes.heads.linear import LinearProbe, WhitenedProbe
+from probes.heads.mlp import MLPProbe, WhitenedMLPProbe
+from probes.heads.whitening import Whitening
 from probes.solvers.factorisation import factorise
 
 
@@ -109,7 +109,7 @@ def labelled():
 
 def test_the_probe_is_logistic_regression_on_whitened_features(labelled):
     X, y = labelled
-    probe = WhitenedProbe(shrinkage=0.2, rank=7, strengths=(0.1,)).fit(X, y)
+    probe = WhitenedProbe(shrinkage=0.2, rank=7, Cs=(0.1,)).fit(X, y)
     Z = Whitening(shrinkage=0.2, rank=7).fit_transform(X.astype(np.float64))
     oracle = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-8, max_iter=1000).fit(Z, y)
     np.testing.assert_allclose(probe.predict_proba(X), oracle.predict_proba(Z), atol=2e-3)
@@ -117,23 +117,23 @@ def test_the_probe_is_logistic_regression_on_whitened_features(labelled):
     assert probe.chosen_["shrinkage"] == 0.2
 
 
-def test_the_kinds_give_the_same_convex_probe(labelled):
+def test_the_kinds_give_the_same_cv_probe(labelled):
     X, y = labelled
-    pca, zca = (WhitenedProbe(kind=kind, strengths=(0.1,)).fit(X, y).predict_proba(X) for kind in ("pca", "zca"))
+    pca, zca = (WhitenedProbe(whitening=kind, Cs=(0.1,)).fit(X, y).predict_proba(X) for kind in ("pca", "zca"))
     np.testing.assert_allclose(pca, zca, atol=2e-3)
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_full_shrinkage_gives_the_linear_probe(labelled, protocol):
     X, y = labelled
     settings = {"protocol": protocol, "random_state": 3, "learning_rate": 0.05}
-    whitened = WhitenedProbe(kind="zca", shrinkage=1.0, **settings).fit(X, y)
+    whitened = WhitenedProbe(whitening="zca", shrinkage=1.0, **settings).fit(X, y)
     linear = LinearProbe(**settings).fit(X, y)
     np.testing.assert_allclose(whitened.predict_proba(X), linear.predict_proba(X), atol=2e-3)
     assert whitened.chosen_.items() >= linear.chosen_.items()
 
 
-@pytest.mark.parametrize("settings", [{}, {"protocol": "paper", "kind": "zca"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"protocol": "paper", "whitening": "zca"}], ids=str)
 def test_a_factorisation_that_is_handed_over_is_not_computed_again(labelled, monkeypatch, settings):
     X, y = labelled
     found = factorise(X)
@@ -144,13 +144,13 @@ def test_a_factorisation_that_is_handed_over_is_not_computed_again(labelled, mon
     np.testing.assert_array_equal(given.predict_proba(X), alone.predict_proba(X))
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 @pytest.mark.parametrize("kind", ["pca", "zca"])
 def test_the_mlp_on_whitened_rows_is_the_mlp_on_rows_whitened_beforehand(labelled, protocol, kind):
     X, y = labelled
     settings = {"protocol": protocol, "epochs": 8, "learning_rate": 0.01}
     whitening = Whitening(kind, shrinkage=0.0).fit(X[:90])
-    probe = WhitenedMLPProbe(kind=kind, shrinkage=0.0, **settings).fit(X[:90], y[:90], X[90:], y[90:])
+    probe = WhitenedMLPProbe(whitening=kind, shrinkage=0.0, **settings).fit(X[:90], y[:90], X[90:], y[90:])
     # Rows whitened without shrinkage are standardised: the plain MLP changes nothing more about them.
     plain = MLPProbe(**settings).fit(whitening.transform(X[:90]), y[:90], whitening.transform(X[90:]), y[90:])
     np.testing.assert_allclose(probe.predict_proba(X), plain.predict_proba(whitening.transform(X)), atol=2e-3)

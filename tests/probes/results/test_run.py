@@ -33,7 +33,7 @@ def make_run(*, seed=0, fraction=100, head="linear", variant="full-224", **chang
         "key": {"full-224": "0123456789ab"}.get(variant, "ba9876543210"),
         "scheme": "kind",
         "head": head,
-        "protocol": "convex",
+        "protocol": "cv",
         "fraction": fraction,
         "seed": seed,
         "n_train": 6 * fraction,

@@ -50,18 +50,22 @@ def test_without_a_device_numpy_runs(install, answer):
 
 def test_with_a_device_cupy_runs_and_cuml_stands_in(install):
     installed = install(True)
-    accelerate()
+    assert accelerate()
     assert installed == [True]
     assert array_library() is sys.modules["cupy"]
     assert to_numpy(SimpleNamespace(get=lambda: [1, 2])).tolist() == [1, 2]
 
 
-def test_cuml_is_asked_to_stand_in_before_scikit_learn_is_loaded(tmp_path):
+def test_only_the_explicit_call_lets_cuml_stand_in_and_the_log_says_so(tmp_path):
     accel = "import sys\n\ndef install():\n    print('sklearn' in sys.modules)\n"
     device = "class cuda:\n    is_available = staticmethod(lambda: True)\n"
     for path, text in {"cuml/__init__.py": "", "cuml/accel.py": accel, "cupy.py": device}.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import probes"
+    code = (
+        f"import sys, logging; sys.path.insert(0, {str(tmp_path)!r}); logging.basicConfig(level='INFO'); "
+        "import probes; print('imported'); from probes.solvers.backend import accelerate; print(accelerate())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.split() == ["imported", "False", "True"]
+    assert "cuML stands in for scikit-learn" in done.stderr

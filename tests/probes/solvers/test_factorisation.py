@@ -49,7 +49,7 @@ def test_coefficients_of_the_coordinates_are_pulled_back_to_centred_rows(of):
     found = factorise(X)
     place = found.scaling if of == "scaling" else found.axes(find_scaling(X[:10]))
     coef = np.random.default_rng(1).normal(size=(3, 6))
-    np.testing.assert_allclose(place.project(X) @ coef.T, (X - place.mean) @ place.pull_back(coef).T, atol=1e-4)
+    np.testing.assert_allclose(place.project(X) @ coef.T, (X - place.mean) @ place.to_input_space(coef).T, atol=1e-4)
 
 
 def test_many_threads_compute_it_once(monkeypatch):

@@ -14,9 +14,9 @@ def rows():
 
 def make_rows(n, seed):
     rng = np.random.default_rng(seed)
-    columns = rng.choice(3, n, p=[0.6, 0.3, 0.1])
-    X = (rng.normal(size=(n, 7)) + 0.7 * np.eye(3, 7)[columns]).astype(np.float32)
-    return LabelledRows(X, columns, np.array([0.5, 1.1, 3.0], np.float32))
+    targets = rng.choice(3, n, p=[0.6, 0.3, 0.1])
+    X = (rng.normal(size=(n, 7)) + 0.7 * np.eye(3, 7)[targets]).astype(np.float32)
+    return LabelledRows(X, targets, np.array([0.5, 1.1, 3.0], np.float32))
 
 
 def torch_loop(layers, rows, schedule, rng, make_optimiser):
@@ -30,7 +30,7 @@ def torch_loop(layers, rows, schedule, rng, make_optimiser):
     model = torch.nn.Sequential(*linears[:-1])
     loss = torch.nn.CrossEntropyLoss(weight=torch.tensor(rows.class_weights))
     optimiser = make_optimiser(model.parameters())
-    X, y = torch.tensor(rows.X), torch.tensor(rows.columns)
+    X, y = torch.tensor(rows.X), torch.tensor(rows.targets)
     for _ in range(schedule.epochs):
         order = torch.tensor(rng.permutation(len(rows)))
         for batch in order.split(schedule.batch_size):
@@ -59,7 +59,7 @@ def test_descend_makes_the_updates_of_torch_sgd(widths, rows):
 
 @pytest.mark.parametrize("widths", [[7, 3], [7, 7, 3]], ids=["linear", "mlp"])
 def test_the_memory_layout_of_the_rows_does_not_matter(widths, rows):
-    turned = LabelledRows(np.asfortranarray(rows.X), rows.columns, rows.class_weights)
+    turned = LabelledRows(np.asfortranarray(rows.X), rows.targets, rows.class_weights)
     schedule = Schedule(learning_rate=0.05, batch_size=64, epochs=2)
     layers = initialise(widths, np.random.default_rng(1))
     ours, other = (descend(layers, given, schedule, np.random.default_rng(2)) for given in (rows, turned))

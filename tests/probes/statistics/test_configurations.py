@@ -48,6 +48,6 @@ def test_no_runs_are_no_lines():
 def test_a_line_is_cited_with_all_that_identifies_it(make_runs):
     (line,), _ = gather_configurations(make_runs())
     assert str(line) == (
-        "toy (kind): dinov2-s, full-224, cls, head linear, convex, 100 % of the labels (800), seeds 0, 1, 2, 240 test "
+        "toy (kind): dinov2-s, full-224, cls, head linear, cv, 100 % of the labels (800), seeds 0, 1, 2, 240 test "
         "rows: macro-F1 0.750 [0.750-0.750]"
     )

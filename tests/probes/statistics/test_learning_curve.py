@@ -85,7 +85,7 @@ def test_some_resamples_that_never_reach_it_leave_the_interval_open(rising):
     assert need.high == np.inf
 
 
-NAME = "dinov2-s, full-224, cls, dinov2-s/full-224, linear, convex"
+NAME = "dinov2-s, full-224, cls, dinov2-s/full-224, linear, cv"
 
 
 @pytest.mark.parametrize(

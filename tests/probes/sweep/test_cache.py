@@ -10,8 +10,8 @@ import pytest
 from featurestore.errors import MissingFeaturesError, ProbeError
 from featurestore.store import open_store
 from probes.results.run import Run
-from probes.sweep.cache import keep_run, kept_run, kept_runs
-from probes.sweep.sweep import RUNS, cached_sweep
+from probes.sweep.cache import RUNS, cached_run, cached_runs, save_run
+from probes.sweep.sweep import cached_sweep
 
 
 @pytest.fixture
@@ -23,22 +23,22 @@ def test_runs_of_a_sweep_are_found_again_by_their_dataset_and_scheme(store, toy_
     runs = cached_sweep(
         store, toy_features, ["centroids"], fractions=[50, 100], seeds=2, options={"centroids": {"scale": 0.5}}
     )
-    found = {(run.fraction, run.seed): run for run in kept_runs(store, RUNS, ["toy"])}
+    found = {(run.fraction, run.seed): run for run in cached_runs(store, RUNS, ["toy"])}
     assert len(found) == len(runs) == 4
     for run in runs:
         for field in fields(Run):
             np.testing.assert_equal(getattr(found[run.fraction, run.seed], field.name), getattr(run, field.name))
     assert {tuple(run.params["options"].items()) for run in runs} == {(("scale", 0.5),)}
-    assert kept_runs(store, RUNS, []) == []
-    assert kept_runs(store, "trained", ["toy"]) == []
+    assert cached_runs(store, RUNS, []) == []
+    assert cached_runs(store, "trained", ["toy"]) == []
 
 
 def test_a_run_without_its_identity_counts_as_absent(store, toy_features, fake_heads):
     cached_sweep(store, toy_features, ["centroids"], fractions=[50], seeds=1)
     (name,) = store.list_cached(RUNS)
     store.put_cached(RUNS, name, {"probabilities": np.ones((2, 2))}, {"params": {}, "seconds": 1.0})
-    assert kept_run(store, RUNS, name) is None
-    assert kept_runs(store, RUNS, ["toy"]) == []
+    assert cached_run(store, RUNS, name) is None
+    assert cached_runs(store, RUNS, ["toy"]) == []
     cached_sweep(store, toy_features, ["centroids"], fractions=[50], seeds=1)
     assert len(fake_heads["centroids"].seen_) == 2
 
@@ -46,9 +46,9 @@ def test_a_run_without_its_identity_counts_as_absent(store, toy_features, fake_h
 def test_test_samples_that_the_store_does_not_know_are_refused(store, toy_features, make_grid):
     (run,) = make_grid(fractions=[100], seeds=1)
     with pytest.raises(MissingFeaturesError, match="no dataset 'toy'"):
-        keep_run(store, RUNS, "a" * 64, run)
+        save_run(store, RUNS, "a" * 64, run)
     store.put_dataset(toy_features.table)
     with pytest.raises(ProbeError, match=r"does not know 90 test samples, the first is 's0' \[toy\]"):
-        keep_run(store, RUNS, "a" * 64, run)
-    keep_run(store, RUNS, "a" * 64, replace(run, sample_ids=toy_features.table.sample_ids[:90]))
-    assert kept_run(store, RUNS, "a" * 64).sample_ids == toy_features.table.sample_ids[:90]
+        save_run(store, RUNS, "a" * 64, run)
+    save_run(store, RUNS, "a" * 64, replace(run, sample_ids=toy_features.table.sample_ids[:90]))
+    assert cached_run(store, RUNS, "a" * 64).sample_ids == toy_features.table.sample_ids[:90]

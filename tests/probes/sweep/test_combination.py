@@ -10,9 +10,10 @@ import pytest
 from featurestore.errors import MissingFeaturesError, ProbeError
 from featurestore.store import open_store
 from featurestore.store.entry import DONE, UNREADABLE, Block
+from probes.sweep.cache import task_digests
 from probes.sweep.combination import combine, list_parts, read_key, split_names
-from probes.sweep.sweep import plan as plan_tasks
-from probes.sweep.sweep import sweep, task_digests
+from probes.sweep.plan import plan as plan_tasks
+from probes.sweep.sweep import sweep
 
 LABELS = np.arange(60) % 3
 SPLITS = ["train"] * 40 + ["test"] * 20

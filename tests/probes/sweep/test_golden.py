@@ -8,19 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.store import open_store
-from probes.sweep.cache import kept_runs
-from probes.sweep.saved_heads import list_heads, load_head, predict
-from probes.sweep.sweep import RUNS
+from probes.heads.saved import list_heads, load_head
+from probes.sweep.cache import RUNS, cached_runs
+from probes.sweep.saving import predict
 
 GOLDEN = Path(__file__).parents[2] / "featurestore" / "store" / "golden"
 EXPECTED = json.loads((GOLDEN / "format-1.json").read_text())
 
 
 def test_cached_runs_are_read() -> None:
-    runs = {run.head: run for run in kept_runs(open_store(str(GOLDEN / "format-1")), RUNS, ["galaxies"])}
+    runs = {run.head: run for run in cached_runs(open_store(str(GOLDEN / "format-1")), RUNS, ["galaxies"])}
     assert runs.keys() == {"linear", "whitened"}
     for head, run in runs.items():
         np.testing.assert_array_equal(run.probabilities, np.array(EXPECTED["runs"][head], np.float32))
+        assert run.protocol == "convex"  # another rule than cv, and told as such
+        assert {"C", "Cs", "default_C"} <= run.params.keys()
+        assert not {"strength", "strengths", "kind"} & run.params.keys()
         assert (run.fraction, run.seed, run.classes) == (100, 0, ("spiral", "elliptical"))
         assert run.sample_ids == tuple(f"sky/é{row:02d}.png" for row in range(14, 22))
 

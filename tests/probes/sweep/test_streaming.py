@@ -16,11 +16,12 @@ from featurestore.store import open_store
 from featurestore.store.entry import DONE, UNREADABLE, Block
 from featurestore.store.layout.blocked_array import BlockedArray
 from probes.sweep import streaming
-from probes.sweep.sweep import cached_sweep, fit_many, plan, sweep
+from probes.sweep.plan import plan
+from probes.sweep.sweep import cached_sweep, fit_many, sweep
 
 N, D, BLOCK = 600, 12, 32
 GRID = {"fractions": [20, 100], "seeds": 2}
-FIXED = {"linear": {"strengths": [0.1]}}
+FIXED = {"linear": {"Cs": [0.1]}}
 
 
 @pytest.fixture
@@ -55,17 +56,17 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(streaming, "SAMPLE_ROWS", 100)
 
 
-def test_convex_heads_equal_those_in_memory(stored):
+def test_cv_heads_equal_those_in_memory(stored):
     runs = sweep(stored, ["linear"], options=FIXED, **GRID)
     expected = sweep(stored.read(), ["linear"], options=FIXED, **GRID)
     for run, other in zip(runs, expected, strict=True):
         np.testing.assert_allclose(run.probabilities, other.probabilities, atol=1e-3)
         for name in ("fraction", "seed", "n_train", "n_features", "sample_ids", "classes"):
             assert getattr(run, name) == getattr(other, name)
-        assert {"strength": 0.1, "folds": 0}.items() <= run.params.items()
+        assert {"C": 0.1, "folds": 0}.items() <= run.params.items()
 
 
-def test_a_convex_head_is_scikit_learns_optimum(stored):
+def test_a_cv_head_is_scikit_learns_optimum(stored):
     (run,) = sweep(stored, ["linear"], options=FIXED, fractions=[30], seeds=[4])
     (task,) = plan(stored, ["linear"], fractions=[30], seeds=[4])
     values, labels = stored.values(), stored.table.labels["kind"]
@@ -96,10 +97,10 @@ def test_heads_of_different_classes_are_fitted_apart(stored):
     assert not runs[1].probabilities[:, 1].any()
 
 
-def test_a_strength_that_nobody_fixed_is_the_default_one(stored):
-    (run,) = sweep(stored, ["linear"], options={"linear": {"default_strength": 0.3}}, fractions=[100], seeds=1)
-    assert run.params["strength"] == 0.3
-    assert run.params["streamed"] == "all rows in every step, strength not cross-validated"
+def test_a_C_that_nobody_fixed_is_the_default_one(stored):
+    (run,) = sweep(stored, ["linear"], options={"linear": {"default_C": 0.3}}, fractions=[100], seeds=1)
+    assert run.params["C"] == 0.3
+    assert run.params["streamed"] == "all rows in every step, C not cross-validated"
 
 
 def test_paper_heads_reach_the_scores_of_those_in_memory(stored):
@@ -122,7 +123,7 @@ def test_paper_heads_take_as_many_steps_as_in_memory(stored):
         np.testing.assert_allclose(run.probabilities, other.probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_numbers_depend_neither_on_threads_nor_on_what_else_is_fitted(stored, protocol):
     given = {"protocol": protocol, "options": {"linear": {"epochs": 3}}, "fractions": [20, 100]}
     runs = sweep(stored, ["linear"], seeds=[0, 1], n_jobs=1, **given)
@@ -153,7 +154,7 @@ def test_labels_and_values_of_test_rows_change_no_head(stored, monkeypatch):
         np.testing.assert_allclose(head.predict_proba(stored.values(task.test)), run.probabilities, atol=1e-6)
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_no_more_rows_are_read_at_once_than_a_buffer_holds(stored, protocol, monkeypatch):
     sizes, lock, read = [], threading.Lock(), BlockedArray.read_rows
 
@@ -164,7 +165,7 @@ def test_no_more_rows_are_read_at_once_than_a_buffer_holds(stored, protocol, mon
 
     monkeypatch.setattr(BlockedArray, "read_rows", watched)
     sweep(stored, ["linear"], protocol=protocol, options={"linear": {"epochs": 2}}, **GRID)
-    bound = {"convex": 100, "paper": 3 * BLOCK}[protocol]
+    bound = {"cv": 100, "paper": 3 * BLOCK}[protocol]
     assert 0.9 * bound < max(sizes) <= bound
 
 

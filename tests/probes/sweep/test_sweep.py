@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import probes.solvers.factorisation
-import probes.sweep.sweep
+import probes.sweep.cache
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.store import open_store
+from probes.heads.registry import HEADS
 from probes.solvers.factorisation import SharedRows, factorise
-from probes.sweep.sweep import cached_sweep, fit_head, fit_many, plan, sweep
+from probes.sweep.plan import plan
+from probes.sweep.sweep import cached_sweep, fit_head, fit_many, sweep
 
 GRID = {"fractions": (10, 50, 100), "seeds": 2}
 
@@ -29,7 +31,7 @@ def test_a_run_states_its_provenance(fake_heads, toy_features):
     run = sweep(toy_features, ["centroids"], fractions=[50], seeds=[4])[0]
     assert (run.dataset, run.variant, run.backbone, run.pooling) == ("toy", "full-224", "net_b", "cls")
     assert run.key == toy_features.key.short
-    assert (run.scheme, run.protocol, run.seed) == ("kind", "convex", 4)
+    assert (run.scheme, run.protocol, run.seed) == ("kind", "cv", 4)
     assert (run.n_train, run.n_valid, run.n_features) == (75, 0, 4)
     assert run.sample_ids == tuple(f"s{row:03d}" for row in range(200, 240))
     assert run.truth.tolist() == (np.arange(200, 240) % 3).tolist()
@@ -76,11 +78,11 @@ def test_linear_and_mlp_choose_inside_the_subset_unless_other_rows_are_asked_for
     inside, outside = (sweep(toy_features, heads, fractions=[10], seeds=1, validation=v) for v in ("none", "rest"))
     assert [(run.n_train, run.n_valid, run.params.get("validation")) for run in inside] == [(15, 0, None)] * 4
     assert [(run.n_train, run.n_valid, run.params["validation"]) for run in outside] == [(15, 133, "rest")] * 4
-    assert [run.params["folds"] for run in inside[:2]] == [3, 3]
+    assert [run.params["folds"] for run in inside[:2]] == [15, 15]
     assert [run.params["folds"] for run in outside[:2]] == [0, 0]
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_the_numbers_of_the_test_rows_steer_nothing(toy_features, protocol):
     values = toy_features.values.copy()
     values[200:] = 1e3 * np.random.default_rng(0).normal(size=values[200:].shape)
@@ -174,7 +176,7 @@ def test_an_error_in_one_fit_stops_the_sweep(fake_heads, toy_features, monkeypat
         ({"heads": ["centroid"]}, UnknownNameError, "Did you mean centroids"),
         ({"options": {"centroids": {"scales": 2}}}, UnknownNameError, "Did you mean scale"),
         ({"options": {"linear": {"scale": 2}}}, UsageError, "options for heads that are not asked for: linear"),
-        ({"heads": ["plain"], "protocol": "paper"}, UsageError, "has no protocol 'paper'.*Use convex"),
+        ({"heads": ["plain"], "protocol": "paper"}, UsageError, "has no protocol 'paper'.*Use cv"),
         ({"validation": "tests"}, UsageError, "unknown validation rows 'tests'"),
         ({"seeds": 0}, UsageError, "seeds are 0"),
         ({"seeds": [-1]}, UsageError, "Give a number of seeds"),
@@ -266,7 +268,7 @@ def test_runs_that_had_begun_survive_the_failure_of_another(fake_heads, toy_feat
     assert dict_store.puts == len(fake_heads["centroids"].seen_) == 6
 
 
-@pytest.mark.parametrize("protocol", ["convex", "paper"])
+@pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_the_built_in_heads_learn_and_repeat_bit_for_bit(toy_features, protocol):
     features = replace(toy_features, values=toy_features.values[:, 1:])
     options = {"linear": {"learning_rate": 0.1}, "whitened": {"learning_rate": 0.1}, "mlp": {"learning_rate": 0.05}}
@@ -292,7 +294,7 @@ def test_heads_share_factorisations_of_training_rows(toy_features, monkeypatch, 
 def test_runs_of_an_older_revision_of_the_heads_are_not_reused(fake_heads, toy_features, dict_store, monkeypatch):
     wanted = {"fractions": [50], "seeds": 1}
     with monkeypatch.context() as older:
-        older.setattr(probes.sweep.sweep, "REVISION", probes.sweep.sweep.REVISION - 1)
+        older.setattr(probes.sweep.cache, "REVISION", probes.sweep.cache.REVISION - 1)
         cached_sweep(dict_store, toy_features, ["centroids"], **wanted)
     cached_sweep(dict_store, toy_features, ["centroids"], **wanted)
     assert dict_store.puts == 2
@@ -326,3 +328,16 @@ def test_the_facade_gives_its_names_and_no_others():
     assert all(getattr(probes, name) is not None for name in dir(probes))
     with pytest.raises(AttributeError, match="nothing"):
         _ = probes.nothing
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "knn", "centroid"])
+def test_built_in_heads_are_told_the_groups_of_their_rows(make_features, monkeypatch, head):
+    """Rows without a group stand for themselves; a dataset without groups gives none."""
+    labels, splits = np.arange(60) // 4 % 2, ["train"] * 40 + ["test"] * 20
+    seen = []
+    monkeypatch.setattr(HEADS.get(head), "_check_groups", staticmethod(lambda groups, n: seen.append(groups)))
+    for groups in ([f"g{row // 4}" if row > 3 else "" for row in range(60)], None):
+        sweep(make_features(labels, groups=groups, splits=splits), [head], fractions=[100], seeds=1)
+    assert seen[1] is None
+    assert len(seen[0]) == 40
+    assert len(set(seen[0])) == 9 + 4

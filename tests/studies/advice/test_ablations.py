@@ -43,7 +43,7 @@ def test_what_was_not_measured_is_said_with_the_command(advise):
     assert "-p asinh-224 &&" in commands["another stretch"]
     assert commands["a bigger model"] == (
         "skyprobe extract 'my galaxies/' -b dinov2-b -p full-224 && skyprobe probe 'my galaxies/' -b dinov2-b -p "
-        "full-224 --head linear --protocol convex --pooling cls --labels kind"
+        "full-224 --head linear --protocol cv --pooling cls --labels kind"
     )
     for topic, (found,) in advise().items():
         assert found.sentence == f"Whether {topic} pays on dinov2-s was not measured."

@@ -55,7 +55,7 @@ def test_backbones_are_compared_where_most_of_them_were_measured(make_runs, make
     )
     lines = backbone_configurations(evidence)
     assert [(line.first.backbone, line.first.variant, line.first.protocol) for line in lines] == [
-        ("dinov2-s", "full-224", "convex"), ("resnet-50", "full-224", "convex"),
+        ("dinov2-s", "full-224", "cv"), ("resnet-50", "full-224", "cv"),
     ]  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_a_flat_curve_does_not(advise, make_runs):
 def test_a_curve_of_one_point_was_not_measured(advise):
     labels, _ = advise()
     assert labels.sentence == "Whether more labels would help was not measured."
-    assert labels.command.endswith("--head linear --protocol convex --pooling cls --labels kind --fractions 50,100")
+    assert labels.command.endswith("--head linear --protocol cv --pooling cls --labels kind --fractions 50,100")
 
 
 def test_a_curve_that_ends_before_all_labels_is_told(advise, make_runs):

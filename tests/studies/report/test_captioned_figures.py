@@ -51,7 +51,7 @@ def test_runs_of_one_scheme_make_three_figures(runs):
     for plate in captioned_figures.values():
         assert "toy (kind; 90 test images)" in plate.caption
         assert "bars go from the minimum to the maximum over 3 runs" in plate.caption
-        assert "of the head linear (convex) on full" in plate.caption
+        assert "of the head linear (cv) on full" in plate.caption
 
 
 @pytest.mark.parametrize(("head", "variant"), [("mlp", "full"), ("linear", "crop")])

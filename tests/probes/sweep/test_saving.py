@@ -7,7 +7,8 @@ from sklearn.metrics import log_loss
 
 from featurestore.errors import CorruptStoreError, ProbeError, UnknownNameError, UsageError
 from featurestore.store import open_store
-from probes.sweep.saved_heads import list_heads, load_head, predict, save_head
+from probes.heads.saved import list_heads, load_head
+from probes.sweep.saving import predict, save_head
 from probes.sweep.sweep import sweep
 
 CLASSES = ["p_c_0", "p_c_1", "p_c_2"]
@@ -80,6 +81,22 @@ def test_rows_outside_the_fraction_calibrate_without_a_valid_split(fake_heads, m
     saved = save_head(dict_store, features, "centroids", fraction=50)
     assert (saved.calibration, saved.n_train) == ("rest", 51)
     assert len(fake_heads["centroids"].seen_) == 1
+
+
+def test_rows_that_the_head_chose_by_do_not_calibrate_it(fake_heads, toy_features, make_features, dict_store):
+    assert save_head(dict_store, toy_features, "stopping").calibration == "valid"
+    by_split = save_head(dict_store, toy_features, "stopping", validation="split", fraction=50)
+    assert by_split.calibration == "rest"
+    assert save_head(dict_store, toy_features, "stopping", validation="split").calibration == "folds"
+    features = make_features(np.arange(150) % 3, splits=["train"] * 100 + ["test"] * 50)
+    assert save_head(dict_store, features, "stopping", validation="rest", fraction=50).calibration == "folds"
+
+
+def test_heads_of_the_folds_choose_by_the_same_validation_rows(fake_heads, toy_features, dict_store):
+    save_head(dict_store, toy_features, "stopping", validation="split")
+    first, *folds = fake_heads["stopping"].stopped_on_
+    assert len(folds) == 5
+    assert all(np.array_equal(first, rows) for rows in folds)
 
 
 def test_cross_validation_inside_the_training_rows_calibrates_else(fake_heads, make_features, dict_store):
