@@ -123,7 +123,7 @@ _columns = _together(
     click.option("--label-column", "labels", multiple=True, help="Column with labels; may be repeated."),
     click.option("--file-column", "file", help="Column with the names of the images."),
     click.option("--split-column", "split", help="Column with train, valid and test."),
-    click.option("--catalogue", help="Catalogue (CSV, Parquet, FITS) that lies elsewhere, or is one of several."),
+    click.option("--catalogue", help="Catalogue (CSV, ECSV, Parquet, FITS) that lies elsewhere, or is one of several."),
     click.option("--keep-label", "keep", multiple=True, metavar="TEXT",
                  help="A class that is really called NA, nan, none, -1 ...; may be repeated."),
 )  # fmt: skip

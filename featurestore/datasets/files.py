@@ -32,7 +32,7 @@ FITS_SUFFIXES = (
 
 _COMPANIONS = (
     ".csv", ".tsv", ".ecsv", ".parquet", ".json", ".xml", ".txt", ".toml", ".yaml", ".yml", ".md", ".rst", ".html",
-    ".pdf", ".py", ".ipynb", ".sh", ".log", ".bib", ".md5", ".sha256", "license", "readme", "thumbs.db",
+    ".pdf", ".py", ".ipynb", ".sh", ".log", ".bib", ".md5", ".sha256", "license", "readme", "thumbs.db", "desktop.ini",
 )  # fmt: skip
 """Endings of what lies beside images and is none: nobody misses it among the samples."""
 

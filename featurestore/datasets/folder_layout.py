@@ -10,6 +10,7 @@ import numpy as np
 
 from featurestore.datasets.labels import SPLIT_NAMES, encode_labels, normalise_split, scheme_fields
 from featurestore.errors import DatasetError, LabelMismatchError
+from featurestore.samples import join_notices
 
 SCHEME = "class"
 """Label scheme of class folders."""
@@ -19,8 +20,8 @@ def read_layout(paths: Sequence[str], root: Path, keep: str | Sequence[str] = ()
     """Labels, classes, splits and a notice of missing labels, for a sample table.
 
     The layouts are ``IMAGE``, ``CLASS/IMAGE``, ``SPLIT/IMAGE`` and ``SPLIT/CLASS/IMAGE``, where SPLIT is one of
-    train, valid, val, validation and test; folders inside a class folder belong to that class. Each split may have
-    class folders or none.
+    train, training, valid, val, validation, test and testing; folders inside a class folder belong to that class, and
+    the notice tells those called like splits. Each split may have class folders or none.
 
     Args:
         paths: Relative POSIX paths.
@@ -40,11 +41,24 @@ def read_layout(paths: Sequence[str], root: Path, keep: str | Sequence[str] = ()
     for split in set(splits):
         _check_depths([p for p, own in zip(parts, splits, strict=True) if own == split], root / split)
     folders = [part[0] if len(part) > 1 else None for part in parts]
-    schemes = {SCHEME: encode_labels(folders, keep)} if any(folders) else {}
-    return {
-        **scheme_fields(schemes),
+    fields = scheme_fields({SCHEME: encode_labels(folders, keep)} if any(folders) else {})
+    return fields | {
         "splits": np.array([normalise_split(split) for split in splits], dtype=np.str_),
+        "notice": join_notices(_tell_inner_splits(parts, root), fields["notice"]),
     }
+
+
+def _tell_inner_splits(parts: Sequence[tuple[str, ...]], root: Path) -> str:
+    """A notice of folders in class folders that are called like splits: they may be meant as such."""
+    inner = sorted({"/".join(part[:2]) for part in parts if len(part) > 2 and part[1].lower() in SPLIT_NAMES})
+    if not inner:
+        return ""
+    outer = {part[0] for part in parts}
+    way = "put the folders of classes into those of splits" if len(outer) > 1 else f"open {root / outer.pop()}"
+    return (
+        f"Folders called like splits inside class folders are not read as splits: {', '.join(inner[:5])}. "
+        f"If they are splits, {way}."
+    )
 
 
 def _has_splits(folders: set[str], root: Path) -> bool:

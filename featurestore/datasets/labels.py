@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 from featurestore.label_mapping import map_labels
 from featurestore.samples import UNLABELLED, join_notices
 
-SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "valid": "valid", "val": "valid", "validation": "valid",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 """How splits are called outside -> their name in a sample table."""
 
-MISSING = ("nan", "-nan", "na", "n/a", "<na>", "none", "null", "--", "-1")
-"""What tools write where a value is missing, in lower case; `np.nan`, R, pandas, astropy, databases."""
+MISSING = (
+    "nan", "-nan", "na", "n/a", "<na>", "nat", "none", "null", "--", "-1", r"\n",
+    "#n/a", "#na", "#n/a n/a", "#null!", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind",
+)  # fmt: skip
+"""What tools write where a value is missing, in lower case; `np.nan`, R, pandas, astropy, databases, spreadsheets."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 

@@ -168,8 +168,8 @@ def _detect(path: Path) -> str:
     raise DatasetError(
         "no dataset is recognised here",
         where=path,
-        hint="Accepted: class folders of images, a catalogue (CSV, Parquet), COCO or Pascal-VOC annotations beside "
-        "images, a folder of FITS images, .npy arrays, GalaxyMNIST HDF5 files, MiraBest batches, a saved Hugging Face "
-        "dataset. Where several would fit, write "
+        hint="Accepted: class folders of images, a catalogue (CSV, ECSV, Parquet), COCO or Pascal-VOC annotations "
+        "beside images, a folder of FITS images, .npy arrays, GalaxyMNIST HDF5 files, MiraBest batches, a saved "
+        "Hugging Face dataset. Where several would fit, write "
         f"KIND:PATH with one of {', '.join(READERS.names())}.",
     )

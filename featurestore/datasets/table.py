@@ -1,8 +1,9 @@
-"""Catalogues: tables with one row an image, in CSV, Parquet or FITS, as columns of text."""
+"""Catalogues: tables with one row an image, in CSV, ECSV, Parquet or FITS, as columns of text."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,15 +13,16 @@ from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.files import is_fits, some_of
 from featurestore.datasets.labels import as_text
+from featurestore.datasets.source_file import check_regular
 from featurestore.errors import DatasetError
 from featurestore.registry import unknown_name
 
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".ecsv", ".parquet")
 _FITS_NAMES = ("catalogue.fits", "catalog.fits")
 
 
 def find_catalogue(folder: Path) -> Path | None:
-    """The catalogue directly in a folder: a CSV or Parquet file, or ``catalogue.fits``; None if there is none.
+    """The catalogue directly in a folder: one of `TABLE_SUFFIXES`, or ``catalogue.fits``; None if there is none.
 
     Raises:
         DatasetError: There are several.
@@ -45,7 +47,7 @@ def require_catalogue(folder: Path) -> Path:
         raise DatasetError(
             "no catalogue in the folder",
             where=folder,
-            hint="Add a CSV or Parquet file or catalogue.fits, or give the path of one.",
+            hint="Add a CSV, ECSV or Parquet file or catalogue.fits, or give the path of one.",
         )
     return found
 
@@ -54,7 +56,8 @@ class Catalogue:
     """A table of image files; values are text, and empty ones are None. Spaces around names and values do not count.
 
     Args:
-        path: A CSV file with a header line, a Parquet file, or a FITS file whose first table is read.
+        path: A CSV file with a header line (``.tsv``: tabs instead of commas), an ECSV or Parquet file, or a FITS file
+            whose first table is read.
 
     Raises:
         DatasetError: The file is no such table.
@@ -65,8 +68,9 @@ class Catalogue:
         with _reading(path):
             names, self._values = _open(path)
             self.names = [name.strip() for name in names]
-            if len(set(self.names)) < len(self.names):
-                raise ValueError("two columns have the same name")
+            twice = [name for name, count in Counter(self.names).items() if name and count > 1]
+            if twice:
+                raise ValueError(f"two columns have the same name: {some_of(twice)}")
         self._written = dict(zip(self.names, names, strict=True))
 
     def column(self, name: str) -> list[str | None]:
@@ -91,7 +95,7 @@ class Catalogue:
 
 
 def _reading(path: Path) -> AbstractContextManager[None]:
-    hint = "Give a CSV file with a header line, a Parquet file or a FITS table."
+    hint = "Give a CSV file with a header line, an ECSV or Parquet file, or a FITS table."
     return reading(path, "the catalogue cannot be read", hint=hint)
 
 
@@ -100,14 +104,17 @@ _Table = tuple[list[str], Callable[[str], Sequence[Any]]]
 
 
 def _open(path: Path) -> _Table:
-    if is_fits(path.name):
-        return _open_fits(path)
-    return _open_parquet(path) if path.suffix.lower() == ".parquet" else _open_csv(path)
+    check_regular(path)
+    suffix = path.suffix.lower()
+    if is_fits(path.name) or suffix == ".ecsv":
+        return _open_astropy(path, "ascii.ecsv" if suffix == ".ecsv" else "fits")
+    return _open_parquet(path) if suffix == ".parquet" else _open_csv(path, "\t" if suffix == ".tsv" else ",")
 
 
-def _open_csv(path: Path) -> _Table:
+def _open_csv(path: Path, delimiter: str) -> _Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file, strict=True, skipinitialspace=True) if row]
+        lines = csv.reader(file, strict=True, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+        rows = [row for row in lines if any(row)]  # spreadsheets write rows of commas alone
     if not rows:
         raise ValueError("it is empty")
     header = rows.pop(0)
@@ -123,9 +130,9 @@ def _open_parquet(path: Path) -> _Table:
     return parquet.read_schema(path).names, lambda name: parquet.read_table(path, columns=[name])[name].to_pylist()
 
 
-def _open_fits(path: Path) -> _Table:
+def _open_astropy(path: Path, kind: str) -> _Table:
     from astropy.table import Table
 
     with ignored_warnings():
-        table = Table.read(path, format="fits")
+        table = Table.read(path, format=kind)
     return list(table.colnames), lambda name: table[name].tolist()

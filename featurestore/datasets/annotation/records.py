@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any, NamedTuple
 
 LARGEST = 2**31 - 1
 """Pixels that no side of an image exceeds."""
 
 Edges = tuple[float, float, float, float]
+
+NO_BOX: Edges = (nan, nan, nan, nan)
+"""Edges of an object that is annotated without a box, as by a polygon alone: it will be left out, and counted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,12 @@ def as_side(value: Any) -> int | None:
     Raises:
         ValueError: It is no number of pixels.
     """
-    side = int(value) if value not in (None, "") else 0
-    if not 0 <= side <= LARGEST:
+    side = float(str(value or 0))
+    if not (0 <= side <= LARGEST and side.is_integer()):
         raise ValueError("a width or height is no number of pixels")
-    return side or None
+    return int(side) or None
+
+
+def as_flag(value: Any) -> bool:
+    """Whether a field such as ``iscrowd`` or ``difficult`` is set, by a number, a truth value or their text."""
+    return str(value).strip().lower() in ("1", "1.0", "true", "yes")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.datasets.annotation.records import AnnotatedImage, AnnotatedObject, as_side
+from featurestore.datasets.annotation.records import NO_BOX, AnnotatedImage, AnnotatedObject, Edges, as_flag, as_side
 from featurestore.datasets.boundary import reading
 from featurestore.datasets.labels import SPLIT_NAMES, normalise_split
 from featurestore.datasets.source_file import open_file
 from featurestore.errors import DatasetError, LabelMismatchError
+
+_SPLITS = SPLIT_NAMES.keys() - {"training", "testing"}
+"""Words that name the split of an annotation file; a file such as ``training_log.json`` is none."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def find_annotation_files(root: Path) -> list[Path]:
 def _split_word(path: Path) -> str:
     """The part of a file name that names a split, with its year: ``val2017``."""
     words = re.split(r"[^A-Za-z0-9]+", path.stem)
-    return next((word for word in words if word.rstrip("0123456789").lower() in SPLIT_NAMES), "")
+    return next((word for word in words if word.rstrip("0123456789").lower() in _SPLITS), "")
 
 
 def _split_name(path: Path, root: Path) -> str:
@@ -104,6 +107,8 @@ def read_coco(path: Path, root: Path, content: Mapping[str, Any] | None = None) 
             raise ValueError(f"no {', '.join(missing)}")
         info = content.get("info") or {}
         categories = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda c: c["id"])}
+        _check_ids(content["categories"], "categories", path)
+        _check_ids(content["images"], "images", path)
         objects = _objects_by_image(content, categories, path)
         split, origin = _split_name(path, root), info.get("box_origin")
         images = tuple(_image(entry, objects, split, origin) for entry in content["images"])
@@ -137,12 +142,15 @@ def _image(
     )
 
 
+def _check_ids(entries: Sequence[Mapping[str, Any]], what: str, path: Path) -> None:
+    if len({entry["id"] for entry in entries}) < len(entries):
+        raise DatasetError(f"two {what} have the same id", where=path, hint="Give each one an id of its own.")
+
+
 def _objects_by_image(
     content: Mapping[str, Any], categories: Mapping[Any, str], path: Path
 ) -> dict[Any, list[AnnotatedObject]]:
     images = {entry["id"] for entry in content["images"]}
-    if len(images) < len(content["images"]):
-        raise DatasetError("two images have the same id", where=path, hint="Give every image an id of its own.")
     objects: dict[Any, list[AnnotatedObject]] = defaultdict(list)
     for entry in content["annotations"]:
         if entry["image_id"] not in images or entry["category_id"] not in categories:
@@ -156,6 +164,12 @@ def _objects_by_image(
 
 
 def _object(entry: Mapping[str, Any], categories: Mapping[Any, str]) -> AnnotatedObject:
-    x, y, width, height = (float(value) for value in entry["bbox"])
-    crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-    return AnnotatedObject((x, y, x + width, y + height), categories[entry["category_id"]], crowd)
+    crowd = as_flag(entry.get("iscrowd")) or as_flag(entry.get("ignore"))
+    return AnnotatedObject(_edges(entry.get("bbox")), categories[entry["category_id"]], crowd)
+
+
+def _edges(box: Sequence[Any] | None) -> Edges:
+    if not box or any(value is None for value in box):
+        return NO_BOX
+    x, y, width, height = map(float, box)
+    return x, y, x + width, y + height

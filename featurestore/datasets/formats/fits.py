@@ -17,8 +17,8 @@ from featurestore.samples import SampleTable
 class FitsFolder(FileDataset):
     """FITS images below a folder; see `decode_fits` for how they are read. Pictures beside them are left out.
 
-    With a catalogue (CSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from its
-    columns, see `sample_fields`; without one they come from class folders, see `read_layout`.
+    With a catalogue (CSV, ECSV or Parquet in the folder, or a FITS table called ``catalogue.fits``) labels come from
+    its columns, see `sample_fields`; without one they come from class folders, see `read_layout`.
 
     Args:
         path: The folder.

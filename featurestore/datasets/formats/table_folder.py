@@ -13,7 +13,7 @@ from featurestore.samples import SampleTable
 
 
 class CatalogueFolder(FileDataset):
-    """Images below a folder, in the order of a catalogue: CSV, Parquet, or a FITS table.
+    """Images below a folder, in the order of a catalogue: CSV, ECSV, Parquet, or a FITS table.
 
     See `sample_fields` for its columns.
 

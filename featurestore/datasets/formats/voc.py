@@ -21,6 +21,9 @@ from featurestore.errors import DatasetError, LabelMismatchError
 ANNOTATIONS, IMAGES, SETS = "annotations", "images", "ImageSets/Main"
 """Folders of the devkit layout: the first called like this, the second ending like this, in any case."""
 
+_START = 1 << 16
+"""Bytes of an annotation within which its outermost element begins."""
+
 _SET = re.compile(r"(trainval|train|validation|valid|val|test)(.*)")
 
 
@@ -53,11 +56,12 @@ class Voc(AnnotatedFolder):
         if not path.is_dir():
             return False
         folders = [path, *(one for one in path.iterdir() if one.name.lower() in (ANNOTATIONS, *SPLIT_NAMES))]
-        first = next((file for folder in folders for file in folder.glob("*.xml")), None)
+        first = next((file for folder in folders for file in folder.glob("*.xml") if file.is_file()), None)
         if first is None:
             return False
-        data = first.read_bytes()
-        return any(f"<{ROOT}".encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
+        with open_file(first) as file:
+            start = file.read(_START)
+        return any(f"<{ROOT}".encode(encoding) in start for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 
 
 class _Pair(NamedTuple):

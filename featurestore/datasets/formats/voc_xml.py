@@ -9,9 +9,9 @@ from xml.etree.ElementTree import Element
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from featurestore.datasets.annotation.records import AnnotatedObject, as_side
+from featurestore.datasets.annotation.records import NO_BOX, AnnotatedObject, Edges, as_flag, as_side
 from featurestore.datasets.boundary import reading
-from featurestore.datasets.source_file import open_file
+from featurestore.datasets.source_file import read_file
 from featurestore.errors import DatasetError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -52,10 +52,8 @@ def read_annotation(path: Path) -> VocAnnotation:
 
 
 def _outermost(path: Path) -> Element:
-    with open_file(path) as file:
-        data = file.read()
     try:
-        element: Element = fromstring(data)
+        element: Element = fromstring(read_file(path))
     except DefusedXmlException as error:  # entities can make a small file grow without bound, or name other files
         name = getattr(error, "name", type(error).__name__)
         raise DatasetError(
@@ -67,11 +65,14 @@ def _outermost(path: Path) -> Element:
 
 
 def _object(element: Element) -> AnnotatedObject:
-    category = _text(element, "name")
+    return AnnotatedObject(_edges(element), _text(element, "name"), crowd=as_flag(element.findtext("difficult")))
+
+
+def _edges(element: Element) -> Edges:
+    if element.find("bndbox") is None:
+        return NO_BOX
     x0, y0, x1, y1 = (float(_text(element, f"bndbox/{corner}")) for corner in _CORNERS)
-    return AnnotatedObject(
-        (max(x0 - 1, 0), max(y0 - 1, 0), x1, y1), category, crowd=(element.findtext("difficult") or "0").strip() == "1"
-    )
+    return max(x0 - 1, 0), max(y0 - 1, 0), x1, y1
 
 
 def _text(element: Element, path: str) -> str:

@@ -81,6 +81,8 @@ class _ImageFile:
             self._images, labels = (_array(self._file, key) for key in ("images", "labels"))
             self._check(self._images, labels)
             self.labels = np.asarray(labels).astype(np.int64)
+            if labels.dtype.kind == "u" and (self.labels < 0).any():
+                raise ValueError("a label is beyond 64 bits")
 
     def __len__(self) -> int:
         return int(self._images.shape[0])

@@ -36,6 +36,27 @@ def test_splits_hold_classes() -> None:
     assert fields["labels"]["class"].tolist() == [0, 1, 0, 1]
 
 
+def test_other_names_of_splits() -> None:
+    assert layout("training/disk/a.png", "testing/disk/b.png")["splits"].tolist() == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "way"),
+    [
+        (
+            ("disk/test/a.png", "disk/train/b.png", "round/train/c.png"),
+            "put the folders of classes into",
+        ),
+        (("all/test/disk/a.png", "all/train/round/b.png"), "open /sky/all"),
+    ],
+)
+def test_splits_inside_class_folders_are_told(paths: tuple[str, ...], way: str) -> None:
+    fields = layout(*paths)
+    assert set(fields["splits"].tolist()) == {""}
+    told = "are not read as splits: {0}/test, {0}/train".format(paths[0].split("/")[0])
+    assert told in fields["notice"] and f"If they are splits, {way}" in fields["notice"]
+
+
 def test_a_split_may_be_unlabelled() -> None:
     fields = layout("test/a.png", "train/disk/b.png")
     assert fields["labels"]["class"].tolist() == [-1, 0]

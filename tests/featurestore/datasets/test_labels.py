@@ -75,6 +75,7 @@ def test_enormous_numbers(digits: int) -> None:
 @pytest.mark.parametrize(
     "value",
     ["", " ", None, "nan", "NaN", "NAN", "NA", "N/A", "<NA>", "None", "null", "--", "-1", "-1.0", " -1 ", -1, -1.0, b"",
+     r"\N", "NaT", "#N/A", "1.#QNAN",
      float("nan"), np.nan, np.ma.masked, b"NaN"],
 )  # fmt: skip
 def test_missing_values_are_no_classes(value: object) -> None:

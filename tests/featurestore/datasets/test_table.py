@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,8 +40,35 @@ def test_spaces_around_names_and_values_do_not_count(csv: WriteCsv) -> None:
     assert catalogue.names == ["file", "label", "split"]
     assert catalogue.column("label") == ["a, b", "c"]
     assert catalogue.column("split") == ["train", "test"]
-    with pytest.raises(DatasetError, match="two columns have the same name"):
+    with pytest.raises(DatasetError, match="two columns have the same name: file"):
         csv("file, file\na,b\n")
+
+
+def test_what_spreadsheets_add_does_not_count(csv: WriteCsv) -> None:
+    catalogue = csv("file,label,,\na.png,x,,\n,,,\nb.png,y,,\n,,,\n")
+    assert catalogue.column("file") == ["a.png", "b.png"]
+    assert catalogue.column("label") == ["x", "y"]
+
+
+def test_tabs_instead_of_commas(tmp_path: Path) -> None:
+    (tmp_path / "sky.tsv").write_text("file\tlabel\tgroup\na, b.png\t\tg\n")
+    assert find_catalogue(tmp_path) == tmp_path / "sky.tsv"
+    catalogue = Catalogue(tmp_path / "sky.tsv")
+    assert [catalogue.column(name) for name in catalogue.names] == [["a, b.png"], [None], ["g"]]
+
+
+def test_ecsv_tables_become_text(tmp_path: Path) -> None:
+    columns = {"file": ["007", "b"], "label": MaskedColumn([1, 2], mask=[False, True])}
+    Table(columns).write(tmp_path / "sky.ecsv")
+    catalogue = Catalogue(find_catalogue(tmp_path) or tmp_path)
+    assert (catalogue.column("file"), catalogue.column("label")) == (["007", "b"], ["1", None])
+
+
+@pytest.mark.parametrize("name", ["sky.csv", "sky.ecsv", "sky.parquet", "sky.fits"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DatasetError, match="the catalogue cannot be read: it is not a regular file"):
+        Catalogue(tmp_path / name)
 
 
 def test_spaces_in_the_names_of_parquet_columns(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,7 +63,7 @@ def test_splits_and_folders_come_from_the_name(
 
 
 def test_other_json_files_are_not_annotations(tmp_path: Path, write_json: WriteJson) -> None:
-    for name in ("state.json", "training_log.json", "deep/er/train.json"):
+    for name in ("state.json", "training_log.json", "testing.json", "deep/er/train.json"):
         write_json(tmp_path / name, {})
     assert find_annotation_files(tmp_path) == []
 
@@ -80,7 +81,6 @@ def test_train_comes_first(tmp_path: Path, write_json: WriteJson) -> None:
         ({"images": [], "annotations": []}, "no categories"),
         (content(images=[{"id": 1}], annotations=[]), "file_name"),
         (content(categories=[{"id": 1}]), "name"),
-        (content(annotations=[{"id": 1, "image_id": 7, "category_id": 1}]), "bbox"),
         (content(annotations=[{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3]}]), "not enough values"),
         (content(annotations=[{"id": 1, "image_id": 7, "category_id": 1, "bbox": "abcd"}]), "could not convert"),
         (content(images=3), "not iterable"),
@@ -106,6 +106,29 @@ def test_annotations_without_image_or_category(tmp_path: Path, write_json: Write
         read_coco(tmp_path / "train.json", tmp_path)
 
 
+def test_one_id_for_two_categories(tmp_path: Path, write_json: WriteJson) -> None:
+    write_json(tmp_path / "train.json", content(categories=[{"id": 1, "name": name} for name in "ab"]))
+    with pytest.raises(DatasetError, match="two categories have the same id"):
+        read_coco(tmp_path / "train.json", tmp_path)
+
+
+@pytest.mark.parametrize("box", [{}, {"bbox": None}, {"bbox": []}, {"bbox": [1, None, 2, 2]}])
+def test_an_annotation_without_a_box_is_an_object_without_edges(
+    tmp_path: Path, write_json: WriteJson, box: dict[str, Any]
+) -> None:
+    write_json(tmp_path / "train.json", content(annotations=[{"id": 1, "image_id": 7, "category_id": 1, **box}]))
+    image = read_coco(tmp_path / "train.json", tmp_path).images[0]
+    assert np.isnan(image.objects[0].xyxy).all()
+
+
+@pytest.mark.parametrize(("written", "crowd"), [("0", False), ("1", True), (1, True), (0, False), (None, False)])
+def test_crowds_by_numbers_and_their_texts(tmp_path: Path, write_json: WriteJson, written: object, crowd: bool) -> None:
+    one = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1], "iscrowd": written}
+    write_json(tmp_path / "train.json", content(annotations=[one]))
+    image = read_coco(tmp_path / "train.json", tmp_path).images[0]
+    assert image.objects[0].crowd is crowd
+
+
 def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
     twins = [{"id": 1, "file_name": name} for name in ("a.png", "b.png")]
     write_json(tmp_path / "train.json", content(images=twins, annotations=[]))
@@ -118,7 +141,10 @@ def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
     [
         ("[" * 100_000, "it is nested too deeply"),
         ('{"images": ' + "1" * 5000 + "}", "Exceeds the limit"),
-        ('{"images": [{"id": 1, "file_name": "a", "height": 1e999}], "annotations": [], "categories": []}', "infinity"),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "height": 1e999}], "annotations": [], "categories": []}',
+            "no number of",
+        ),
         ('{"images": [{"id": 1, "file_name": "a", "width": -3}], "annotations": [], "categories": []}', "no number of"),
         ('{"images": {}, "annotations": {}, "categories": [1]}', "not subscriptable"),
         ("[]", "it is not an object"),

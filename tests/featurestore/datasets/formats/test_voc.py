@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,3 +159,6 @@ def test_other_xml_is_not_detected(write_images: WriteImages, write: Write, writ
     assert not Voc.detects(root)
     write_voc(root / "a.xml")
     assert Voc.detects(root)
+    (root / "a.xml").unlink()
+    os.mkfifo(root / "a.xml")  # reading it would wait for ever
+    assert not Voc.detects(root)

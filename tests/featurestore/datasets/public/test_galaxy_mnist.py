@@ -75,6 +75,12 @@ def test_a_label_too_high(write: Write, tmp_path: Path) -> None:
         GalaxyMNIST(str(tmp_path))
 
 
+def test_a_label_beyond_64_bits_does_not_wrap(write: Write, tmp_path: Path) -> None:
+    write("train_dataset.hdf5", 2, labels=np.array([0, 2**64 - 1], dtype=np.uint64))
+    with pytest.raises(DatasetError, match="the file is no HDF5 file of GalaxyMNIST"):
+        GalaxyMNIST(str(tmp_path))
+
+
 def test_more_labels_than_images(write: Write, tmp_path: Path) -> None:
     write("train_dataset.hdf5", labels=np.zeros(6, dtype=np.uint8))
     with pytest.raises(LabelMismatchError, match=r"6 labels for 5 images .*train_dataset\.hdf5"):
