@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from featurestore.errors import StoreError, UnknownNameError
 from featurestore.samples import UNLABELLED
-from featurestore.store.store import open_store as open_below
+from featurestore.store import open_store as open_below
 from studies import notebook
 
 BACKBONE, VARIANT = "timm:test_vit", "resize=32"
