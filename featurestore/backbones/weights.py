@@ -70,7 +70,7 @@ def parse_weights(text: str) -> WeightsSource:
     return WeightsSource("file", str(path.resolve()))
 
 
-def stamp(source: WeightsSource) -> str:
+def fingerprint(source: WeightsSource) -> str:
     """A cheap mark that changes when the weights do: sizes and times of local files, the text itself otherwise."""
     if source.kind in ("hub", "random"):
         return str(source)

@@ -50,7 +50,7 @@ def sample_fields(
 
     Args:
         catalogue: The table.
-        found: Relative path -> stamp of the images that exist.
+        found: Relative path -> fingerprint of the images that exist.
         choice: Columns that the user chose.
 
     Raises:

@@ -70,7 +70,7 @@ class Contents:
             fingerprints: uint64 (n,), current fingerprints of the samples.
             every: Whether samples with the same fingerprint are compared as well.
         """
-        stored = entry.stamps(request.poolings, int(rows.max(initial=-1)) + 1)
+        stored = entry.origins(request.poolings, int(rows.max(initial=-1)) + 1)
         asked = np.zeros(len(rows), dtype=bool)
         known = np.flatnonzero(rows >= 0)
         own = rows[known]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from featurestore.backbones.base import Backbone, BackboneSpec
 from featurestore.backbones.catalogue import find_spec, list_names, training_rows
 from featurestore.backbones.engines.base import Runtime, resolve_runtime
-from featurestore.backbones.weights import parse_weights, stamp
+from featurestore.backbones.weights import fingerprint, parse_weights
 from featurestore.errors import UsageError
 from featurestore.options import Count, Names, one_of, options
 from featurestore.pooling import check_offered, layer_suffix
@@ -124,7 +124,7 @@ class ExtractionRequest:
     def digest(self) -> str:
         """SHA-256 of all that can be known without loading the model; see the store's request index."""
         return digest(
-            self._identity | {"poolings": sorted(self.poolings), "weights": stamp(parse_weights(self.weights))}
+            self._identity | {"poolings": sorted(self.poolings), "weights": fingerprint(parse_weights(self.weights))}
         )
 
     def key(self, backbone: Backbone) -> FeatureKey:

@@ -37,7 +37,7 @@ class Counts(NamedTuple):
     missing: int
 
 
-class Stamps(NamedTuple):
+class Origins(NamedTuple):
     """What rows were computed from.
 
     Attributes:
@@ -153,11 +153,11 @@ class FeatureEntry:
         states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
         return int((changed & np.any([state == DONE for state in states], axis=0)).sum())
 
-    def stamps(self, poolings: Iterable[str], rows: int) -> Stamps:
+    def origins(self, poolings: Iterable[str], rows: int) -> Origins:
         """What the first rows were computed from; none of them is done in a pooling that is not there."""
         arrays, names = self.arrays(), list(poolings)
         done = [arrays.state(name).read_all(rows) == DONE for name in names if name in self.shapes]
-        return Stamps(
+        return Origins(
             done=np.all(done, axis=0) if done and len(done) == len(names) else np.zeros(rows, dtype=bool),
             fingerprints=arrays.column("stamp").read_all(rows),
             content=arrays.column("content").read_all(rows),
@@ -178,9 +178,9 @@ class FeatureEntry:
             own = rows // self._block_rows == block
             places, before = rows[own] % self._block_rows, content.read_block(block)
             state = np.zeros(len(before), dtype=np.uint8)
-            stamps, hashes = np.zeros((2, len(before)), dtype=np.uint64)
-            state[places], stamps[places], hashes[places] = DONE, fingerprints[own], sample_hashes[own]
-            self.write_block(block, Block({}, state, before, stamps, sample_hashes=hashes))
+            marks, hashes = np.zeros((2, len(before)), dtype=np.uint64)
+            state[places], marks[places], hashes[places] = DONE, fingerprints[own], sample_hashes[own]
+            self.write_block(block, Block({}, state, before, marks, sample_hashes=hashes))
 
     def write_block(self, block: int, data: Block) -> None:
         """Commit the rows of one block.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pandas as pd
 
 from featurestore.backbones.catalogue import find_spec, training_rows
-from featurestore.backbones.weights import parse_weights, seeded, stamp
+from featurestore.backbones.weights import fingerprint, parse_weights, seeded
 from featurestore.errors import UsageError
 from featurestore.files import write_atomically
 from featurestore.options import Count, Names, Numbers, Share, one_of, options
@@ -254,7 +254,7 @@ def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: D
         "revision": REVISION,
         "job": asdict(job),
         "model": f"{spec.adapter}:{spec.model_id}@{spec.revision}",
-        "weights": [views.key, *map(str, views.preprocessings)] if views else stamp(parse_weights(weights)),
+        "weights": [views.key, *map(str, views.preprocessings)] if views else fingerprint(parse_weights(weights)),
         "study": [study.mode, study.variant, study.view, study.threshold],
         "training": json_ready(asdict(study.training)),
         "material": material.digest,

@@ -201,9 +201,9 @@ def make_attention(backbone: Backbone, draw: Draw, variant: str, scheme: str = "
 
 
 def _identify_model(spec: BackboneSpec, weights: str | None) -> dict[str, Any]:
-    from featurestore.backbones.weights import parse_weights, stamp
+    from featurestore.backbones.weights import fingerprint, parse_weights
 
-    return {"backbone": spec.to_dict(), "weights": stamp(parse_weights(weights or spec.weights))}
+    return {"backbone": spec.to_dict(), "weights": fingerprint(parse_weights(weights or spec.weights))}
 
 
 _ARRAYS = ("labels", "pictures", "blocks", "pooled", "rollout")

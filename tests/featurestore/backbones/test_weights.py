@@ -14,13 +14,13 @@ from torch import nn
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
+    fingerprint,
     hash_weights,
     model_file,
     package_file,
     parse_weights,
     read_state_dict,
     seeded,
-    stamp,
 )
 from featurestore.errors import UsageError, WeightsUnavailableError
 
@@ -111,13 +111,13 @@ def test_stamp_follows_the_file(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"one")
     source = parse_weights(str(tmp_path))
-    first = stamp(source)
-    assert stamp(source) == first
+    first = fingerprint(source)
+    assert fingerprint(source) == first
     os.utime(file, ns=(1, 1))
-    second = stamp(source)
+    second = fingerprint(source)
     file.write_bytes(b"three")
-    assert len({first, second, stamp(source)}) == 3
-    assert stamp(WeightsSource("random", "3")) == "random:3"
+    assert len({first, second, fingerprint(source)}) == 3
+    assert fingerprint(WeightsSource("random", "3")) == "random:3"
 
 
 def test_model_file(tmp_path: Path) -> None:
