@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from featurestore import registry as registry_module
 from featurestore.errors import MissingDependencyError, UnknownNameError
 from featurestore.registry import Registry, unknown_name
 
@@ -65,7 +64,7 @@ def test_the_remedy_names_the_package_of_a_missing_submodule(
     (tmp_path / "half_library" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     entries = [EntryPoint("half", "half_library.runtime:THING", GROUP)]
-    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: entries)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: entries)
     with pytest.raises(MissingDependencyError, match=r"'half_library\.runtime'.* pip install half_library\.$"):
         things.get("half")
 
