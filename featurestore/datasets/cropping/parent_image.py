@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.datasets.decoding.fits import physical_values
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.errors import DatasetError
 
@@ -103,7 +104,7 @@ def _plane_of(hdu: Any, plane: int, path: Path) -> NDArray[np.float32]:
     if plane >= math.prod(shape):
         raise _refusal(f"there is no plane {plane}, but {math.prod(shape)} planes, counted from 0", path)
     index = tuple(int(number) for number in np.unravel_index(plane, shape)) if shape else ()
-    return np.asarray(hdu.section[(*index, slice(None), slice(None))]).astype(np.float32)
+    return physical_values(hdu, (*index, slice(None), slice(None)))
 
 
 def _celestial(header: Any, shape: tuple[int, ...]) -> Any:

@@ -15,6 +15,7 @@ from featurestore.datasets.decoding.arrays import without_losses
 from featurestore.datasets.decoding.checksums import check_sums
 from featurestore.datasets.decoding.compression import decompressed
 from featurestore.datasets.decoding.quiet import ignored_warnings
+from featurestore.datasets.decoding.tiles import check_tiles
 
 _DAMAGED = "the FITS file is damaged"
 
@@ -77,10 +78,26 @@ def _read(file: BinaryIO, where: str, extension: str | int | None) -> NDArray[np
         check_size(hdu.shape, max(4, abs(hdu.header["BITPIX"]) // 8), where)
         n_bytes = hdu.fileinfo()["datSpan"]
         check_bytes(n_bytes, where)
-        bounded.left += 4 * n_bytes  # for the checksums, and for the pixels
+        bounded.left += 6 * n_bytes  # for the checksums, the tiles, and the pixels
         check_sums(bounded, hdu.fileinfo(), where)
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
-            return np.asarray(hdu.data).astype(np.float32)
+        check_tiles(hdu, bounded, where)
+        return physical_values(hdu)
+
+
+def physical_values(hdu: Any, part: Any = None) -> NDArray[np.float32]:
+    """Values of an image HDU, or of that part of it, with BSCALE, BZERO and BLANK applied; blank ones are NaN.
+
+    Args:
+        hdu: An open image HDU of astropy.
+        part: Index into its array; None: all of it.
+    """
+    blank, zero = hdu.header.get("BLANK"), hdu.header.get("BZERO", 0)  # reading the pixels removes them
+    found = np.asarray(hdu.data if part is None else hdu.section[part])
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite
+        values = found.astype(np.float32)
+    if isinstance(blank, int) and found.dtype.kind in "iu":  # astropy knows no blank among unsigned integers
+        values[found == blank + int(zero)] = np.nan
+    return values
 
 
 @contextmanager
@@ -97,10 +114,15 @@ def _image_hdu(file: _Bounded, where: str, extension: str | int | None) -> Itera
 
 
 def _first_image(hdus: Any, where: str) -> Any:
+    empty = None
     for hdu in _forwards(hdus, where):
         if hdu.is_image and hdu.shape:
-            return hdu
-    raise unreadable("no extension of the FITS file holds an image", where)
+            if 0 not in hdu.shape:
+                return hdu
+            empty = empty or hdu
+    if empty is None:
+        raise unreadable("no extension of the FITS file holds an image", where)
+    return empty
 
 
 def _named(hdus: Any, extension: str | int, where: str) -> Any:

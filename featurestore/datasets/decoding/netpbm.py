@@ -18,6 +18,8 @@ _HEADER = re.compile(
     + rb"[ \t\n\v\f\r]"
 )  # fmt: skip
 _TEXT, _COLOUR = "23", "36"
+_PIECE = 1 << 24
+"""Bytes of text that are read at a time."""
 
 
 def decode_netpbm(data: bytes, where: str) -> NDArray[np.uint16] | None:
@@ -37,7 +39,7 @@ def decode_netpbm(data: bytes, where: str) -> NDArray[np.uint16] | None:
     if top > 65535:
         raise unreadable(f"its largest value {top} is beyond 16 bits", where)
     shape = (height, width, 3) if kind in _COLOUR else (height, width)
-    check_size(shape, np.dtype(np.uint16).itemsize, where)
+    check_size(shape, 8 if kind in _TEXT else 2, where)  # text is read as int64
     size = int(np.prod(shape))
     values = _read_text(data[header.end() :], size) if kind in _TEXT else _read_binary(data, header.end(), size)
     if values.size < size or values.min() < 0 or values.max() > top:
@@ -50,5 +52,16 @@ def _read_binary(data: bytes, start: int, size: int) -> NDArray[Any]:
 
 
 def _read_text(text: bytes, size: int) -> NDArray[Any]:
-    with ignored_warnings():  # numpy warns of what is no number, and gives fewer values
-        return np.fromstring(text, dtype=np.int64, sep=" ")[:size]
+    """The first values of a text that may hold far more of them than the image has."""
+    parts, start = [np.empty(0, dtype=np.int64)], 0
+    while size > 0 and start < len(text):
+        end = _next_space(text, start + _PIECE)
+        with ignored_warnings():  # older versions of numpy warn of what is no number, and give fewer values
+            parts.append(np.fromstring(text[start:end], dtype=np.int64, sep=" ")[:size])
+        size, start = size - len(parts[-1]), end
+    return np.concatenate(parts)
+
+
+def _next_space(text: bytes, start: int) -> int:
+    space = re.compile(rb"\s").search(text, start)
+    return space.start() if space else len(text)

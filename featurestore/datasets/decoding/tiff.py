@@ -48,6 +48,9 @@ def decode_tiff(data: bytes, where: str) -> NDArray[Any] | None:
         if int(first.photometric) not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or first.bitspersample < 8:
             if len(pages) > 1:
                 raise unreadable(f"the TIFF holds {len(pages)} pages in colour, not one image", where)
+            if first.bitspersample > 8:
+                kind = getattr(first.photometric, "name", first.photometric)
+                raise unreadable(f"{first.bitspersample}-bit {kind} is not read: Pillow would cut it to 8 bits", where)
             return None
         check_size((len(pages), *first.shape), first.dtype.itemsize if first.dtype else 1, where)
         image = _join([_decode(page, where) for page in pages], where)

@@ -53,6 +53,29 @@ def test_bscale_bzero_and_blank_are_applied() -> None:
     assert np.isnan(image[0, 2])
 
 
+@pytest.mark.parametrize(("dtype", "blank"), [("u2", -(2**15)), ("u4", -(2**31))])
+@pytest.mark.parametrize("kind", [fits.PrimaryHDU, fits.CompImageHDU])
+def test_blank_among_unsigned_integers(kind: type, dtype: str, blank: int) -> None:
+    values = np.array([[0, 1], [2, 3]], dtype=dtype)
+    hdu = kind(values)
+    hdu.header["BLANK"] = blank  # as in the file, where BZERO is not added yet
+    file = file_of(hdu) if kind is fits.PrimaryHDU else file_of(fits.PrimaryHDU(), hdu)
+    image = decode_fits(file, "x.fits")
+    np.testing.assert_array_equal(image, [[2, 3], [np.nan, 1]])
+
+
+def test_values_of_64_bit_unsigned_integers() -> None:
+    assert read(fits.PrimaryHDU(np.array([[0, 1, 7]], dtype=np.uint64))).tolist() == [[0, 1, 7]]
+
+
+def test_an_array_of_no_pixels_is_passed_over() -> None:
+    first = file_of(fits.PrimaryHDU(), fits.ImageHDU(IMAGE)).getvalue()
+    cards = b"".join(f"{name:<8}= {0:>20}".encode().ljust(80) for name in ("NAXIS1", "NAXIS2"))
+    naxis = first.index(b"NAXIS   =")
+    head = first[:naxis] + f"{'NAXIS':<8}= {2:>20}".encode().ljust(80) + cards + first[naxis + 80 : 2880]
+    np.testing.assert_array_equal(decode_fits(BytesIO(head[:2880] + first[2880:]), "x.fits"), IMAGE[::-1])
+
+
 def test_nan_pixels_stay_nan() -> None:
     values = IMAGE.copy()
     values[0, 0] = np.nan

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from featurestore.datasets.decoding import netpbm
 from featurestore.datasets.decoding.images import decode_image
 from featurestore.datasets.decoding.netpbm import decode_netpbm
 from featurestore.errors import UnreadableImageError
@@ -22,6 +23,12 @@ def test_values_as_text() -> None:
     for kind, image in ((2, GREY), (3, COLOUR)):
         data = f"P{kind} 3 2 65535\n{' '.join(str(value) for value in image.flat)}\n".encode()
         np.testing.assert_array_equal(decode_image(data, "x"), image)
+
+
+def test_a_text_longer_than_the_image_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netpbm, "_PIECE", 3)
+    text = "  ".join(str(value) for value in GREY.flat) + " 9" * 100
+    np.testing.assert_array_equal(decode_image(f"P2 3 2 4095\n{text}".encode(), "x"), GREY)
 
 
 def test_8_bits_are_left_to_pillow() -> None:

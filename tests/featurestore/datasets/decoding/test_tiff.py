@@ -194,3 +194,11 @@ def test_damage_never_surfaces_as_another_error(whole: bytes, data: st.DataObjec
         assert decode_image(bytes(damaged), "x").dtype.name in ("uint8", "uint16", "float32")
     except UnreadableImageError as error:
         assert error.where == "x"
+
+
+@pytest.mark.parametrize("photometric", ["separated", "cielab", "palette"])
+def test_deep_colours_that_pillow_would_cut_are_unreadable(photometric: str) -> None:
+    values = whole_range("u2", (6, 5) if photometric == "palette" else (6, 5, 4 if photometric == "separated" else 3))
+    colours = {"colormap": np.zeros((3, 1 << 16), np.uint16)} if photometric == "palette" else {}
+    with pytest.raises(UnreadableImageError, match=f"16-bit {photometric.upper()} is not read"):
+        decode_image(written(values, photometric=photometric, **colours), "x")
