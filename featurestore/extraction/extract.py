@@ -68,6 +68,12 @@ class ExtractionReport:
     seconds: float
 
     @property
+    def weights_check(self) -> str:
+        """A line for each backbone whose weights came under other names: how they were matched."""
+        checks = {one.entry.backbone: one.entry.provenance.get("weights_check") for one in self.features}
+        return "\n".join(f"{backbone}: {check}." for backbone, check in checks.items() if check)
+
+    @property
     def unreadable(self) -> dict[str, str]:
         """Sample id -> reason, over all features."""
         return {sample: reason for one in self.features for sample, reason in one.unreadable.items()}

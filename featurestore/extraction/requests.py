@@ -283,6 +283,7 @@ def provenance_of(
     return ({TRAINING_ROWS: trained[backbone.spec.name]} if trained else {}) | {
         "dataset_source": dataset.table.source,
         "weights": backbone.weights_source,
+        "weights_check": backbone.weights_check,
         "spec": backbone.spec.to_dict(),
         "licence": backbone.spec.licence,
         "reference": backbone.spec.reference,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import torchvision.models
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -22,6 +23,7 @@ from featurestore.errors import BackboneError
 from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
+_HUB = "https://download.pytorch.org"
 _AVERAGES = ("avgpool", "adaptive_avg_pool2d")
 
 
@@ -68,8 +70,7 @@ class TorchvisionAdapter:
         del image_size, trust_remote_code  # convolutions take any size, and torchvision runs no remote code
         name = spec.model_id.partition("/")[0]
         if weights.kind == "hub":
-            with downloading(spec.model_id):
-                return _FeatureMap(_trunk(torchvision.models.get_model(name, weights=_weights(spec.model_id)), name))
+            return _FeatureMap(_trunk(_pretrained(spec.model_id), name))
         with seeded(weights.seed if weights.kind == "random" else 0):
             model = torchvision.models.get_model(name, weights=None)
         trunk = _trunk(model, name)
@@ -79,6 +80,16 @@ class TorchvisionAdapter:
             state = {key: value for key, value in read_state_dict(path).items() if key not in head}
             load_strictly(trunk, state, path)
         return _FeatureMap(trunk)
+
+
+def _pretrained(model_id: str) -> nn.Module:
+    weights = _weights(model_id)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    with downloading(model_id, _HUB) as offline:
+        if offline and not file.exists():
+            raise FileNotFoundError(f"there is no {file}")
+        model: nn.Module = torchvision.models.get_model(model_id.partition("/")[0], weights=weights)
+        return model
 
 
 def _trunk(model: nn.Module, name: str) -> nn.Module:

