@@ -1,21 +1,27 @@
 """Processes that train together, as ``torchrun`` starts them; a single one for most users.
 
-Each process takes its share of the batches, and gradients are averaged before each step. Tested with processes on a
-CPU; written for GPUs too, and not tested on one.
+Each process takes its share of the batches; torch's DistributedDataParallel averages the gradients before each step.
+Tested with processes on a CPU; written for GPUs too, and not tested on one.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 Batch = TypeVar("Batch")
+
+Losses = Callable[[Any], Mapping[str, Tensor]]
+"""From a loaded batch to losses by name."""
 
 
 @dataclass(frozen=True)
@@ -34,37 +40,29 @@ class Processes:
         """Every `count`-th batch; what does not divide is left out, so that all processes make as many steps."""
         return batches[self.rank : len(batches) // self.count * self.count : self.count]
 
-    def spread(self, module: nn.Module) -> None:
-        """Give every process the first one's parameters and buffers."""
-        for tensor in module.state_dict().values() if self.count > 1 else ():
-            torch.distributed.broadcast(tensor, 0)
+    def connect(self, module: nn.Module, losses: Losses) -> Losses:
+        """The same losses of a module, whose gradients are averaged over all processes when they go backward.
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average the gradients; one that a process lacks counts as zero."""
-        if self.count > 1:
-            for parameter in parameters:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                self._mean(parameter.grad)
-
-    def average_buffers(self, module: nn.Module) -> None:
-        """Average the statistics of batch normalisation, which each process gathered from its own batches."""
-        if self.count > 1:
-            for buffer in module.buffers():
-                if buffer.is_floating_point():
-                    self._mean(buffer)
+        Parameters and buffers become those of the first process. What is trained has to want gradients already, and
+        may not change afterwards. A parameter without a gradient in one process counts as zero there; looking for
+        these also keeps the order of sums the same from step to step, which exact resuming needs.
+        """
+        if self.count == 1:
+            return losses
+        return DistributedDataParallel(_LossModule(module, losses), find_unused_parameters=True)
 
     def agree(self, value: float) -> float:
         """The first process's value."""
         if self.count == 1:
             return value
-        shared = torch.tensor(value, dtype=torch.float64, device=_exchange_device())
-        torch.distributed.broadcast(shared, 0)
-        return float(shared)
+        shared = [value]
+        torch.distributed.broadcast_object_list(shared, 0)
+        return shared[0]
 
-    def _mean(self, tensor: Tensor) -> None:
-        torch.distributed.all_reduce(tensor)
-        tensor /= self.count
+
+def without_averaging(losses: Losses) -> AbstractContextManager[None]:
+    """Gradients of what runs inside are added up here alone; the next ones outside are averaged with them."""
+    return losses.no_sync() if isinstance(losses, DistributedDataParallel) else nullcontext()
 
 
 def join_processes(device: torch.device) -> Processes:
@@ -76,6 +74,7 @@ def join_processes(device: torch.device) -> Processes:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)  # a process that just ends can bring down the others
     return Processes(torch.distributed.get_rank(), count)
 
 
@@ -84,6 +83,12 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _exchange_device() -> torch.device:
-    """Where the backend of the group exchanges tensors."""
-    return torch.device("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+class _LossModule(nn.Module):
+    """A module with its losses as the forward pass, for a wrapper that watches forward passes."""
+
+    def __init__(self, module: nn.Module, losses: Losses) -> None:
+        super().__init__()
+        self.module, self.losses = module, losses
+
+    def forward(self, loaded: Any) -> dict[str, Tensor]:
+        return dict(self.losses(loaded))

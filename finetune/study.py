@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import field
 from itertools import product
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from featurestore.errors import UsageError
 from featurestore.files import write_atomically
 from featurestore.options import Count, Names, Numbers, options
 from featurestore.reporter import StageResult
+from finetune.checkpoints import RESUME, telling
 from finetune.data.images import Images, load_images
 from finetune.data.rows import choose_rows, usable_rows
 from finetune.learners.classification import Fit, Task, Tuned, plan_fit, run_fit
@@ -158,10 +160,22 @@ def finetune_study(study: FinetuneStudy, store: FeatureStore, output: Path, repo
             runs.append(run)
             files[folder.name] = folder
     return StageResult(
-        tables=(format_table(summarise(runs)),),
+        tables=("\n\n".join(filter(None, (format_table(summarise(runs)), tell_rows(runs)))),),
         files=(write_results(runs, output) if is_first() else {}) | files,
         seconds={"finetune": perf_counter() - started},
         unreadable=unreadable,
+    )
+
+
+def tell_rows(runs: Sequence[Run]) -> str:
+    """How many labelled rows trainings learnt from, where early stopping held some of them back; else empty."""
+    held = [run for run in runs if run.params["validation"] == "held out"]
+    if not held:
+        return ""
+    rows = ", ".join(dict.fromkeys(f"{run.n_train:,} of {run.n_train + run.n_valid:,}" for run in held))
+    return (
+        f"These trainings learnt from {rows} labelled rows of their fraction and stopped early by the others; probes "
+        "of the same fraction learn from all of them. With --patience 0, trainings do so too."
     )
 
 
@@ -190,9 +204,10 @@ def _train_once(
     tuned = run_fit(fit, checkpoint=checkpoint, resume=study.resume, progress=progress, on_epoch=log)
     reporter.notice(_describe(tuned))
     if is_first():
-        save_tuned(tuned, folder)
-        write_atomically(folder / HISTORY, lambda part: write_csv(tuned.history, part))
-        keep_run(store, fit.identity, tuned.run, fit.images.dataset.table)
+        with telling(folder, RESUME):
+            save_tuned(tuned, folder)
+            write_atomically(folder / HISTORY, lambda part: write_csv(tuned.history, part))
+            keep_run(store, fit.identity, tuned.run, fit.images.dataset.table)
         checkpoint.unlink(missing_ok=True)  # all that it was for is safe now
     return tuned.run, folder
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,10 +24,10 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from featurestore.backbones.engines.base import resolve_runtime
 from featurestore.errors import FinetuneError
-from featurestore.files import write_atomically
+from finetune.checkpoints import check_folder, read_checkpoint, write_checkpoint
 from finetune.freezing import train_only
 from finetune.options import TrainerOptions
-from finetune.processes import is_first, join_processes
+from finetune.processes import Losses, is_first, join_processes, without_averaging
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -142,6 +143,8 @@ def train(
         StoreWriteError: The checkpoint cannot be written.
     """
     training = _Training(learner, options, seed, identity)
+    if checkpoint is not None and is_first():
+        check_folder(checkpoint.parent)
     if checkpoint is not None and resume and checkpoint.exists():
         training.load(checkpoint)
     with torch.random.fork_rng():
@@ -192,7 +195,6 @@ class _Training:
         self.device, self.dtype = torch.device(runtime.device), _AUTOCAST.get(runtime.precision)
         self.processes = join_processes(self.device)
         self.module = learner.module.to(self.device)
-        self.processes.spread(self.module)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.steps = self._updates_per_epoch()
         self.trained = _trained_names(self.module, learner.stages)
@@ -200,6 +202,7 @@ class _Training:
         self.best: dict[str, Tensor] = {}
         self.stage: Stage | None = None
         self.optimiser: Optimizer
+        self.losses: Losses = learner.losses
 
     @property
     def n_epochs(self) -> int:
@@ -234,7 +237,7 @@ class _Training:
         for step in range(self.steps):
             rates = _highest(rates, self._set_rates(stage, step + before * self.steps))
             size = min(self.options.accumulation, len(batches) - step * self.options.accumulation)
-            losses += [self._backward(next(loaded), size) for _ in range(size)]
+            losses += [self._backward(next(loaded), size, last=part == size) for part in range(1, size + 1)]
             self._update(stage)
             if progress:
                 progress((epoch - 1) * self.steps + step + 1, self.n_steps)
@@ -260,16 +263,11 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        write_atomically(path, lambda part: torch.save(state, part))
+        write_checkpoint(path, state, len(self.history))
 
     def load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # a damaged file can raise nearly anything in the unpickler
-            raise FinetuneError(
-                "the checkpoint cannot be read", where=path, hint="Delete it, and start without --resume."
-            ) from error
-        if state.get("identity") != self.identity or state["module"].keys() != self._state().keys():
+        state = read_checkpoint(path, self.device)
+        if state["identity"] != self.identity or state["module"].keys() != self._state().keys():
             raise FinetuneError(
                 "the checkpoint belongs to a training of other options, rows or model (weights, boxes, labels)",
                 where=path,
@@ -307,6 +305,7 @@ class _Training:
         for parameter in stage.parameters:
             parameter.requires_grad_(True)
         self.optimiser = _make_optimiser(stage, self.options)
+        self.losses = self.processes.connect(self.module, self.learner.losses)
 
     def _set_rates(self, stage: Stage, step: int) -> dict[str, float]:
         n_warmup = round(self.options.warmup * self.steps)
@@ -315,16 +314,16 @@ class _Training:
             settings["lr"] = group.rate * factor
         return {f"rate:{group.name}": group.rate * factor for group in stage.groups}
 
-    def _backward(self, loaded: Any, size: int) -> dict[str, Tensor]:
+    def _backward(self, loaded: Any, size: int, *, last: bool) -> dict[str, Tensor]:
         """Add the gradients of one batch out of `size` that make a step together."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            losses = self.learner.losses(loaded)
-        total = torch.stack(list(losses.values())).sum()
-        self.scaler.scale(total / size).backward()  # type: ignore[no-untyped-call]
+        with nullcontext() if last else without_averaging(self.losses):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                losses = self.losses(loaded)
+            total = torch.stack(list(losses.values())).sum()
+            self.scaler.scale(total / size).backward()  # type: ignore[no-untyped-call]
         return {"loss": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
 
     def _update(self, stage: Stage) -> None:
-        self.processes.average(stage.parameters)
         if self.options.clip:
             self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(stage.parameters, self.options.clip)
@@ -343,7 +342,6 @@ class _Training:
         return means
 
     def _score(self, epoch: int) -> float:
-        self.processes.average_buffers(self.module)
         if epoch % self.options.score_every and epoch != self.n_epochs:
             return math.nan
         self.module.eval()

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 FORMAT = "skyprobe tuned model"
 FORMAT_VERSION = 1
 WEIGHTS, CARD, README = "model.safetensors", "card.json", "README.md"
+_NEEDED = ("identity", "architecture", "image_size", "pooling", "weights_hash", "params", "date")
+"""Fields of a card without which a model cannot be used."""
+
 _TOKENS = "tokens."
 
 
@@ -138,7 +141,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of a tuned model.
 
     Raises:
-        WeightsUnavailableError: The folder holds no tuned model, or one of another format version.
+        WeightsUnavailableError: The folder holds no tuned model, one of another format version, or a damaged card.
     """
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
@@ -148,11 +151,27 @@ def read_card(folder: Path) -> dict[str, Any]:
             where=folder,
             hint=f"Name a folder with {CARD}, made by skyprobe finetune.",
         ) from error
-    if (card.get("format"), card.get("format_version")) != (FORMAT, FORMAT_VERSION):
+    if not isinstance(card, dict) or (card.get("format"), card.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise WeightsUnavailableError(
             f"the card is none of format version {FORMAT_VERSION}", where=folder, hint="Use the skyprobe that wrote it."
         )
+    if missing := [name for name in _NEEDED if name not in card]:
+        raise WeightsUnavailableError(
+            f"the card lacks {', '.join(missing)}", where=folder, hint="Copy it again, or tune the model again."
+        )
     return card
+
+
+def _read_architecture(folder: Path, card: Mapping[str, Any]) -> BackboneSpec:
+    """The spec of the backbone that was tuned; cards of other versions may have fields that this one does not know."""
+    try:
+        return BackboneSpec.from_dict(card["architecture"])
+    except (TypeError, AttributeError) as error:
+        raise WeightsUnavailableError(
+            f"the card describes no backbone of this version: {error}",
+            where=folder,
+            hint="Use the skyprobe that wrote it.",
+        ) from error
 
 
 class TunedAdapter:
@@ -170,7 +189,7 @@ class TunedAdapter:
             WeightsUnavailableError: The folder holds no tuned model.
         """
         card = read_card(Path(model_id))
-        root = BackboneSpec.from_dict(card["architecture"])
+        root = _read_architecture(Path(model_id), card)
         pooling = card["pooling"]
         return replace(
             root,
@@ -195,7 +214,7 @@ class TunedAdapter:
             WeightsMismatchError: The weights are not those that the card was written for.
         """
         card = read_card(Path(spec.model_id))
-        root = BackboneSpec.from_dict(card["architecture"])
+        root = _read_architecture(Path(spec.model_id), card)
         if root.patch_size and image_size != card["image_size"]:
             raise BackboneError(
                 f"the model was tuned at {card['image_size']} px, and its positions fit no other size",

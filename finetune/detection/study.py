@@ -23,6 +23,7 @@ from featurestore.reporter import Reporter, StageResult
 from featurestore.store.key import digest
 from featurestore.training_rows import check_test_rows, recorded_rows
 from featurestore.versions import library_versions
+from finetune.checkpoints import RESUME, telling
 from finetune.detection.body import MODES as TRUNK_MODES
 from finetune.detection.body import load_body, shapes_of
 from finetune.detection.data import DetectionData, prepare_data
@@ -230,10 +231,11 @@ def _run_once(
     run, history = _train(study, material, job, folder, reporter, views, notes, identity)
     files: dict[str, Path] = {}
     if is_first():
-        files = _write_run(run, history, material, folder)
-        files |= {f"{folder.name}/{CARD}": _write_card(run, identity, folder)}
-        if store:
-            keep_run(store, identity, run, material.dataset.table)
+        with telling(folder, RESUME):
+            files = _write_run(run, history, material, folder)
+            files |= {f"{folder.name}/{CARD}": _write_card(run, identity, folder)}
+            if store:
+                keep_run(store, identity, run, material.dataset.table)
     return run, files
 
 
@@ -323,8 +325,11 @@ def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if not path.exists() or not (folder / CHECKPOINT).exists():
         return {}
-    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return card
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a damaged card says nothing: the detector is trained again
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def _write_card(run: DetectionRun, identity: str, folder: Path) -> Path:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from finetune.options import TrainerOptions
-from finetune.processes import Processes, is_first
+from finetune.processes import Processes, is_first, without_averaging
 from finetune.trainer import Group, Stage, shuffle_rows, train
 
 N_ROWS, BATCH = 24, 4
 
 
-class Linear:
+class Regression:
+    """Two stages; in the second, half of the batches do not need the first layer."""
+
     def __init__(self, fill):
         self.x = torch.arange(N_ROWS * 3.0).reshape(N_ROWS, 3).sin()
-        self.module = nn.Sequential(nn.Linear(3, 1))
+        self.module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
         with torch.no_grad():
-            for parameter in self.module.parameters():
-                parameter.fill_(fill)
-        self.stages = [Stage("all", 2, [Group("all", list(self.module.parameters()), 0.1)])]
+            for number, parameter in enumerate(self.module.parameters()):
+                parameter.copy_(
+                    fill + torch.arange(parameter.numel()).reshape(parameter.shape).sin() * (number + 1) / 9
+                )
+        top, every = (list(part.parameters()) for part in (self.module[2], self.module))
+        self.stages = [Stage("top", 1, [Group("top", top, 0.1)]), Stage("all", 2, [Group("all", every, 0.1)])]
 
     def batches(self, rng):
         return shuffle_rows(N_ROWS, BATCH, rng)
@@ -32,25 +38,44 @@ class Linear:
         return self.x[rows]
 
     def losses(self, x):
-        return {"squares": ((self.module(x)[:, 0] - x.sum(dim=1)) ** 2).mean()}
+        out = self.module(x) if x[0, 0] > 0 else self.module[2](x)
+        return {"squares": ((out[:, 0] - x.sum(dim=1)) ** 2).mean()}
 
     def score(self):
         return float("nan")
 
 
-def tune(fill, accumulation):
-    learner = Linear(fill)
-    train(learner, TrainerOptions(device="cpu", optimiser="sgd", accumulation=accumulation), seed=4)
+def tune(fill, accumulation, **given):
+    learner = Regression(fill)
+    options = TrainerOptions(device="cpu", optimiser="sgd", accumulation=accumulation)
+    train(learner, options, seed=4, **given)
     return torch.cat([parameter.detach().flatten() for parameter in learner.module.parameters()])
 
 
-def test_two_processes_do_what_one_does_with_two_batches_a_step(tmp_path):
+def start(n, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), __file__]
+    done = subprocess.run([*command, *map(str, arguments)], check=False, capture_output=True, timeout=300, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_do_what_one_does_with_twice_as_many_batches_a_step(tmp_path):
     """The second process starts from other weights: those of the first count."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*command, __file__, str(tmp_path)], check=True, capture_output=True, timeout=300)
+    start(2, tmp_path, 2)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert torch.equal(found[0], found[1])
-    torch.testing.assert_close(found[0], tune(0.1, accumulation=2))
+    torch.testing.assert_close(found[0], tune(0.1, accumulation=4))
+
+
+def test_three_processes_resume_to_the_same_bits(tmp_path):
+    """Sums of three gradients depend on their order, which must not change within a training."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    start(3, whole, 1)
+    start(3, broken, 1, "stop")
+    start(3, broken, 1)
+    found = [torch.load(folder / f"{rank}.pt") for folder in (whole, broken) for rank in range(3)]
+    assert all(torch.equal(found[0], one) for one in found)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -62,13 +87,11 @@ def test_batches_are_shared_without_overlap_and_evenly(count):
 
 
 def test_a_single_process_changes_nothing():
-    module, alone = nn.BatchNorm1d(2), Processes()
-    module.weight.grad = torch.tensor([1.0, 2.0])
-    alone.spread(module)
-    alone.average(module.parameters())
-    alone.average_buffers(module)
-    assert module.weight.grad.tolist() == [1.0, 2.0]
-    assert module.bias.grad is None
+    learner, alone = Regression(0.1), Processes()
+    losses = alone.connect(learner.module, learner.losses)
+    assert losses == learner.losses
+    with without_averaging(losses):
+        pass
     assert alone.agree(0.5) == 0.5
     assert is_first()
 
@@ -78,8 +101,23 @@ def test_other_processes_write_nothing(monkeypatch):
     assert not is_first()
 
 
-if __name__ == "__main__":
+def _stop(row):
+    if row["epoch"] == 2:
+        raise KeyboardInterrupt
+
+
+def _main(folder, accumulation, stop=""):
+    """What each process does: its weights at the end stand in a file of its own."""
     import os
 
     rank = int(os.environ["RANK"])
-    torch.save(tune(0.1 + rank, accumulation=1), f"{sys.argv[1]}/{rank}.pt")
+    given = {"checkpoint": Path(folder) / "last.pt", "resume": True, "on_epoch": _stop if stop else None}
+    try:
+        weights = tune(0.1 + rank, int(accumulation), **given)
+    except KeyboardInterrupt:
+        return
+    torch.save(weights, Path(folder) / f"{rank}.pt")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

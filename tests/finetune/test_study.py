@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from featurestore.errors import FinetuneError, ProbeError, UnknownNameError, UsageError
+from featurestore.errors import FinetuneError, ProbeError, StoreWriteError, UnknownNameError, UsageError
 from featurestore.store import open_store
 from finetune import study as stages
 from finetune.options import FinetuneOptions
@@ -77,6 +77,19 @@ def test_a_study_gives_tables_models_and_kept_runs(tmp_path, store, reporter, ma
         assert outcome.files[folder.name] == folder
     assert len(kept_runs(store, store.datasets())) == 4
     assert any("of the parameters trained" in text for text in reporter.notices)
+
+
+def test_rows_that_early_stopping_holds_back_are_told(tmp_path, store, reporter, make_study, data):
+    for path in (tmp_path / "sky" / "valid").rglob("*.png"):
+        path.unlink()
+    (table,) = finetune_study(make_study(mode="head", epochs=1), store, tmp_path / "a", reporter).tables
+    frame = pd.read_csv(tmp_path / "a" / "results.csv")
+    n_train, n_valid = (int(frame[name].iloc[0]) for name in ("n_train", "n_valid"))
+    assert n_valid > 0 and n_train + n_valid == 16
+    assert f"learnt from {n_train} of 16 labelled rows" in table
+    (table,) = finetune_study(make_study(mode="head", epochs=1, patience=0), store, tmp_path / "b", reporter).tables
+    assert pd.read_csv(tmp_path / "b" / "results.csv")["n_train"].unique().tolist() == [16]
+    assert "learnt from" not in table
 
 
 def test_what_was_trained_is_read(tmp_path, store, reporter, make_study, monkeypatch):
@@ -161,3 +174,17 @@ def test_seeds_give_runs_of_their_own(make_study):
     tasks = make_study(seeds=2, fractions="10,50").tasks
     assert [(task.fraction, task.seed) for task in tasks] == [(10, 0), (10, 1), (50, 0), (50, 1)]
     assert np.unique([task.backbone for task in tasks]).tolist() == ["timm:test_resnet"]
+
+
+def test_a_model_that_cannot_be_written_leaves_its_checkpoint(tmp_path, store, reporter, make_study, monkeypatch):
+    def fail(*_):
+        raise StoreWriteError("the disk is full", where="model", hint="Free space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "save_tuned", fail)
+        with pytest.raises(StoreWriteError, match=r"the disk is full .*with --resume"):
+            finetune_study(make_study(), store, tmp_path / "out", reporter)
+    epochs = []
+    monkeypatch.setattr(stages, "make_logger", lambda *_: epochs.append)
+    finetune_study(make_study(resume=True), store, tmp_path / "out", reporter)
+    assert epochs == [], "all epochs were done"

@@ -119,7 +119,7 @@ def test_random_weights_are_to_be_had_for_training_from_scratch(folder):
     assert random.weights_hash == load_backbone("timm:test_vit", "random:3", SIDE).weights_hash
 
 
-@pytest.mark.parametrize("text", [None, "{", '{"format": "another"}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": "another"}'])
 def test_a_folder_without_a_card_is_no_model(tmp_path, tuned_adapter, text):
     if text is not None:
         (tmp_path / CARD).write_text(text)
@@ -215,3 +215,19 @@ def test_a_model_that_is_tuned_again_has_seen_the_rows_of_both(tmp_path, folder,
     assert read_card(tmp_path / "second")["training_rows"] == {"sky": pack_rows(learnt)}
     scratch = tune_again("scratch", reversed_splits, allow=False)
     assert SEEN not in scratch.run.params, "random weights have seen nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.pop("weights_hash"), "the card lacks weights_hash"),
+        (lambda card: card["architecture"].update(colour="red"), "the card describes no backbone of this version"),
+        (lambda card: card.update(architecture=3), "the card describes no backbone of this version"),
+    ],
+)
+def test_a_damaged_card_is_told(folder, change, message):
+    card = json.loads((folder / CARD).read_text())
+    change(card)
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(WeightsUnavailableError, match=message):
+        load_backbone(f"tuned:{folder}")
