@@ -8,19 +8,19 @@ from statistics import median
 
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
-from benchmarks.sweep_convex import N_CLASSES, N_TRAIN, SEPARATION, D
+from benchmarks.sweep_cv import N_CLASSES, N_TRAIN, SEPARATION, D
 from probes.sweep.sweep import sweep
 
 PAIRS = 5
 
 
 def measure() -> Iterator[Row]:
-    """Whole sweeps: cross-validated strengths, the fit of all rows, the prediction of the test rows."""
+    """Whole sweeps: cross-validated `C`, the fit of all rows, the prediction of the test rows."""
     features = make_features(N_TRAIN, N_TRAIN // 4, D, N_CLASSES, separation=SEPARATION)
     for kind in ("pca", "zca"):
         times = time_pairs(
             partial(sweep, features, ["linear"]),
-            partial(sweep, features, ["whitened"], options={"whitened": {"kind": kind}}),
+            partial(sweep, features, ["whitened"], options={"whitened": {"whitening": kind}}),
             PAIRS,
         )
         yield Row(

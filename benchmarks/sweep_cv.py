@@ -1,11 +1,13 @@
-"""Twelve convex heads at ten strengths each, against scikit-learn's logistic regression at the same tolerance."""
+"""Protocol cv: the solver against scikit-learn's at the same tolerance, and the choice of C against its former rule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +15,21 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+import probes.heads.linear
 from benchmarks.embeddings import make_features
 from benchmarks.row import Row, time_pairs
+from featurestore.store.features import FeatureSet
 from featurestore.workers import count_processors
 from probes.solvers.factorisation import SharedRows
 from probes.solvers.logistic import MemoryRows, Problems, solve
 from probes.solvers.scaling import find_scaling
 from probes.sweep.plan import plan
+from probes.sweep.sweep import sweep
 from probes.sweep.tasks import Task
 
 N_TRAIN, D, N_CLASSES = 8_000, 768, 4
 SEPARATION = 0.24
-CS = tuple(float(strength) for strength in 10.0 ** np.arange(-5, 0, 0.5))
+CS = tuple(float(C) for C in 10.0 ** np.arange(-5, 0, 0.5))
 TOL = 1e-4
 """Of the largest entry of a gradient for scikit-learn, of its Euclidean norm, which is stricter, for us."""
 
@@ -35,7 +40,7 @@ Subset = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 """Training rows (n, d) of a head, their labels, and their weights by class, which sum to n."""
 
 Fit = NDArray[np.float64]
-"""(strengths, classes, d + 1), coefficients of standardised features and, last, intercepts."""
+"""(Cs, classes, d + 1), coefficients of standardised features and, last, intercepts."""
 
 
 def measure() -> Iterator[Row]:
@@ -54,7 +59,7 @@ def measure() -> Iterator[Row]:
 
     times = time_pairs(ours, theirs, PAIRS, warm=False)
     yield Row(
-        f"convex, {len(tasks)} heads x {len(CS)} strengths, {N_TRAIN:,} x {D}, {N_CLASSES} classes",
+        f"cv, {len(tasks)} heads x {len(CS)} values of C, {N_TRAIN:,} x {D}, {N_CLASSES} classes",
         "s",
         median(times.ours),
         times.speedup,
@@ -62,6 +67,29 @@ def measure() -> Iterator[Row]:
         peers={f"scikit-learn {SOLVER}": median(times.other)},
         note=_compare(subsets, fits["ours"], fits["theirs"]),
     )
+    yield _measure_choice(features)
+
+
+def _measure_choice(features: FeatureSet) -> Row:
+    """Whole sweeps: `C` by repeated folds over fifteen values, against three folds over seven."""
+    times = time_pairs(partial(sweep, features, ["linear"]), partial(_sweep_as_before, features), PAIRS)
+    return Row(
+        f"cv, choice of C in 12 heads, {N_TRAIN:,} x {D}, {N_CLASSES} classes",
+        "s",
+        median(times.ours),
+        1 / times.speedup,
+        goal=1.5,
+        at_most=True,
+        peers={"three folds, once, seven values of C": median(times.other)},
+        note="the former rule (protocol convex) by the same solver; what the choice is worth: benchmarks/choice.py",
+    )
+
+
+def _sweep_as_before(features: FeatureSet) -> None:
+    former = {"MOST_REPEATS": 1, "SEARCH_TOL": 1e-2, "try_coarsely": lambda attempt, n: attempt(np.arange(n))}
+    decades = tuple(float(C) for C in 10.0 ** np.arange(-5, 2))
+    with patch.multiple(probes.heads.linear, **former):
+        sweep(features, ["linear"], options={"linear": {"Cs": decades, "cv": 3}})
 
 
 def _weigh(X: NDArray[np.float32], y: NDArray[np.int64]) -> Subset:
@@ -87,7 +115,7 @@ def _solve(shared: SharedRows, task: Task, subset: Subset) -> Fit:
 def _fit_sklearn(subset: Subset) -> Fit:
     X, y, weights = subset
     Z = find_scaling(X).project(X)
-    models = [LogisticRegression(C=strength, tol=TOL, solver=SOLVER, max_iter=10_000) for strength in CS]
+    models = [LogisticRegression(C=C, tol=TOL, solver=SOLVER, max_iter=10_000) for C in CS]
     fitted = [model.fit(Z, y, sample_weight=weights) for model in models]
     return np.stack([np.column_stack([model.coef_, model.intercept_]) for model in fitted])
 
@@ -103,14 +131,14 @@ def _compare(subsets: Sequence[Subset], ours: Sequence[Fit], theirs: Sequence[Fi
 
 
 def _inspect(subset: Subset, fits: Fit) -> NDArray[np.float64]:
-    """Objective, and largest entry of its gradient, of each strength, (2, strengths); the loss is the mean."""
+    """Objective, and largest entry of its gradient, at each `C`, (2, Cs); the loss is the mean."""
     X, y, weights = subset
     Z = np.column_stack([find_scaling(X).project(X), np.ones(len(X))])
     shares, of_label = weights / len(y), np.eye(N_CLASSES)[y]
     found = []
-    for strength, fit in zip(CS, fits, strict=True):
+    for C, fit in zip(CS, fits, strict=True):
         log_p = log_softmax(Z @ fit.T, axis=1)
-        penalty = np.pad(fit[:, :-1], ((0, 0), (0, 1))) / (strength * len(y))
+        penalty = np.pad(fit[:, :-1], ((0, 0), (0, 1))) / (C * len(y))
         gradient = (shares[:, None] * (np.exp(log_p) - of_label)).T @ Z + penalty
         loss = -(shares[:, None] * of_label * log_p).sum()
         found.append((loss + (penalty * fit).sum() / 2, np.abs(gradient).max()))
