@@ -455,3 +455,10 @@ def test_a_former_protocol_is_told_in_one_line(images, store):
     told = [line for line in result.stderr.splitlines() if "convex" in line]
     assert told == ["skyprobe: the protocol 'convex' is called 'cv' now; please use that name"]
     assert "protocol cv" in result.stdout
+
+
+def test_the_old_name_of_workers_goes_on_working_with_a_notice(images, store):
+    words = ("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--store", store, "--dry-run")
+    result = run(*words, "--lanes", 1)
+    assert (result.exit_code, "--lanes is now called --workers." in result.stderr) == (0, True)
+    assert "--lanes" not in run("extract", "--help").output

@@ -137,7 +137,7 @@ def find_images(
         catalogue: A file that is no image, whatever its name.
 
     Returns:
-        Paths and fingerprints: 64 bits of BLAKE2b over size, time of change (ns) and salt.
+        Paths and fingerprints: 64 bits of BLAKE2b over size, times (ns), inode and salt.
 
     Raises:
         EmptyDatasetError: No image; the message names what lies there instead.
