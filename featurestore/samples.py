@@ -77,8 +77,8 @@ class SampleTable:
         labels: Label scheme -> int64 (n,); `UNLABELLED` marks rows without a label. The first scheme is the default.
         classes: Label scheme -> class names; a label is an index into them.
         splits: Strings (n,), each one of `SPLITS`.
-        fingerprints: uint64 (n,): a cheap mark that changes when the image behind the row changes (size, times, inode of a
-            file, checksum of a zip member); it is compared, never interpreted.
+        fingerprints: uint64 (n,): a cheap mark that changes when the image behind the row changes (size, times, inode
+            of a file, checksum of a zip member); it is compared, never interpreted.
         groups: Strings (n,) or None: samples of one group never straddle train and test.
         sky: float64 (n, 2) or None: right ascension and declination (ICRS), in degrees; NaN where unknown.
         boxes: Boxes or None.
