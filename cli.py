@@ -31,8 +31,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Names = tuple[str, ...]
 
 
+_FORMER_COMMANDS = {"look": "diagnose"}
+
+
 class _Group(click.Group):
     """Turns skyprobe's errors into one line and an exit code: 2 for a request that makes no sense, else 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or of this former name, which is told."""
+        if present := _FORMER_COMMANDS.get(cmd_name):
+            _terminal().notice(f"skyprobe {cmd_name} is called skyprobe {present} now; the former name still works.")
+        return super().get_command(ctx, present or cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         from featurestore.errors import SkyprobeError, UnknownNameError, UsageError
@@ -42,7 +51,7 @@ class _Group(click.Group):
                 warnings.showwarning = partial(_show_warning, warnings.showwarning)
                 return super().invoke(ctx)
         except SkyprobeError as error:
-            click.echo(f"skyprobe: {error}", err=True)
+            _terminal().notice(f"skyprobe: {error}")
             ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
         except KeyboardInterrupt:
             click.echo(
@@ -234,9 +243,10 @@ def _print(value: object, as_json: bool) -> None:
     elif isinstance(value, dict):
         click.echo(to_lines(value))
     else:
+        from probes.results.escaping import escape_lines
         from studies.result_text import to_text
 
-        click.echo(to_text(value))
+        click.echo(escape_lines(to_text(value)))
 
 
 def _finish(result: ExtractionReport | StageResult, as_json: bool) -> None:
@@ -463,7 +473,7 @@ def compare(data: str, labels: str | None, store: str | None, as_json: bool, **o
 @_store_option
 @_output_option
 @_json_option
-def look(
+def diagnose(
     store: str | None,
     output: Path | None,
     as_json: bool,
@@ -472,17 +482,16 @@ def look(
     outliers: int,
     **given: Any,
 ) -> None:
-    """Look at stored features of DATA without training: rank, dimension, similarity, covariates, duplicates, leaks."""
+    """Diagnose stored features of DATA without training: rank, similarity, covariates, duplicates, leaks, outliers."""
     from probes.diagnostics.findings import DiagnosticsOptions
-    from studies.diagnosis import look as look_at
+    from studies.diagnosis import diagnose_study
     from studies.spec import make_study
     from studies.stages import open_features
 
     study, opened = make_study(**given), _open_cache(store)
-    options = DiagnosticsOptions(threshold=threshold, outliers=outliers)
-    terminal = _terminal()
+    options, terminal = DiagnosticsOptions(threshold=threshold, outliers=outliers), _terminal()
     features, scheme = open_features(study, opened, terminal), study.probe.scheme
-    found = look_at(features, opened, terminal, output, scheme=scheme, options=options, columns=columns)
+    found = diagnose_study(features, opened, terminal, output, scheme=scheme, options=options, columns=columns)
     _finish(found, as_json)
 
 

@@ -145,6 +145,11 @@ def arrange_legend(labels: Sequence[str], width: float) -> LegendLayout:
     return LegendLayout(wrapped, -(-len(wrapped) // rows), lines * 1.6 * inches)
 
 
+def legend_label(name: str) -> str:
+    """A label that legends show as it is: Matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def share_legend(figure: Figure | SubFigure, markerscale: float = 1.0) -> None:
     """One legend below all panels, each entry once; a figure becomes higher where a legend is high."""
     entries: dict[str, Artist] = {}

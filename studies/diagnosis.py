@@ -1,4 +1,4 @@
-"""The stage of a study that looks at its features: measure the images, look, show and write."""
+"""The stage of a study that diagnoses its features: measure the images, diagnose, show and write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
-def look(
+def diagnose_study(
     features: Sequence[FeatureMatrix],
     store: FeatureStore,
     reporter: Reporter,
@@ -49,7 +49,7 @@ def look(
     options: DiagnosticsOptions | None = None,
     columns: Path | None = None,
 ) -> StudyResult:
-    """Look at feature matrices, dataset by dataset, and write what was found.
+    """Diagnose feature matrices, dataset by dataset, and write what was found.
 
     Args:
         features: Matrices of any datasets.
@@ -57,7 +57,7 @@ def look(
         reporter: Shows progress, and is told where images are not at hand.
         output: Folder for all tables (CSV) and figures; nothing is written for None.
         scheme: Label scheme; None: each dataset's default.
-        options: How to look.
+        options: How to diagnose.
         columns: The user's own quantities, a CSV file with ``sample_id`` and numbers.
 
     Raises:
@@ -74,7 +74,7 @@ def look(
     return StudyResult(
         tables=tuple(to_text(table) for one in found for table in tables(one)),
         files=files,
-        seconds={"look": perf_counter() - started},
+        seconds={"diagnose": perf_counter() - started},
         unreadable={name: reason for one in found for name, reason in one.unreadable.items()},
     )
 
@@ -100,7 +100,7 @@ def diagnose_datasets(
     options: DiagnosticsOptions | None = None,
     columns: pd.DataFrame | None = None,
 ) -> list[Diagnostics]:
-    """A look at each dataset; arguments and errors as in `look`, with `columns` read and `images` opened."""
+    """Diagnostics of each dataset; arguments as in `diagnose_study`, with `columns` read and `images` opened."""
     chosen = options or DiagnosticsOptions()
     found = []
     for name, part in groupby(sorted(features, key=lambda matrix: matrix.table.name), lambda matrix: matrix.table.name):
@@ -111,13 +111,13 @@ def diagnose_datasets(
         covariates = cached_covariates(store, table, rows, dataset, reporter.progress(f"measure {name}"))
         if columns is not None:
             covariates = join_columns(covariates, columns, table)
-        progress = reporter.progress(f"look {name}")
+        progress = reporter.progress(f"diagnose {name}")
         found.append(diagnose_features(own, covariates, scheme=scheme, options=chosen, progress=progress))
     return found
 
 
 def show(found: Diagnostics, images: Mapping[str, ImageDataset]) -> list[CaptionedFigure]:
-    """The captioned_figures of a look, with contact sheets where the images are at hand."""
+    """The figures of diagnostics, with contact sheets where the images are at hand."""
     from studies.report.diagnostics import captioned_figures
 
     dataset = images.get(found.dataset)
@@ -144,6 +144,6 @@ def _write(found: Diagnostics, output: Path, images: Mapping[str, ImageDataset])
     for name, frame in found.frames().items():
         path = output / f"{escape(found.dataset)}-{name}.csv"
         yield path.name, write_frame(frame, path)
-    for plate in show(found, images):
-        for path in save_figure(plate.figure, output, plate.name).values():
+    for figure in show(found, images):
+        for path in save_figure(figure.figure, output, figure.name).values():
             yield path.name, path

@@ -98,7 +98,7 @@ def _conclude(
         projections = project(features, store, reporter) if study.figures.projection else []
     with clock("report"):
         galleries = _draw_samples(study, features, store, reporter) if study.figures.samples else []
-        seen_tables, seen_figures = _look(study, features, store, reporter)
+        told_tables, told_figures = _diagnose(study, features, store, reporter)
         found = significance_tables(runs, [matrix.table for matrix in features], list(map(describe_features, features)))
         files = write_results(runs, output) | write_findings(found, output / "tables") | dict(trained.files)
         files["report"] = write_study_report(
@@ -108,12 +108,12 @@ def _conclude(
             features=features,
             projections=projections,
             galleries=galleries,
-            tables=[*found.tables.values(), *trained.tables, *seen_tables],
+            tables=[*found.tables.values(), *trained.tables, *told_tables],
             captioned_figures=[
                 *_show_attention(study, list(schemes), store, reporter),
                 *fitted_figures(found.curves),
                 *trained.captioned_figures,
-                *seen_figures,
+                *told_figures,
             ],
             extractions=extractions,
             scheme=study.probe.scheme,
@@ -143,7 +143,7 @@ def _draw_samples(
     return found
 
 
-def _look(
+def _diagnose(
     study: Study, features: Sequence[FeatureSet], store: FeatureStore, reporter: Reporter
 ) -> tuple[list[Table], list[CaptionedFigure]]:
     """What the features show without labels, where the study wants it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.inventory import summarise
+from probes.results.escaping import escape_lines, escape_terminal
 from probes.results.json_values import json_ready
 from probes.results.tables import align_cells
 
@@ -32,7 +33,7 @@ class Terminal:
                 seconds = 0.2 if sys.stderr.isatty() else 10  # a log file wants few lines
                 scale = {"unit": unit, "unit_scale": unit == "B"}
                 style = {"file": sys.stderr, "dynamic_ncols": True, "mininterval": seconds}
-                bars.append(tqdm(total=total, desc=label, **scale, **style))
+                bars.append(tqdm(total=total, desc=escape_terminal(label), **scale, **style))
             bars[0].update(done - bars[0].n)
             if done >= total:
                 bars[0].close()
@@ -42,7 +43,7 @@ class Terminal:
     def notice(self, text: str) -> None:
         """One line on stderr; the empty text shows nothing."""
         if text:
-            print(text, file=sys.stderr)  # noqa: T201
+            print(escape_lines(text), file=sys.stderr)  # noqa: T201
 
 
 def to_json(value: object) -> str:
@@ -85,10 +86,10 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for name, item in value.items():
             if isinstance(item, dict | list) and item:
-                yield f"{indent}{name}:"
+                yield f"{indent}{escape_terminal(name)}:"
                 yield from _lines(item, indent + "  ")
             else:
-                yield f"{indent}{name}: {_cell(item)}"
+                yield f"{indent}{escape_terminal(name)}: {_cell(item)}"
     elif isinstance(value, list):
         for item in value:
             yield from _lines(item, indent)
@@ -99,4 +100,4 @@ def _lines(value: Any, indent: str = "") -> Iterator[str]:
 def _cell(value: object) -> str:
     if value in ({}, []):
         return "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape_terminal(str(value))

@@ -17,6 +17,7 @@ from probes.plotting import (
     PALETTE,
     STYLE,
     label_powers,
+    legend_label,
     name_axes,
     share_legend,
     title_figure,
@@ -70,7 +71,7 @@ def _draw(axes: Axes, curve: LearningCurve, name: str, colour: str, marker: str)
         value, low, high = curve.predict(labels)
         axes.plot(labels, value, color=colour, linestyle=dashes)
         axes.fill_between(labels, low, high, color=colour, alpha=0.12, linewidth=0)
-    axes.plot(curve.labels, curve.scores, color=colour, marker=marker, linestyle="", label=name)
+    axes.plot(curve.labels, curve.scores, color=colour, marker=marker, linestyle="", label=legend_label(name))
 
 
 def _name(curves: Sequence[LearningCurve]) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from probes.plotting import COLUMN, DASHES, PAGE, PALETTE, STYLE
+from probes.plotting import COLUMN, DASHES, PAGE, PALETTE, STYLE, legend_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,11 @@ def rank_spectrum(shares: Mapping[str, NDArray[np.float64]], ranks: Mapping[str,
     for (name, values), (dashes, colour) in zip(shares.items(), cycle(product(DASHES, PALETTE)), strict=False):
         positive = values[values > 0]
         axes.plot(
-            np.arange(1, len(positive) + 1), positive, color=colour, ls=dashes, label=f"{name}: {ranks[name]:.1f}"
+            np.arange(1, len(positive) + 1),
+            positive,
+            color=colour,
+            ls=dashes,
+            label=legend_label(f"{name}: {ranks[name]:.1f}"),
         )
         axes.axvline(max(ranks[name], 1), ymax=0.06, color=colour, ls=dashes)
     axes.set(xscale="log", yscale="log", xlabel="component", ylabel="share of the sum of singular values")

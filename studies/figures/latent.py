@@ -20,6 +20,7 @@ from probes.plotting import (
     STYLE,
     UNLABELLED_COLOUR,
     arrange_legend,
+    legend_label,
     share_legend,
     title_figure,
     wrap,
@@ -144,6 +145,6 @@ def _draw_points(axes: Axes, xy: NDArray[np.float32], labels: NDArray[np.int64],
         x, y = xy[labels == label].T
         if len(x):
             look: dict[str, Any] = {"c": colour, "marker": marker, "s": size, "alpha": 0.7, "linewidths": 0}
-            axes.scatter(x, y, label=name, rasterized=True, zorder=order, **look)
+            axes.scatter(x, y, label=legend_label(name), rasterized=True, zorder=order, **look)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")

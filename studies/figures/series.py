@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
-from probes.plotting import BASELINE, DASHES, FILLS, MARKERS, PALETTE
+from probes.plotting import BASELINE, DASHES, FILLS, MARKERS, PALETTE, legend_label
 from probes.results.run import COMPARED, Run, to_frame
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def draw_lines(axes: Axes, series: Sequence[Series], labels: Sequence[str]) -> N
         points = (index - (len(series) - 1) / 2) * min(3, 15 / len(series))
         aside = axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
         x, y = one.scores["fraction"], one.scores["mean"]
-        axes.errorbar(x, y, yerr=one.bars, label=label, capsize=2, transform=aside, **one.style)
+        axes.errorbar(x, y, yerr=one.bars, label=legend_label(label), capsize=2, transform=aside, **one.style)
 
 
 def draw_dots(axes: Axes, series: Sequence[Series], labels: Sequence[str]) -> None:
@@ -116,7 +116,7 @@ def draw_dots(axes: Axes, series: Sequence[Series], labels: Sequence[str]) -> No
     places = np.linspace(-0.35, 0.35, len(series) + 2)[1:-1]
     for place, one, label in zip(places, series, labels, strict=True):
         x, y = one.scores["mean"], np.arange(len(one.scores)) + place
-        axes.errorbar(x, y, xerr=one.bars, label=label, capsize=2, **one.style | {"linestyle": ""})
+        axes.errorbar(x, y, xerr=one.bars, label=legend_label(label), capsize=2, **one.style | {"linestyle": ""})
 
 
 def label_fractions(axes: Axes, runs: Sequence[Run]) -> None:

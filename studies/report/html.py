@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from featurestore.files import write_atomically
 from probes.plotting import CaptionedFigure, write_figure
+from probes.results.escaping import escape_lines
 from probes.results.tables import Table as Table  # noqa: PLC0414 (a part of reports, as CaptionedFigure is)
 from probes.results.tables import show_cell
 
@@ -84,6 +85,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("studies.report"),
         autoescape=True,  # names of datasets and classes are the user's
+        finalize=lambda value: escape_lines(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

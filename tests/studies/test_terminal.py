@@ -22,6 +22,20 @@ def test_simple_rows_are_a_table():
     assert to_table([]) == "Nothing."
 
 
+def test_names_cannot_move_the_cursor_or_pass_for_lines(capsys):
+    name = "\x1b[2Jgone\nskyprobe: all is well\u202e"
+    shown = "\\x1b[2Jgone\\nskyprobe: all is well\\u202e"
+    assert to_lines({name: name}) == f"{shown}: {shown}"
+    assert shown in to_table([{"name": name}])
+    Terminal().notice(f"of {name}")
+    Terminal().progress(name)(1, 1)
+    err = capsys.readouterr().err
+    assert "of \\x1b[2Jgone\nskyprobe: all is well\\u202e" in err  # a notice may have several lines
+    assert f"{shown}: 100%" in err
+    assert "\x1b[2J" not in err
+    assert "\u202e" not in err
+
+
 def test_nested_rows_stand_one_after_the_other():
     rows = [{"name": "a", "key": {"dtype": "float16", "mean": [0.5, 0.25]}}, {"name": "b", "key": {}}]
     assert to_table(rows) == "name: a\nkey:\n  dtype: float16\n  mean:\n    0.5\n    0.25\n\nname: b\nkey: none"

@@ -87,3 +87,15 @@ def test_a_grid_of_nothing_is_refused(spaces):
 def test_no_projection_is_refused():
     with pytest.raises(ProbeError, match="no projection"):
         umap_panels({}, (), dataset="toy")
+
+
+def test_classes_that_begin_with_an_underscore_or_hold_dollars_are_in_the_legend(points):
+    xy, labels = points
+    names = ("_artefact", "$x^2$", "__")
+    for figure in (
+        umap_panels({"net": (xy, labels)}, names, dataset="toy"),
+        umap_grid([LatentSpace("toy", names, {"net": (xy, labels)})]),
+    ):
+        (legend,) = [*figure.legends, *[one for part in figure.subfigs for one in part.legends]]
+        assert [text.get_text().strip() for text in legend.get_texts()] == [*names, "no label"]
+        assert not any(text.get_parse_math() for text in legend.get_texts())

@@ -177,3 +177,9 @@ def test_figures_of_two_datasets_are_refused(make_grid, draw):
 def test_figures_of_nothing_are_refused(draw):
     with pytest.raises(ProbeError, match="there are no runs"):
         draw([])
+
+
+def test_backbones_that_begin_with_an_underscore_are_in_the_legend(make_grid):
+    runs = [*make_grid(backbone="_mine"), *make_grid(backbone="net_b")]
+    (legend,) = f1_by_fraction(runs).legends
+    assert {text.get_text().strip().partition(",")[0] for text in legend.get_texts()} == {"_mine", "net_b"}

@@ -164,3 +164,11 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreWriteError, match="cannot be written"):
         write_report(tmp_path / "file" / "report.html", title="Study")
+
+
+def test_control_characters_of_names_are_shown_as_what_they_are(write, plate):
+    name = "\x1b[2J\u202ename"
+    text = write(tables=[Table(name, pd.DataFrame({name: [name]}))], headlines=[name], unreadable={name: {name: name}})
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count("\\x1b[2J\\u202ename") >= 6
