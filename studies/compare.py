@@ -165,8 +165,8 @@ def compare_stored(
     scheme = table.scheme(scheme)
     evidence = gather_evidence(store, data, table, scheme)
     if not evidence.configurations:
-        command = evidence.command("probe", "BACKBONE", "--labels", scheme)
-        raise ProbeError("there are no runs to compare", where=table.name, hint=f"Fit some heads: {command}")
+        hint = f"{'Fit some heads' if evidence.infos else 'Embed the images'}: {evidence.first_command()}"
+        raise ProbeError("there are no runs to compare", where=table.name, hint=hint)
     found = find_differences(evidence.configurations, evidence.infos, **options)
     found.remarks += evidence.omissions
     return ComparisonResult(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -238,7 +240,7 @@ def test_a_study_file_runs_and_is_idempotent(images, tmp_path):
     assert (tmp_path / "out" / "results.csv").read_bytes() == tables
 
 
-def test_a_study_may_show_attention_and_a_look(images, tmp_path):
+def test_a_study_may_show_attention_and_diagnostics(images, tmp_path):
     (tmp_path / "study.toml").write_text(
         f'datasets = ["{images}"]\nbackbones = ["{BACKBONE}", "timm:test_vit"]\nvariants = ["resize=64"]\n'
         '[extract]\nweights = "random:0"\nengine = "torch"\n'
@@ -266,7 +268,7 @@ def test_a_study_may_show_attention_and_a_look(images, tmp_path):
         (["probe", "DATA", *MODEL, "--fractions", "ten"], 2, "no whole percents"),
         (["probe", "DATA", *MODEL, "--head", "lineal"], 2, "linear"),
         (["probe", "DATA", *MODEL, "--protocol", "papre"], 2, "paper"),
-        (["probe", "DATA", *MODEL, "--epochs", "0"], 2, "epochs must be positive"),
+        (["probe", "DATA", *MODEL, "--epochs", "0"], 2, "epochs should be greater than or equal to 1"),
         (["run", "/nowhere.toml"], 2, "cannot read the study"),
         (["verify", "--audit", "3"], 2, "--data"),
     ],
@@ -422,10 +424,10 @@ def test_runs_are_ranked_with_their_ties(images, store, tmp_path):
     ranking = shown["rows"]["ranking"]
     assert {row["head"] for row in ranking} >= {"linear", "centroid", "whitened"}  # other tests fitted more
     assert [row["tied"] for row in ranking].count("-") == 1
-    assert {row["technique"] for row in shown["rows"]["techniques"]} == {"whitening"}
+    assert {row["ablation"] for row in shown["rows"]["ablations"]} == {"whitening"}
     assert len(shown["remarks"]) == len(shown["rows"]["learning-curves"]) == 3
     assert {path.name for path in (tmp_path / "compared").iterdir()} == {
-        f"{name}.{kind}" for name in ("ranking", "techniques", "learning-curves") for kind in ("csv", "tex")
+        f"{name}.{kind}" for name in ("ranking", "ablations", "learning-curves") for kind in ("csv", "tex")
     }
 
     result = run("compare", images, "--store", store, "--against", "linear", "--metric", "accuracy", "--fraction", "30")
@@ -435,16 +437,91 @@ def test_runs_are_ranked_with_their_ties(images, store, tmp_path):
     assert run("compare", images, "--store", store, "--fraction", "31").exit_code == 2
 
 
-def test_a_look_without_training(images, store, tmp_path):
-    result = run("look", images, *MODEL, "--store", store, "-o", tmp_path / "look", "--outliers", "3")
+def test_hints_are_commands_that_work(images, store, tmp_path):
+    """Each is run, an extraction by the same backbone as a dry run; weights of others would have to be downloaded."""
+    run("probe", images, *MODEL, "--store", store, "--fractions", "50,100", "--seeds", "2")
+    (name,) = {row["dataset"] for row in run_json("ls", "--store", store)}
+    told = [one["command"] for one in run_json("advise", name, "--store", store)["advice"]]
+    commands = {part for command in told if command for part in command.split(" && ")}
+    verbs = [shlex.split(command)[1] for command in commands]
+    assert {"probe", "extract", "finetune"} <= set(verbs)
+    for words in map(shlex.split, commands):
+        variant = words[words.index("-p") + 1]
+        if (words[1] == "probe" and variant != "resize=64") or BACKBONE not in words:
+            continue  # its features come from the extraction before it
+        short = {"extract": ["--dry-run"], "finetune": ["--epochs", "1", "-o", tmp_path]}.get(words[1], [])
+        result = run(*words[1:], *short)
+        assert result.exit_code in {0, 3}, (words, result.output)
+
+
+def test_what_to_do_without_runs_or_features_is_a_command_that_works(images, tmp_path):
+    path = tmp_path / "store.zarr"
+    run("extract", images, *MODEL, "--weights", "random:0", "--engine", "torch", "--store", path)
+    refused = run("compare", images, "--store", path)
+    command = refused.stderr.rpartition("Fit some heads: ")[2]
+    assert run(*shlex.split(command)[1:]).exit_code == 3
+    assert run("compare", images, "--store", path).exit_code == 0
+
+
+def test_labels_that_changed_are_those_of_the_next_command(images, tmp_path):
+    data, store = tmp_path / "own", tmp_path / "store.zarr"
+    shutil.copytree(images, data)
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    right = [f"{name},{name.partition('/')[0]}" for name in names]
+    (data / "cat.csv").write_text("\n".join(["file,label", *right]))
+    run("extract", f"table:{data}", *MODEL, "--weights", "random:0", "--engine", "torch", "--store", store)
+    words = ["probe", f"table:{data}", *MODEL, "--store", store, "--fractions", "100", "--seeds", "1"]
+    before = run(*words, "-o", tmp_path / "before")
+    assert "split drawn (20% of the labelled rows are test rows, stratified, seed 0)" in before.stderr
+    shuffled = np.random.default_rng(0).permutation([line.partition(",")[2] for line in right])
+    wrong = [f"{name},{label}" for name, label in zip(names, shuffled, strict=True)]
+    (data / "cat.csv").write_text("\n".join(["file,label", *wrong]))
+    after = run(*words, "-o", tmp_path / "after")
+    assert "changed since it was last read: labels (label)" in after.stderr
+
+    def score(folder):
+        return pd.read_csv(tmp_path / folder / "summary.csv")["mean"].iloc[0]
+
+    assert score("before") == 1.0
+    assert score("after") < 0.7
+    ranked = run("compare", f"table:{data}", "--store", store)
+    assert "1 runs were tested on labels that have changed since, and left out." in ranked.stdout
+
+
+def test_a_store_that_cannot_be_written_can_be_probed(images, store, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(store, copy)
+    monkeypatch.setattr("cli._is_writable", lambda path: path != str(copy))
+    words = ["probe", images, *MODEL, "--store", copy, "--head", "centroid", "--fractions", "70", "--seeds", "1"]
+    before = sorted(copy.rglob("*"))
+    result = run(*words)
+    assert result.exit_code == 3
+    assert f"{copy} cannot be written: results are not cached" in result.stderr
+    assert sorted(copy.rglob("*")) == before
+    assert run(*words, "--save").exit_code == 1
+    refused = run("extract", images, *MODEL, "--weights", "random:0", "--store", copy)
+    assert refused.exit_code == 1 and "the store cannot be written" in refused.stderr
+
+
+def test_the_former_name_of_diagnose_works_and_is_told(images, store):
+    words = [images, *MODEL, "--store", store, "--outliers", "3"]
+    former, present = run("look", *words), run("diagnose", *words)
+    assert former.stderr.startswith("skyprobe look is called skyprobe diagnose now; the former name still works.\n")
+    assert "is called" not in present.stderr
+    assert former.stdout.splitlines()[:8] == present.stdout.splitlines()[:8]
+    assert "\n  look " not in run("--help").stdout
+
+
+def test_diagnostics_without_training(images, store, tmp_path):
+    result = run("diagnose", images, *MODEL, "--store", store, "-o", tmp_path / "diagnostics", "--outliers", "3")
     assert "Effective rank and intrinsic dimension" in result.stdout
     assert "cosine similarity" in result.stdout
-    written = {path.name for path in (tmp_path / "look").iterdir()}
+    written = {path.name for path in (tmp_path / "diagnostics").iterdir()}
     assert {name.rpartition("-")[2] for name in written if name.endswith(".csv")} == {
         "measures.csv", "spectra.csv", "alignments.csv", "covariates.csv", "flagged.csv",
     }  # fmt: skip
     assert any("flagged" in name and name.endswith(".pdf") for name in written)
-    assert run("look", images, *MODEL, "--store", store, "--threshold", "3").exit_code == 2
+    assert run("diagnose", images, *MODEL, "--store", store, "--threshold", "3").exit_code == 2
 
 
 @pytest.mark.filterwarnings("default")

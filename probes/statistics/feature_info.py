@@ -25,6 +25,7 @@ class FeatureInfo:
         preprocessing: The resolved preprocessing.
         patch: Side of a patch in pixels; None for a CNN, or where it is not known.
         params: Millions of parameters; 0 where they are not known.
+        weights: Source of the weights, as the user named it; empty where it is not known.
     """
 
     key: str
@@ -33,6 +34,7 @@ class FeatureInfo:
     preprocessing: Mapping[str, Any]
     patch: int | None
     params: float
+    weights: str = ""
 
 
 def describe_features(features: FeatureEntry | FeatureSet) -> FeatureInfo:
@@ -45,6 +47,7 @@ def describe_features(features: FeatureEntry | FeatureSet) -> FeatureInfo:
         preprocessing=features.key.preprocessing,
         patch=spec.get("patch_size"),
         params=spec.get("params", 0.0),
+        weights=features.provenance.get("weights", ""),
     )
 
 

@@ -54,9 +54,8 @@ def draw(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[Advice]:
     yield from (Advice("test rows", text) for text in evidence.omissions)
     base = find_base(evidence)
     if base is None:
-        names = list(dict.fromkeys(info.backbone for info in evidence.infos))
-        command = evidence.command("probe", *(names[:1] or ["BACKBONE"]), "--labels", evidence.scheme)
-        yield Advice("backbone", "No linear head on a single backbone was measured.", (), command)
+        text = "No linear head on a single backbone was measured."
+        yield Advice("backbone", text, (), evidence.first_command())
         return
     family = judge_together(evidence)
     yield Advice("comparisons", _tell_family(family))

@@ -9,7 +9,7 @@ from probes.heads.base import PROTOCOLS
 from probes.statistics.configurations import Configuration
 from probes.statistics.family import Family
 from probes.statistics.significance import Comparison
-from studies.advice.evidence import Evidence
+from studies.advice.evidence import EXAMPLES, Evidence
 from studies.advice.outcome import Advice
 
 HEAD = "linear"
@@ -45,9 +45,9 @@ def advise_on_backbone(evidence: Evidence, ordered: Sequence[Configuration], fam
     where = f"{best.first.variant} with {best.first.fraction} % of the labels"
     if len(ordered) == 1:
         text = f"{best.first.backbone} is the only backbone measured on {where}: it was compared with none."
-        yield Advice(
-            "backbone", text, (str(best),), evidence.command("extract", "OTHER", variants=[best.first.variant])
-        )
+        other = next(name for name in EXAMPLES if name != best.first.backbone)
+        command = evidence.measure_command(best, other, best.first.variant)
+        yield Advice("backbone", text, (str(best),), command)
         return
     compared = [found for other in ordered[1:] if (found := family.compare(best, other))]
     ties = [found for found in compared if found.verdict >= 0]

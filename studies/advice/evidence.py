@@ -7,10 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featurestore.backbones.catalogue import find_spec
 from featurestore.store import default_store_path
 from probes.statistics.configurations import Configuration, gather_configurations
 from probes.statistics.feature_info import FeatureInfo, count_params, describe_features
 from studies.cached_runs import part_outdated, probed_runs, trained_runs
+
+_PUBLISHED = "hub"
+"""Source of the weights of most backbones, which need not be named."""
+
+EXAMPLES = ("dinov2-s", "resnet-50")
+"""Backbones to begin with, of two kinds."""
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -22,7 +29,7 @@ class Evidence:
     """All that was measured on one label scheme of a dataset.
 
     Attributes:
-        data: What the user calls the dataset.
+        data: What opens the dataset on the command line.
         scheme: Label scheme.
         configurations: Those that were tested on the same rows.
         infos: The stored feature matrices.
@@ -40,9 +47,18 @@ class Evidence:
     outdated: int = 0
 
     def command(self, verb: str, backbone: str, *words: str, variants: Iterable[str] = ()) -> str:
-        """A command line for this dataset."""
+        """A command line for this dataset, with the weights that a stored backbone was used with."""
         chosen = [word for variant in variants for word in ("-p", variant)]
+        weights = next((info.weights for info in self.infos if info.backbone == backbone), "")
+        chosen += ["--weights", weights] if weights not in ("", _PUBLISHED) else []
         return shlex.join(["skyprobe", verb, self.data, "-b", backbone, *chosen, *words, *self.store])
+
+    def first_command(self) -> str:
+        """The command that fits a head on the first of the stored features, or embeds images where there are none."""
+        if not self.infos:
+            return self.command("extract", EXAMPLES[0])
+        first = self.infos[0]
+        return self.command("probe", first.backbone, "--labels", self.scheme, variants=[first.variant])
 
     def probe_command(self, like: Configuration, heads: str, *words: str) -> str:
         """The command that fits heads on the features of a configuration."""
@@ -54,7 +70,9 @@ class Evidence:
         return f"{extract} && {self._probe(like, backbone, variant, like.first.head)}"
 
     def _probe(self, like: Configuration, backbone: str, variant: str, heads: str, *words: str) -> str:
-        given = ["--head", heads, "--protocol", like.first.protocol, "--pooling", like.first.pooling]
+        given = ["--head", heads, "--protocol", like.first.protocol]
+        if backbone == like.first.backbone or like.first.pooling in find_spec(backbone).poolings:
+            given += ["--pooling", like.first.pooling]
         return self.command("probe", backbone, *given, "--labels", self.scheme, *words, variants=[variant])
 
     @property
@@ -89,5 +107,7 @@ def gather_evidence(store: FeatureStore, data: str, table: SampleTable, scheme: 
     current, outdated = part_outdated(runs, table, scheme)
     configurations, elsewhere = gather_configurations(current, table)
     infos = tuple(map(describe_features, store.find(table.name)))
+    if data in store.datasets():  # the name of a dataset in its store opens no image
+        data = store.source(data) or data
     place = () if store.path == default_store_path() else ("--store", store.path)
     return Evidence(data, scheme, configurations, infos, elsewhere, place, len(outdated))

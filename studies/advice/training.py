@@ -136,7 +136,7 @@ def _conclude(evidence: Evidence, base: Configuration, compared: list[Comparison
     if rise and rise.verdict > 0:
         text = "The next step is to label more: the learning curve has not ended."
         text += " Training the backbone pays already." if better else ""
-        return Advice("next step", text, rows, "" if compared else command)
+        return Advice("next step", text, rows)
     if not compared:
         text = "The next step is to train the backbone: whether LoRA or full tuning pays was not measured."
         return Advice("next step", text, rows, command)

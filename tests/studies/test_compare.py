@@ -149,7 +149,9 @@ def test_runs_on_other_rows_are_told(store, measured, reporter):
 
 def test_a_store_without_runs_gives_the_command(store, reporter):
     store.entries.clear()
-    with pytest.raises(ProbeError, match=r"there are no runs to compare.*skyprobe probe toy -b BACKBONE"):
+    with pytest.raises(
+        ProbeError, match=r"there are no runs to compare.*Embed the images: skyprobe extract toy -b dinov2-s"
+    ):
         compare_stored(store, "toy", reporter)
 
 

@@ -110,7 +110,7 @@ def test_without_runs_the_command_that_makes_some_is_given(store, make_evidence)
         (
             "No linear head on a single backbone was measured.",
             (),
-            "skyprobe probe 'my galaxies/' -b BACKBONE --labels kind",
+            "skyprobe extract 'my galaxies/' -b dinov2-s",
         )
     ]
 

@@ -40,7 +40,11 @@ def test_sizes_that_are_not_known_are_not_told(make_runs, make_evidence):
 def test_a_single_backbone_is_compared_with_none(make_runs, make_evidence):
     found = advise(make_evidence(make_runs()))
     assert "the only backbone measured" in found.sentence
-    assert found.command == "skyprobe extract 'my galaxies/' -b OTHER -p full-224"
+    extract, _, probe = found.command.partition(" && ")
+    assert extract == "skyprobe extract 'my galaxies/' -b resnet-50 -p full-224"
+    assert (
+        probe == "skyprobe probe 'my galaxies/' -b resnet-50 -p full-224 --head linear --protocol convex --labels kind"
+    )
 
 
 def test_backbones_are_compared_where_most_of_them_were_measured(make_runs, make_evidence):
