@@ -31,6 +31,7 @@ FULL = Study(
         workers=5,
         trust_remote_code=True,
         retry_unreadable=True,
+        checksum=True,
     ),
     probe=ProbeOptions(
         heads=("knn", "mlp"),
