@@ -84,7 +84,7 @@ class StoreError(SkyprobeError):
 
 
 class StoreFormatError(StoreError):
-    """A folder that is no skyprobe store, or one of another format version."""
+    """A folder that is not a skyprobe store, or one of another format version."""
 
 
 class StoreWriteError(StoreError):

@@ -187,14 +187,14 @@ def _parse_toml(text: str, path: Path) -> Relabelling:
     try:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"the mapping is no TOML: {error}", where=path, hint="Correct that line.") from error
+        raise UsageError(f"the mapping is not TOML: {error}", where=path, hint="Correct that line.") from error
     _check_known(given, _KEYS, "key", str(path))
     classes = given.get("classes", {})
     values: list[Any] = [given.get("base", ""), given.get("name", "")]
     values += classes.values() if isinstance(classes, dict) else [classes]
     for value in values:
         if not isinstance(value, str):
-            raise UsageError(f"{value!r} is no text", where=path, hint='Write [classes], and below it OLD = "NEW".')
+            raise UsageError(f"{value!r} is not text", where=path, hint='Write [classes], and below it OLD = "NEW".')
     return Relabelling(given.get("name", path.stem), given.get("base"), classes, str(path))
 
 

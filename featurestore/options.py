@@ -35,7 +35,7 @@ def options(kind: type[T]) -> type[T]:
     """A frozen dataclass whose values have the annotated types and ranges, or whose making fails.
 
     The class it decorates is written like a dataclass; ranges are `pydantic.Field` inside `typing.Annotated`. An
-    instance raises `UnknownNameError` for a name that is no field (with the nearest fields), and `UsageError` for
+    instance raises `UnknownNameError` for a name that is not a field (with the nearest fields), and `UsageError` for
     values that do not fit, whose `where` is ``NAME=VALUE``, by commas if there are several.
     """
     made: Any = dataclass(frozen=True, config=_STRICT)(kind)

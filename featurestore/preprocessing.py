@@ -88,7 +88,7 @@ class Preprocessing:
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             name, equals, value = part.partition("=")
             if not equals:
-                raise UsageError(f"{part!r} is no FIELD=VALUE", where=text, hint="Write for example resize=224.")
+                raise UsageError(f"{part!r} is not FIELD=VALUE", where=text, hint="Write for example resize=224.")
             if name not in types:
                 raise unknown_name("preprocessing field", name, types)
             if name in given:
@@ -182,7 +182,7 @@ def _convert(kind: type, value: str, text: str) -> Any:
         return value == "true"
     if kind is int:
         if not value.isdecimal():
-            raise UsageError(f"{value!r} is no whole number", where=text, hint="Write for example resize=224.")
+            raise UsageError(f"{value!r} is not a whole number", where=text, hint="Write for example resize=224.")
         return int(value)
     return value
 

@@ -156,11 +156,11 @@ class BackboneConformance:
             return {kind: pool(features, kind) for kind in backbone.spec.poolings}
 
     def test_is_frozen(self, backbone: Backbone) -> None:
-        """Every module is in eval mode, and nothing wants a gradient."""
+        """Every module is in eval mode, and nothing needs a gradient."""
         training = [name for name, module in backbone.tokens.named_modules() if module.training]
         assert not training, f"modules in training mode: {training[:5]}"
         learning = [name for name, weight in backbone.tokens.named_parameters() if weight.requires_grad]
-        assert not learning, f"weights that want a gradient: {learning[:5]}"
+        assert not learning, f"weights that need a gradient: {learning[:5]}"
 
     def test_states_its_weights(self, backbone: Backbone) -> None:
         """The hash of the weights is a SHA-256, and their source is known."""

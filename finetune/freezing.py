@@ -26,7 +26,7 @@ def parameter_layers(module: nn.Module) -> list[list[nn.Parameter]]:
     """Parameters by depth: what comes before the first block, then each block with what follows it.
 
     Returns:
-        One list more than there are blocks; each parameter stands in exactly one.
+        One list more than there are blocks; each parameter is in exactly one.
     """
     blocks = find_blocks(module)
     depth_of = {id(parameter): depth for depth, block in enumerate(blocks, 1) for parameter in block.parameters()}

@@ -116,7 +116,7 @@ def make_finetune_study(
     """The study that a command line describes; `options` as in `finetune.options.make_options`.
 
     Raises:
-        UsageError: A fraction is no whole number.
+        UsageError: A fraction is not a whole number.
         SkyprobeError: See `FinetuneStudy` and `make_options`.
     """
     return FinetuneStudy(

@@ -1,7 +1,7 @@
 """Tuned models on disk, and the adapter that makes each of them a backbone: ``tuned:FOLDER``.
 
 A folder holds ``model.safetensors`` (backbone without adapters, head, scaling in front of it), ``card.json``, and the
-same as text for people in ``README.md``. The card is written last: a folder without one is no model.
+same as text for people in ``README.md``. The card is written last: a folder without one is not a model.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def make_study(
     """The study of one dataset that a command line describes; `heads`, `fractions`, `labels` are lists with commas.
 
     Raises:
-        UsageError: A fraction is no whole number.
+        UsageError: A fraction is not a whole number.
         SkyprobeError: See `ProbeOptions`.
     """
     schemes = _split(labels) if labels else ()

@@ -132,7 +132,7 @@ def _copy(folder: Path) -> Path:
 
 
 def _meaning(code: str) -> str | None:
-    """The code without annotations, which nothing reads while it runs; None where it is no Python."""
+    """The code without annotations, which nothing reads while it runs; None where it is not Python."""
     try:
         tree = ast.parse(code)
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""What the documents say, held against the code."""
+"""What the documents say, compared with the code."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def attend(backbone: Backbone, pixels: NDArray[np.float32]) -> AttentionMaps:
     """
     spec = backbone.spec
     if spec.patch_size is None:
-        _refuse(spec, "it is no plain vision transformer")
+        _refuse(spec, "it is not a plain vision transformer")
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
     images = list(((torch.from_numpy(pixels) - mean) / std)[:, None])
     with torch.inference_mode():

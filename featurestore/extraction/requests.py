@@ -172,7 +172,7 @@ def list_requests(
     Raises:
         UnknownNameError: No such backbone or variant.
         PoolingError: A backbone does not offer a pooling that is asked for.
-        UsageError: A variant wants boxes that the dataset lacks, or a GPU that the extraction does not use.
+        UsageError: A variant needs boxes that the dataset lacks, or a GPU that the extraction does not use.
     """
     runtime = resolve_runtime(options.engine, options.device, options.precision)
     named = dict(parse_variant(text) for text in variants)
@@ -277,7 +277,7 @@ def row_fingerprints(table: SampleTable, preprocessing: Preprocessing) -> NDArra
 def provenance_of(
     dataset: ImageDataset, backbone: Backbone, request: ExtractionRequest, options: ExtractionOptions
 ) -> dict[str, Any]:
-    """Where features come from: everything worth knowing that is no part of their identity."""
+    """Where features come from: everything worth knowing that is not part of their identity."""
     device = request.runtime.device
     trained = training_rows(backbone.spec, backbone.weights_source, dataset.table.name)
     return ({TRAINING_ROWS: trained[backbone.spec.name]} if trained else {}) | {

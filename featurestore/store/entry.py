@@ -92,7 +92,7 @@ class FeatureEntry:
 
     @property
     def requests(self) -> list[str]:
-        """Digests of the requests that led here, as they stand in the store now."""
+        """Digests of the requests that led here, as they are in the store now."""
         return list((self._storage.attributes(self.path) or {}).get("requests", []))
 
     def add_request(self, digest: str) -> None:
@@ -286,7 +286,7 @@ class FeatureEntry:
         return belongs
 
     def arrays(self) -> KeyArrays:
-        """Its arrays, as they stand in the store now."""
+        """Its arrays, as they are in the store now."""
         return KeyArrays(self._storage, self.path, self._block_rows)
 
     def _check_place(self, attributes: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Metadata of features, held against their key, and written anew from it where it is damaged; chunks are kept."""
+"""Metadata of features, compared with their key, and written anew from it where it is damaged; chunks are kept."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def open_store(
 
     Raises:
         StoreError: There is no store to read.
-        StoreFormatError: The folder is no skyprobe store, or one of another format version.
+        StoreFormatError: The folder is not a skyprobe store, or one of another format version.
         StoreWriteError: The store cannot be made.
     """
     if block_rows < 1:
@@ -88,7 +88,7 @@ def _make(storage: Storage, block_rows: int) -> None:
 def _checked(attributes: dict[str, Any], path: str) -> int:
     """Rows of a block, from the attributes of a root that is really ours."""
     if attributes.get("format") != FORMAT:
-        raise StoreFormatError("this is no skyprobe store", where=path, hint="Name another folder by --store.")
+        raise StoreFormatError("this is not a skyprobe store", where=path, hint="Name another folder by --store.")
     version = attributes.get("format_version")
     if version != FORMAT_VERSION:
         raise StoreFormatError(

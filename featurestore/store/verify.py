@@ -148,7 +148,7 @@ class _Verification:
         return self._repair and not self._storage.read_only and owner_of(path) not in self._storage.owners()
 
     def _sweep(self, path: str, what: str) -> Iterator[Problem]:
-        """Delete what a killed process left; what somebody is writing at this moment is no problem."""
+        """Delete what a killed process left; what somebody is writing at this moment is not a problem."""
         if owner_of(path) in self._storage.owners():
             return
         if not self._storage.read_only:

@@ -26,7 +26,7 @@ _STAGES = {f"layer{number + 1}": str(number) for number in range(4)}
 
 
 class Body(nn.Module):
-    """Normalises pixels as the backbone's weights want them, and returns its feature maps.
+    """Normalises pixels as the backbone's weights need them, and returns its feature maps.
 
     A vision transformer gives its last patch grid, after its last norm, under the name ``last``; a CNN gives its last
     four stages under ``0`` ... ``3``. A frozen body stays in eval mode and makes no graph; a tuned one keeps its

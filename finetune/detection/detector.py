@@ -26,7 +26,7 @@ ASPECTS = (0.5, 1.0, 2.0)
 """Height over width of the anchors."""
 
 IGNORED_SHARE = 0.5
-"""An anchor or proposal with more than this share of its area in one ignored region is no background."""
+"""An anchor or proposal with more than this share of its area in one ignored region is not background."""
 
 PROPOSALS = 2000 / 512
 """Proposals of a training image for each region that trains, as published."""
@@ -167,7 +167,7 @@ class RegionHeads(RoIHeads):
 def spare_ignored(labels: Tensor, boxes: Tensor, regions: Tensor) -> None:
     """Turn background (0) in ignored regions to neither (-1), in place.
 
-    An image in which nothing else would be left keeps its background: a mean loss over nothing is no number.
+    An image in which nothing else would be left keeps its background: a mean loss over nothing is not a number.
 
     Args:
         labels: (n,), of anchors or proposals.

@@ -196,7 +196,7 @@ def bootstrap_map50(
     """Paired bootstrap over images: percentile interval of mAP@50(second) - mAP@50(first), each a mean over its runs.
 
     All runs are read off the same resample of the images, so the interval tells of the images that were drawn, not of
-    further seeds. A class that a resample misses stands in no mean.
+    further seeds. A class that a resample misses is in no mean.
 
     Args:
         first: Runs (seeds) of the first detector, matched at IoU 0.5.
@@ -217,7 +217,7 @@ def weighted_map(matches: Matches, weights: Indices) -> Floats:
 
     Args:
         matches: Of one run.
-        weights: int64 (r, n_images), how often each image stands in each resample.
+        weights: int64 (r, n_images), how often each image is in each resample.
     """
     classes = np.unique(matches.object_label)
     if not len(classes):
@@ -233,7 +233,7 @@ def bin_shares(values: Floats, flags: Flags, edges: Floats) -> tuple[Floats, Ind
     """Share of true flags by bins of a quantity, such as completeness by flux.
 
     Args:
-        values: float64 (n,); NaN stands in no bin.
+        values: float64 (n,); NaN is in no bin.
         flags: bool (n,).
         edges: float64 (b + 1,), ascending; the last bin includes its upper edge.
 

@@ -119,7 +119,7 @@ def make_detection_study(
         given: Other fields of `DetectionStudy`, and options as in `finetune.detection.training.make_options`.
 
     Raises:
-        UsageError: A fraction is no whole number.
+        UsageError: A fraction is not a whole number.
         SkyprobeError: See `DetectionStudy` and `make_options`.
     """
     own = {name: given.pop(name) for name in list(given) if name in DetectionStudy.__dataclass_fields__}

@@ -86,10 +86,10 @@ _NESTED = ("augmentation", "architecture", "trainer")
 
 
 class DetectorLearner:
-    """A detector and its training images, as `finetune.trainer.train` wants them.
+    """A detector and its training images, as `finetune.trainer.train` takes them.
 
     Args:
-        detector: What is trained: every parameter that wants a gradient.
+        detector: What is trained: every parameter that needs a gradient.
         images: Training images with their targets.
         options: How.
         score: Gives the mAP of the detector on images that do not train.
@@ -145,7 +145,7 @@ def train_detector(
     """Train in place, and leave the detector in eval mode; see `finetune.trainer.train`.
 
     Args:
-        detector: What is trained; parameters that want no gradient stay as they are.
+        detector: What is trained; parameters that need no gradient stay as they are.
         images: Training images with their targets.
         options: How to train.
         seed: Seed of order, augmentation and sampling.

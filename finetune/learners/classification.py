@@ -71,7 +71,7 @@ class Fit:
         rows: Which of them are for what.
         backbone: Loaded; training changes it in place.
         identity: Digest of everything that decides the numbers.
-        key: Start of a digest of what fractions and seeds share: stands in the column of the features' key.
+        key: Start of a digest of what fractions and seeds share: is in the column of the features' key.
         notes: What the result has to state of its test rows.
     """
 
@@ -186,7 +186,7 @@ def run_fit(
 
 
 def head_name(options: FinetuneOptions) -> str:
-    """What stands in the column ``head`` of the tables."""
+    """What is in the column ``head`` of the tables."""
     return f"finetune:{options.mode}"
 
 

@@ -1,6 +1,6 @@
 """Scores of predicted probabilities.
 
-A class without test rows has no recall: its scores are NaN and stand in no mean. A class that has test rows but was
+A class without test rows has no recall: its scores are NaN and are in no mean. A class that has test rows but was
 never predicted scores 0. Macro means are unweighted.
 """
 
@@ -79,7 +79,7 @@ def expected_calibration_error(truth: Labels, probabilities: NDArray[np.floating
 
 
 def macro_scores(confusions: Floats, metric: Metric = "f1") -> Floats:
-    """The metric of confusion matrices, float64 (k,); a class without true rows stands in no mean.
+    """The metric of confusion matrices, float64 (k,); a class without true rows is in no mean.
 
     Args:
         confusions: float64 (k, n_classes, n_classes), counts by true and by predicted class.
@@ -90,7 +90,7 @@ def macro_scores(confusions: Floats, metric: Metric = "f1") -> Floats:
 
 
 def score_counts(hits: Floats, true: Floats, predicted: Floats, metric: Metric = "f1") -> Floats:
-    """The metric from counts by class, float64 (...); a class without true rows stands in no mean.
+    """The metric from counts by class, float64 (...); a class without true rows is in no mean.
 
     Args:
         hits: float64 (..., n_classes), rows that were predicted right.

@@ -31,7 +31,7 @@ class LabelledRows:
 
     @property
     def arrays(self) -> tuple[Floats, ClassIndex, Floats]:
-        """The three attributes as the kernels want them."""
+        """The three attributes as the kernels need them."""
         return (self.X if is_aligned(self.X) else align(self.X)), self.targets, self.class_weights
 
     def macro_f1(self, layers: Layers) -> float:

@@ -68,7 +68,7 @@ def resample_scores(
 
     Whole groups are drawn where there are groups: images of one source are no independent witnesses. The scores depend
     on a resample only through counts by class, which are sums over its units (rows or groups); units that count alike
-    are drawn together, from a multinomial law. A class that a resample misses stands in no mean.
+    are drawn together, from a multinomial law. A class that a resample misses is in no mean.
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapters 6 and 8.
 
@@ -145,7 +145,7 @@ def find_interval(draws: Floats, confidence: float = CONFIDENCE) -> Interval:
     Source: Efron & Tibshirani 1993, chapter 13.
 
     Args:
-        draws: float64 (1 + n_resamples,), the measured value first; NaN is no draw.
+        draws: float64 (1 + n_resamples,), the measured value first; NaN is not a draw.
         confidence: Level, in (0, 1).
     """
     low, high = np.nanquantile(draws[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -162,7 +162,7 @@ def p_value(draws: Floats) -> float:
     Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, equation 4.11, on both sides.
 
     Args:
-        draws: float64 (1 + n_resamples,), the measured difference first; NaN is no draw.
+        draws: float64 (1 + n_resamples,), the measured difference first; NaN is not a draw.
     """
     drawn = draws[1:][~np.isnan(draws[1:])]
     rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())

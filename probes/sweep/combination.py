@@ -101,7 +101,7 @@ def _check(parts: Sequence[FeatureSet]) -> None:
             hint="Combine features of one dataset.",
         )
     if len({(part.key, part.pooling) for part in parts}) < len(parts):
-        raise ProbeError("the same features stand in it twice", where=_name(parts), hint="Name each backbone once.")
+        raise ProbeError("the same features are in it twice", where=_name(parts), hint="Name each backbone once.")
 
 
 def _name(parts: Iterable[FeatureSet]) -> str:

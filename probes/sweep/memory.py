@@ -26,7 +26,7 @@ def fits_memory(features: Sequence[FeatureMatrix], available: int) -> bool:
 
 
 def check_vectors(*features: FeatureMatrix) -> None:
-    """Refuse dense features: a probe, a projection and a figure want one vector a sample.
+    """Refuse dense features: a probe, a projection and a figure need one vector a sample.
 
     Raises:
         ProbeError: These are the patches of each image.

@@ -180,7 +180,7 @@ def parse_fractions(text: str) -> tuple[int, ...]:
     """Label fractions as users write them: ``10,30,50,100``.
 
     Raises:
-        UsageError: One is no whole number.
+        UsageError: One is not a whole number.
     """
     percents = [percent.strip() for percent in text.split(",")]
     if not all(percent.isdecimal() for percent in percents):

@@ -158,7 +158,7 @@ def _plural(count: int, noun: str) -> str:
 def _panels(series: Sequence[Series], height: float) -> tuple[Figure, list[tuple[Axes, list[Series], list[str]]]]:
     """Panels with their series and the labels of these: one panel for all or, if they are many, one for each head.
 
-    What was trained from scratch is compared with: it stands in every panel.
+    What was trained from scratch is compared with: it is in every panel.
     """
     heads = list(dict.fromkeys(one.head for one in series if not one.is_baseline))
     if len(series) <= MOST_LINES or len(heads) < 2:

@@ -78,7 +78,7 @@ def write_study_report(
 
 
 def by_dataset(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs that may stand in one table: those of one dataset and one label scheme."""
+    """Runs that may be in one table: those of one dataset and one label scheme."""
     ordered = sorted(runs, key=lambda run: (run.dataset, run.scheme))
     return [list(part) for _, part in groupby(ordered, key=lambda run: (run.dataset, run.scheme))]
 

@@ -131,13 +131,13 @@ def test_a_dataset_without_labels(make_table: MakeTable) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("m.toml", "classes", "the mapping is no TOML"),
+        ("m.toml", "classes", "the mapping is not TOML"),
         ("m.toml", "", "the mapping gives no class a new name"),
         ("m.toml", '[classes]\na = ""', "the mapping gives no class a new name"),
         ("m.toml", 'name = ""\n[classes]\na = "b"', "the new label scheme has no name"),
-        ("m.toml", "[classes]\na = 1", "1 is no text"),
-        ("m.toml", 'classes = ["a"]', r"\['a'\] is no text"),
-        ("m.toml", 'base = 1\n[classes]\na = "b"', "1 is no text"),
+        ("m.toml", "[classes]\na = 1", "1 is not text"),
+        ("m.toml", 'classes = ["a"]', r"\['a'\] is not text"),
+        ("m.toml", 'base = 1\n[classes]\na = "b"', "1 is not text"),
         ("m.csv", "", "the mapping gives no class a new name"),
         ("m.csv", "base,new\na", "line 2 has 1 columns"),
         ("m.csv", "base,new\na,b\na,c\n", "classes occur more than once: a"),

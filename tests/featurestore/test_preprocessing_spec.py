@@ -141,10 +141,10 @@ def test_only_box_crops_use_boxes(crop: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("spec", "kind", "message"),
     [
-        ("resize", UsageError, "'resize' is no FIELD=VALUE [resize]. Write for example resize=224."),
+        ("resize", UsageError, "'resize' is not FIELD=VALUE [resize]. Write for example resize=224."),
         ("resize=0", UsageError, "resize must be positive [resize=0]. Give a side in pixels."),
-        ("resize=-3", UsageError, "'-3' is no whole number [resize=-3]. Write for example resize=224."),
-        ("resize=²", UsageError, "'²' is no whole number"),
+        ("resize=-3", UsageError, "'-3' is not a whole number [resize=-3]. Write for example resize=224."),
+        ("resize=²", UsageError, "'²' is not a whole number"),
         ("resize=224,resize=480", UsageError, "resize is given twice [resize=224,resize=480]. Give each field once."),
         ("antialias=no", UsageError, "'no' is neither true nor false [antialias=no]. Write antialias=false."),
         ("resizer=pillow,antialias=false", UsageError, "Pillow cannot resize without antialiasing [resizer=pillow]"),

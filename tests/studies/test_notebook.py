@@ -1,4 +1,4 @@
-"""Stores, features and results as a notebook sees them, held against the store, scikit-learn and brute force."""
+"""Stores, features and results as a notebook sees them, compared with the store, scikit-learn and brute force."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class TimmAdapter:
 
         Raises:
             UnknownNameError: timm has no such model, or no such weights of it.
-            BackboneError: It is no model that embeds images, or it has another name now.
+            BackboneError: It is not a model that embeds images, or it has another name now.
         """
         architecture, dot, tag = model_id.partition(".")
         if not timm.is_model(architecture):

@@ -59,7 +59,7 @@ def find_layout(model: Any, name: str) -> Layout:
         with torch.device("meta"), torch.no_grad():
             output = model.forward_features(torch.zeros(1, 3, side, side))
             model.forward_head(output, pre_logits=True)
-    except Exception as error:  # what a model raises that is no image model is anything
+    except Exception as error:  # what a model raises that is not an image model is anything
         raise _unusable(f"it does not run on an image: {str(error) or type(error).__name__}", name) from error
     if isinstance(output, Tensor) and output.ndim == 4:
         return Layout(("avgpool",))

@@ -69,7 +69,7 @@ def resolve_runtime(engine: str = "auto", device: str = "auto", precision: str =
 
     On a CPU: OpenVINO where it is installed, in exact fp32. On a GPU: torch, in bf16 where the GPU has it. The machine
     alone decides: a model that OpenVINO cannot convert is an error later on, never a silent change of engine, since the
-    engine stands in the key. torch is imported only on a machine with an NVIDIA device.
+    engine is in the key. torch is imported only on a machine with an NVIDIA device.
 
     Raises:
         UnknownNameError: No such engine, device or precision.

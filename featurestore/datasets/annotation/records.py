@@ -78,11 +78,11 @@ def as_side(value: Any) -> int | None:
     """A width or height in pixels as an annotation states it; None where it states none, or zero.
 
     Raises:
-        ValueError: It is no number of pixels.
+        ValueError: It is not a number of pixels.
     """
     side = float(str(value or 0))
     if not (0 <= side <= LARGEST and side.is_integer()):
-        raise ValueError("a width or height is no number of pixels")
+        raise ValueError("a width or height is not a number of pixels")
     return int(side) or None
 
 

@@ -79,7 +79,7 @@ def read_sources(path: Path, axis_unit: str | None = None) -> Sources:
 
     Raises:
         UsageError: An unknown unit.
-        DatasetError: The file cannot be read, a column is missing, or a value is no number or impossible.
+        DatasetError: The file cannot be read, a column is missing, or a value is not a number or impossible.
     """
     if axis_unit not in (None, *AXIS_UNITS):
         raise UsageError("the unit is unknown", where=axis_unit, hint=f"Use {', '.join(AXIS_UNITS)}.")

@@ -86,7 +86,7 @@ def _open(data: bytes, where: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise unreadable(f"the image is too large: {error}", where) from error
     except UnidentifiedImageError as error:
-        raise unreadable(f"the file is no picture of a known format ({', '.join(FORMATS)})", where) from error
+        raise unreadable(f"the file is not a picture of a known format ({', '.join(FORMATS)})", where) from error
     check_size((image.height, image.width), _BYTES.get(image.mode, 4), where)
     return image
 

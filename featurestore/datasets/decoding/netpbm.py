@@ -56,7 +56,7 @@ def _read_text(text: bytes, size: int) -> NDArray[Any]:
     parts, start = [np.empty(0, dtype=np.int64)], 0
     while size > 0 and start < len(text):
         end = _next_space(text, start + _PIECE)
-        with ignored_warnings():  # older versions of numpy warn of what is no number, and give fewer values
+        with ignored_warnings():  # older versions of numpy warn of what is not a number, and give fewer values
             parts.append(np.fromstring(text[start:end], dtype=np.int64, sep=" ")[:size])
         size, start = size - len(parts[-1]), end
     return np.concatenate(parts)

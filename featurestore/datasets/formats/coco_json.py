@@ -69,7 +69,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """The content of a file that should be a COCO annotation file.
 
     Raises:
-        DatasetError: It is no JSON object.
+        DatasetError: It is not a JSON object.
     """
     with _reading(path), open_file(path) as file:
         content = json.loads(file.read())
@@ -97,7 +97,7 @@ def read_coco(path: Path, root: Path, content: Mapping[str, Any] | None = None) 
     """Check one annotation file below the dataset's folder `root`, whose `content` may be loaded already.
 
     Raises:
-        DatasetError: The file is no COCO JSON.
+        DatasetError: The file is not COCO JSON.
         LabelMismatchError: An annotation belongs to no image or no category.
     """
     content = load_json(path) if content is None else content
@@ -125,7 +125,7 @@ def folders_of(path: Path, root: Path) -> tuple[str, ...]:
 
 def _reading(path: Path) -> AbstractContextManager[None]:
     hint = "Give a JSON object with images, annotations and categories."
-    return reading(path, "the file is no COCO annotation file", hint=hint)
+    return reading(path, "the file is not a COCO annotation file", hint=hint)
 
 
 def _image(

@@ -38,7 +38,7 @@ class HuggingFace:
     """A `datasets.Dataset` or `DatasetDict` that ``save_to_disk`` wrote; the keys of a dict are splits.
 
     Columns of type ClassLabel are label schemes; so are columns of text or numbers called ``label`` or ``class``; see
-    `featurestore.datasets.labels.unify` for what is no label. Sample ids are ``SPLIT/ROW``, or the values of a column
+    `featurestore.datasets.labels.unify` for missing labels. Sample ids are ``SPLIT/ROW``, or the values of a column
     ``id``. A column ``group`` gives groups.
 
     Args:
@@ -51,7 +51,7 @@ class HuggingFace:
     Raises:
         EmptyDatasetError: No rows.
         LabelMismatchError: Splits that differ in their label columns or classes, or labels that are no single values.
-        DatasetError: The folder is no saved dataset, its image column is not certain, or a row has no id.
+        DatasetError: The folder is not a saved dataset, its image column is not certain, or a row has no id.
     """
 
     decoder = "pillow"

@@ -30,7 +30,7 @@ class NumpyArrays(ArrayDataset):
 
     Images are (n, H, W) or (n, H, W, C), or (n, C, H, W) by choice, first row on top: uint8, uint16 or float32; int8,
     int16, float16 and float64 become float32. Labels are (n,), numbers or text, one label scheme ``class``; see
-    `featurestore.datasets.labels.unify` for what is no label; an absent file gives none. A file whose name begins with
+    `featurestore.datasets.labels.unify` for missing labels; an absent file gives none. A file whose name begins with
     the name of a split belongs to that one. Sample ids are ``STEM/ROW``. Objects (pickles) in the files are refused.
 
     Args:
@@ -42,7 +42,7 @@ class NumpyArrays(ArrayDataset):
 
     Raises:
         EmptyDatasetError: No such file, or no image in them.
-        DatasetError: A file is no array of this form, or the place of its bands is not certain.
+        DatasetError: A file is not an array of this form, or the place of its bands is not certain.
         LabelMismatchError: Numbers of labels and images differ.
     """
 
@@ -138,7 +138,7 @@ def _with_bands_last(images: NDArray[Any], channels: str | None, path: Path) -> 
 
 def _load(path: Path) -> NDArray[Any]:
     """The array of a file, mapped into memory: a header can announce more than there is."""
-    with reading(path, "the file is no array", hint="Write it with numpy.save."):
+    with reading(path, "the file is not an array", hint="Write it with numpy.save."):
         check_regular(path)
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(found, np.ndarray):

@@ -42,10 +42,10 @@ def read_annotation(path: Path) -> VocAnnotation:
     as crowd regions, as VOC's own evaluation has it: they are neither objects to find nor false detections.
 
     Raises:
-        DatasetError: The file is no VOC annotation, or declares entities.
+        DatasetError: The file is not a VOC annotation, or declares entities.
     """
     hint = "Give an XML file with object elements, each with name and bndbox (xmin, ymin, xmax, ymax)."
-    with reading(path, "the file is no Pascal-VOC annotation", hint=hint):
+    with reading(path, "the file is not a Pascal-VOC annotation", hint=hint):
         annotation = _outermost(path)
         width, height = (as_side(annotation.findtext(f"size/{side}")) for side in ("width", "height"))
         return VocAnnotation(width, height, tuple(_object(element) for element in annotation.iterfind("object")))

@@ -21,7 +21,7 @@ CLASSES = ("smooth_round", "smooth_cigar", "edge_on_disk", "unbarred_spiral")
 
 _FILES = ("train_dataset.hdf5", "test_dataset.hdf5")
 _SUFFIXES = (".hdf5", ".h5")
-_NO_GALAXIES = "the file is no HDF5 file of GalaxyMNIST"
+_NO_GALAXIES = "the file is not an HDF5 file of GalaxyMNIST"
 _FORM = "It must hold images, uint8 (n, H, W, 3), and labels, integers (n,)."
 _CHUNK_CACHE = 64 << 20
 """Bytes of decompressed chunks that HDF5 keeps: rows that share a chunk are then decompressed once."""
@@ -39,7 +39,7 @@ class GalaxyMNIST(ArrayDataset):
 
     Raises:
         EmptyDatasetError: No image, or no such file in the folder.
-        DatasetError: A file is no HDF5 file of this form.
+        DatasetError: A file is not an HDF5 file of this form.
         LabelMismatchError: Numbers of labels and images differ, or a label is none of the four.
     """
 
@@ -112,7 +112,7 @@ def _array(file: Any, key: str) -> Any:
 
     Raises:
         ValueError: Its values lie elsewhere.
-        TypeError: It is no array, or a link.
+        TypeError: It is not an array, or a link.
         KeyError: There is none.
     """
     import h5py

@@ -46,7 +46,7 @@ class MiraBest(ArrayDataset):
 
     Raises:
         EmptyDatasetError: No batch, or no image in them.
-        DatasetError: A file is no batch, or holds more than plain data.
+        DatasetError: A file is not a batch, or holds more than plain data.
         LabelMismatchError: Numbers of labels, names and images differ, or a label has no class.
     """
 
@@ -88,7 +88,7 @@ class _Batch:
         self.path = path
         content = load_plain(path)
         hint = f"It must hold data, uint8 images of {_SIDE} x {_SIDE}, and labels."
-        with reading(path, "the file is no batch of MiraBest", hint=hint):
+        with reading(path, "the file is not a batch of MiraBest", hint=hint):
             self._images = _as_images(content["data"])
             self.labels = np.array([int(label) for label in content["labels"]], dtype=np.int64)
             given = content.get("filenames")

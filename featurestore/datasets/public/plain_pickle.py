@@ -28,7 +28,7 @@ def load_plain(path: Path) -> Any:
     those by which numpy rebuilds arrays, before anything is called.
 
     Raises:
-        DatasetError: The file names anything else, cannot be read, or is no pickle.
+        DatasetError: The file names anything else, cannot be read, or is not a pickle.
     """
     with reading(path, "the pickle is damaged", hint="Download the file again."), open_file(path) as file:
         return _PlainUnpickler(file, path).load()

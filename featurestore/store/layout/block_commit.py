@@ -178,7 +178,7 @@ class BlockCommit:
         """Mark rows missing before anything else is touched: the given ones, and in other poolings those that change.
 
         Returns:
-            States by pooling: as they stand in the store now, and as they shall be in the end. Rows whose image changed
+            States by pooling: as they are in the store now, and as they shall be in the end. Rows whose image changed
             go missing in poolings that are not written.
         """
         touched, content = _changed(columns.values()), _changed([columns["content"]])

@@ -203,7 +203,7 @@ class BlockedArray:
 def _convert(values: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
     """Copy these ascending rows into `out`, in its type."""
     neighbours = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-    chosen = values[rows[0] : rows[-1] + 1] if neighbours else values[rows]  # a slice is no copy
+    chosen = values[rows[0] : rows[-1] + 1] if neighbours else values[rows]  # a slice is not a copy
     if values.dtype == np.float16 and out.dtype == np.float32:
         np.take(_FLOAT32_OF, chosen.view(np.uint16), out=out, mode="clip")  # "raise" would buffer `out`
     else:

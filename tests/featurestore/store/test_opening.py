@@ -55,7 +55,7 @@ def test_something_else_is_no_store(tmp_path: Path, what: str, mode: str) -> Non
         zarr.create_array(str(path), shape=(3,), dtype="f4")
     else:
         zarr.create_group(str(path), attributes={"format": "other"}, zarr_format=2 if what == "zarr v2" else 3)
-    with pytest.raises(StoreFormatError, match="this is no skyprobe store"):
+    with pytest.raises(StoreFormatError, match="this is not a skyprobe store"):
         open_store(str(path), mode=mode)
 
 

@@ -308,7 +308,7 @@ def test_any_history_reads_back_what_was_written(
             if step == "discard":
                 arrays.discard_block(number)
                 continue
-            for row in own:  # one row at a time: each write merges with what stands in its block
+            for row in own:  # one row at a time: each write merges with what is in its block
                 block = make_block([names[r] if r == row else None for r in own], versions[row])
                 arrays.write_block(number, block)
                 written[row] = versions[row]

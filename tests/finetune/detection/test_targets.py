@@ -149,7 +149,7 @@ def test_to_the_square_and_back(boxes, size, side):
 
 
 def test_strata_are_the_largest_objects():
-    """A crowd region is no object; an image without one has a stratum of its own."""
+    """A crowd region is not an object; an image without one has a stratum of its own."""
     boxes = [(0, 0, 0, 4, 4, 0, 0), (0, 0, 0, 9, 9, 1, 0), (0, 0, 0, 19, 19, 0, 1), (2, 0, 0, 9, 9, 0, 1)]
     table = stratified_table(Pictures([grey()] * 3, boxes).table)
     assert table.classes[STRATA] == ("a", "b", EMPTY)

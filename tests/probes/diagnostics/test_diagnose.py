@@ -68,7 +68,7 @@ def measure(found, backbone="net_b"):
 
 
 def test_where_the_features_lie_does_not_matter(features_of):
-    """A constant that all images share is no structure: every measure is of centred features."""
+    """A constant that all images share is not structure: every measure is of centred features."""
     values = np.random.default_rng(1).normal(size=(120, 6))
     near, far = (diagnose_features([features_of(values + shift, splits=SPLITS)]) for shift in (0, 50))
     assert measure(far).to_dict() == pytest.approx(measure(near).to_dict(), rel=1e-3)

@@ -78,7 +78,7 @@ def test_pairs_are_those_of_all_rows_at_once_whatever_the_blocks(features_of, mo
     assert found.n_pairs == len(expected) > 50
     assert pairs == pytest.approx(expected, abs=1e-5)
     assert found.pairs["similarity"].is_monotonic_decreasing
-    assert (found.kind == np.arange(90)).all(), "a row is no duplicate of itself"
+    assert (found.kind == np.arange(90)).all(), "a row is not a duplicate of itself"
 
 
 def test_only_so_many_pairs_are_listed_but_all_are_counted(features_of, monkeypatch):

@@ -1,4 +1,4 @@
-"""Gradients of networks against PyTorch; the epochs are held against torch's optimisers in test_optimisers."""
+"""Gradients of networks against PyTorch; the epochs are compared with torch's optimisers in test_optimisers."""
 
 import numpy as np
 import pytest

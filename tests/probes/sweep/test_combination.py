@@ -81,7 +81,7 @@ def test_a_combination_of_a_combination_is_named_by_all_its_parts(parts):
 
 def test_matrices_that_do_not_go_together_are_refused(parts):
     first, second = parts
-    with pytest.raises(ProbeError, match="the same features stand in it twice"):
+    with pytest.raises(ProbeError, match="the same features are in it twice"):
         combine([first, second, first])
     with pytest.raises(ProbeError, match="datasets toy and sky have no rows in common"):
         combine([first, replace(second, table=replace(second.table, name="sky"))])

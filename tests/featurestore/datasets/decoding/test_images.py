@@ -147,14 +147,14 @@ def test_an_empty_file_says_so() -> None:
 
 
 def test_text_is_no_image() -> None:
-    with pytest.raises(UnreadableImageError, match="no picture of a known format"):
+    with pytest.raises(UnreadableImageError, match="not a picture of a known format"):
         decode_image(b"<html>not found</html>", "a.png")
 
 
 def test_postscript_starts_no_program(encode: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(RGB, "eps")
     monkeypatch.setattr("subprocess.Popen", lambda *_: pytest.fail("a program was started"))
-    with pytest.raises(UnreadableImageError, match="no picture of a known format"):
+    with pytest.raises(UnreadableImageError, match="not a picture of a known format"):
         decode_image(data, "x.png")
 
 

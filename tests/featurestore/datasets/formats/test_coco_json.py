@@ -88,13 +88,13 @@ def test_train_comes_first(tmp_path: Path, write_json: WriteJson) -> None:
 )
 def test_what_is_no_coco_file_says_why(tmp_path: Path, write_json: WriteJson, broken: Any, reason: str) -> None:
     write_json(tmp_path / "train.json", broken)
-    with pytest.raises(DatasetError, match=f"no COCO annotation file: .*{reason}"):
+    with pytest.raises(DatasetError, match=f"not a COCO annotation file: .*{reason}"):
         read_coco(tmp_path / "train.json", tmp_path)
 
 
 def test_text_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_bytes(b"\xff{")
-    with pytest.raises(DatasetError, match="no COCO annotation file"):
+    with pytest.raises(DatasetError, match="not a COCO annotation file"):
         read_coco(tmp_path / "train.json", tmp_path)
 
 
@@ -143,9 +143,12 @@ def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
         ('{"images": ' + "1" * 5000 + "}", "Exceeds the limit"),
         (
             '{"images": [{"id": 1, "file_name": "a", "height": 1e999}], "annotations": [], "categories": []}',
-            "no number of",
+            "not a number of",
         ),
-        ('{"images": [{"id": 1, "file_name": "a", "width": -3}], "annotations": [], "categories": []}', "no number of"),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "width": -3}], "annotations": [], "categories": []}',
+            "not a number of",
+        ),
         ('{"images": {}, "annotations": {}, "categories": [1]}', "not subscriptable"),
         ("[]", "it is not an object"),
         ("", "Expecting value"),
@@ -153,7 +156,7 @@ def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
 )
 def test_hostile_json(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "train.json").write_text(text)
-    with pytest.raises(DatasetError, match=f"the file is no COCO annotation file: .*{reason}"):
+    with pytest.raises(DatasetError, match=f"the file is not a COCO annotation file: .*{reason}"):
         read_coco(tmp_path / "train.json", tmp_path)
 
 

@@ -95,7 +95,9 @@ def test_bytes_that_are_no_image_and_none_at_all(tmp_path: Path) -> None:
     images = [{"bytes": b"not found", "path": None}, None, {"bytes": b"", "path": None}]
     features = datasets.Features({"image": datasets.Image()})
     dataset = HuggingFace(save(datasets.Dataset.from_dict({"image": images}, features=features), tmp_path / "x"))
-    for row, reason in enumerate([r"no picture of a known format \(.*\)", "the row has no image", "the file is empty"]):
+    for row, reason in enumerate(
+        [r"not a picture of a known format \(.*\)", "the row has no image", "the file is empty"]
+    ):
         with pytest.raises(UnreadableImageError, match=rf"{reason} \[.*, 00000{row}\]"):
             dataset.read(row)
 

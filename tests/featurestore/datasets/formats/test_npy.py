@@ -84,7 +84,7 @@ def test_an_image_of_nan_alone(tmp_path: Path) -> None:
         (np.zeros((2, 2)), r"images are float64 \(2, 2\)"),
         (np.zeros((2, 2, 2), np.int64), r"images are int64 \(2, 2, 2\)"),
         (np.zeros((2, 2, 2), bool), r"images are bool"),
-        (np.array([[[None]]]), "the file is no array: .*Python objects"),
+        (np.array([[[None]]]), "the file is not an array: .*Python objects"),
     ],
 )
 def test_other_images(tmp_path: Path, images: np.ndarray, reason: str) -> None:
@@ -112,7 +112,7 @@ def test_a_file_that_was_cut(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2, 9, 9), np.uint8))
     path = tmp_path / "images.npy"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DatasetError, match="the file is no array"):
+    with pytest.raises(DatasetError, match="the file is not an array"):
         NumpyArrays(str(tmp_path))
 
 
@@ -191,11 +191,11 @@ def test_images_without_pixels(tmp_path: Path) -> None:
 def test_an_archive_and_a_pipe_are_no_array(tmp_path: Path) -> None:
     with (tmp_path / "images.npy").open("wb") as file:
         np.savez(file, a=np.zeros(3))
-    with pytest.raises(DatasetError, match="the file is no array: it is an archive"):
+    with pytest.raises(DatasetError, match="the file is not an array: it is an archive"):
         NumpyArrays(str(tmp_path))
     (tmp_path / "images.npy").unlink()
     os.mkfifo(tmp_path / "images.npy")
-    with pytest.raises(DatasetError, match="the file is no array: it is not a regular file"):
+    with pytest.raises(DatasetError, match="the file is not an array: it is not a regular file"):
         NumpyArrays(str(tmp_path))
 
 
@@ -219,7 +219,7 @@ HEADERS = (
 def test_headers_that_lie(tmp_path: Path, header: bytes) -> None:
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(729)
     (tmp_path / "images.npy").write_bytes(data)
-    with pytest.raises(DatasetError, match="the file is no array"):
+    with pytest.raises(DatasetError, match="the file is not an array"):
         NumpyArrays(str(tmp_path))
 
 

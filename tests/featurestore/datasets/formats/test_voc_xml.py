@@ -94,7 +94,7 @@ def test_an_object_without_a_box_has_no_edges(tmp_path: Path) -> None:
 )
 def test_what_is_no_annotation(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "a.xml").write_text(text)
-    with pytest.raises(DatasetError, match=f"the file is no Pascal-VOC annotation: .*{reason}"):
+    with pytest.raises(DatasetError, match=f"the file is not a Pascal-VOC annotation: .*{reason}"):
         read_annotation(tmp_path / "a.xml")
 
 
@@ -115,13 +115,13 @@ def test_encodings_that_a_file_declares(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["gbk", "utf-7", "no-such-thing", "idna"])
 def test_encodings_that_no_parser_reads(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.xml").write_text(f"<?xml version='1.0' encoding='{encoding}'?><annotation/>")
-    with pytest.raises(DatasetError, match="the file is no Pascal-VOC annotation"):
+    with pytest.raises(DatasetError, match="the file is not a Pascal-VOC annotation"):
         read_annotation(tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize("size", ["9" * 400, "9" * 5000, "-1", "6.5"])
 def test_impossible_sizes(tmp_path: Path, size: str) -> None:
-    with pytest.raises(DatasetError, match="the file is no Pascal-VOC annotation"):
+    with pytest.raises(DatasetError, match="the file is not a Pascal-VOC annotation"):
         read_annotation(write(tmp_path, size=f"<size><width>{size}</width></size>"))
 
 

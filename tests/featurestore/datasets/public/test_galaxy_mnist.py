@@ -77,7 +77,7 @@ def test_a_label_too_high(write: Write, tmp_path: Path) -> None:
 
 def test_a_label_beyond_64_bits_does_not_wrap(write: Write, tmp_path: Path) -> None:
     write("train_dataset.hdf5", 2, labels=np.array([0, 2**64 - 1], dtype=np.uint64))
-    with pytest.raises(DatasetError, match="the file is no HDF5 file of GalaxyMNIST"):
+    with pytest.raises(DatasetError, match="the file is not an HDF5 file of GalaxyMNIST"):
         GalaxyMNIST(str(tmp_path))
 
 
@@ -112,7 +112,7 @@ def test_no_images(write: Write, tmp_path: Path) -> None:
 
 def test_what_is_no_hdf5(tmp_path: Path) -> None:
     (tmp_path / "train_dataset.hdf5").write_text("not found")
-    with pytest.raises(DatasetError, match="no HDF5 file of GalaxyMNIST"):
+    with pytest.raises(DatasetError, match="not an HDF5 file of GalaxyMNIST"):
         GalaxyMNIST(str(tmp_path))
 
 
@@ -121,7 +121,7 @@ def test_a_missing_key(write: Write, tmp_path: Path, key: str) -> None:
     write("train_dataset.hdf5")
     with h5py.File(tmp_path / "train_dataset.hdf5", "a") as file:
         del file[key]
-    with pytest.raises(DatasetError, match=f"no HDF5 file of GalaxyMNIST.*{key}"):
+    with pytest.raises(DatasetError, match=f"not an HDF5 file of GalaxyMNIST.*{key}"):
         GalaxyMNIST(str(tmp_path))
 
 
@@ -151,7 +151,7 @@ def test_a_group_in_place_of_an_array(write: Write, tmp_path: Path, key: str) ->
     with h5py.File(tmp_path / "train_dataset.hdf5", "a") as file:
         del file[key]
         file.create_group(key)
-    with pytest.raises(DatasetError, match=f"no HDF5 file of GalaxyMNIST: {key} is a group"):
+    with pytest.raises(DatasetError, match=f"not an HDF5 file of GalaxyMNIST: {key} is a group"):
         GalaxyMNIST(str(tmp_path))
 
 
@@ -171,7 +171,7 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "train_dataset.hdf5"
     with h5py.File(path, "w") as file:
         file["images"], file["labels"] = h5py.SoftLink("/labels"), h5py.SoftLink("/images")
-    with pytest.raises(DatasetError, match="the file is no HDF5 file of GalaxyMNIST"):
+    with pytest.raises(DatasetError, match="the file is not an HDF5 file of GalaxyMNIST"):
         GalaxyMNIST(str(path))
 
 

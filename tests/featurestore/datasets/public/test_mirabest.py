@@ -99,7 +99,7 @@ def test_without_file_names(write: Write, tmp_path: Path) -> None:
 )
 def test_other_contents(write: Write, tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     write("data_batch_1", [0, 1], **changes)
-    with pytest.raises(DatasetError, match=rf"the file is no batch of MiraBest: .*{reason}"):
+    with pytest.raises(DatasetError, match=rf"the file is not a batch of MiraBest: .*{reason}"):
         MiraBest(str(tmp_path))
 
 
