@@ -52,6 +52,22 @@ def test_principal_components_equal_an_exact_decomposition(clusters, shape):
     assert scores.dtype == np.float32
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e18, 1e30])
+def test_components_of_features_of_any_size_are_those_of_ordinary_ones(clusters, scale):
+    values = clusters * np.float32(scale)
+    scores, explained = principal_components(values, 3)
+    expected, shares = principal_components(clusters, 3)
+    np.testing.assert_allclose(scores / scale, expected, atol=1e-3 * expected.std())
+    np.testing.assert_allclose(explained, shares, rtol=1e-3)
+
+
+def test_large_features_have_a_finite_projection_and_still_larger_ones_are_refused(with_values, clusters):
+    found = project(with_values(clusters[:40] * np.float32(1e30)))
+    assert np.isfinite(found.xy).all()
+    with pytest.raises(ProbeError, match=r"feature values of 5\..e\+37: sums of them do not fit into float32"):
+        project(with_values(clusters[:40] * np.float32(1e36)))
+
+
 def test_the_sign_of_a_component_is_that_of_its_largest_loading(clusters):
     scores, _ = principal_components(clusters, 10)
     loadings = (clusters - clusters.mean(axis=0)).T @ scores

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from probes.solvers.scaling import BLOCK_ROWS, CACHE_LINE, align, find_scaling, is_aligned, standardise
+from probes.solvers.scaling import (
+    BLOCK_ROWS,
+    CACHE_LINE,
+    align,
+    find_exponent,
+    find_scaling,
+    is_aligned,
+    rescale,
+    standardise,
+)
 
 
 @given(
@@ -44,3 +53,14 @@ def test_aligned_copies_start_at_a_cache_line(shape):
 
 def test_an_array_in_another_order_is_not_aligned():
     assert not is_aligned(align(np.ones((4, 16), np.float32)).T)
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-20, 1.0, 1e11, 1e13, 1e38])
+def test_rescaled_values_can_be_squared_and_keep_their_digits(scale):
+    values = np.array([0.3, -1.7, 0.0], np.float32) * np.float32(scale)
+    other = values / 2
+    one, half = rescale(values, other)
+    assert (one is values) == (1e-12 < scale < 1e12)
+    assert np.isfinite(np.square(one)).all() and np.square(one[:2]).all()
+    np.testing.assert_array_equal(half, one / 2)
+    np.testing.assert_array_equal(np.ldexp(one, find_exponent(values)), values)
