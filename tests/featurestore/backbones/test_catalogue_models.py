@@ -88,7 +88,7 @@ def build_and_run(spec: BackboneSpec) -> tuple[Any, TokenFeatures]:
 def test_the_real_architecture(name: str) -> None:
     spec = CATALOGUE[name]
     module, features = build_and_run(spec)
-    side = spec.image_size // (spec.patch_size or 32)
+    side = -(-spec.image_size // (spec.patch_size or 32))
     assert features.patches.shape[:3] == (1, side, side)
     width = features.patches.shape[3]
     assert width == WIDTHS.get(name, width)
