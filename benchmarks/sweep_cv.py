@@ -86,7 +86,11 @@ def _measure_choice(features: FeatureSet) -> Row:
 
 
 def _sweep_as_before(features: FeatureSet) -> None:
-    former = {"MOST_REPEATS": 1, "SEARCH_TOL": 1e-2, "try_coarsely": lambda attempt, n: attempt(np.arange(n))}
+    former: dict[str, Any] = {
+        "MOST_REPEATS": 1,
+        "SEARCH_TOL": 1e-2,
+        "try_coarsely": lambda attempt, n: attempt(np.arange(n)),
+    }
     decades = tuple(float(C) for C in 10.0 ** np.arange(-5, 2))
     with patch.multiple(probes.heads.linear, **former):
         sweep(features, ["linear"], options={"linear": {"Cs": decades, "cv": 3}})
