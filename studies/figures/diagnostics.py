@@ -1,4 +1,4 @@
-"""Figures of a look: the rank spectrum, heat maps, the contact sheet. None touches pyplot or a display."""
+"""Figures of the diagnostics: the rank spectrum, heat maps, the contact sheet. None touches pyplot or a display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report and a terminal show of a look: tables and captioned_figures."""
+"""What a report and a terminal show of diagnostics: tables and captioned figures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def tables(found: Diagnostics) -> list[Table]:
     if len(found.covariates):
         shown += [_covariate_table(found, named["covariates"], value) for value in _EXPLAINED]
     if len(found.flagged):
-        caption = f"{found.dataset}: images worth a look, at most {SHOWN} of each reason; flagged.csv lists all."
+        caption = f"{found.dataset}: flagged images, at most {SHOWN} of each reason; flagged.csv lists all."
         worst = _worst(named["flagged"])[["features", *COLUMNS]]
         shown.append(Table(caption, worst.reset_index(drop=True)))
     return shown
@@ -114,7 +114,7 @@ def _flagged_figures(found: Diagnostics, pictures: Pictures) -> list[CaptionedFi
     captioned_figures = []
     for name, part in _worst(_named(found)["flagged"]).groupby("features", sort=False):
         variant = str(part["variant"].iloc[0])
-        sheet = contact_sheet(part, partial(pictures, variant), f"{name}: worth a look")
+        sheet = contact_sheet(part, partial(pictures, variant), f"{name}: flagged images")
         captioned_figures.append(
             CaptionedFigure(
                 escape(f"{found.dataset}-flagged-{name}"),
