@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -98,11 +97,3 @@ class Whitening(TransformerMixin, BaseEstimator):
             raise ValueError(f"shrinkage must be ledoit_wolf or lie between 0 and 1, not {self.shrinkage!r}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be 1 or more, not {self.rank}")
-
-
-def __getattr__(name: str) -> Any:
-    """The whitened heads, for an editable install that still has their former entry points."""
-    places = {"WhitenedProbe": "linear", "WhitenedMLPProbe": "mlp"}
-    if name not in places:
-        raise AttributeError(name)
-    return getattr(import_module(f"probes.heads.{places[name]}"), name)
