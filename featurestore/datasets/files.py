@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.base import Sample
 from featurestore.datasets.boundary import decoding
+from featurestore.datasets.decoding.arrays import check_channels
 from featurestore.datasets.decoding.fits import decode_fits, read_header
 from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
 from featurestore.datasets.source_file import open_file, read_file
@@ -251,6 +252,7 @@ class FileDataset:
         paths: One relative POSIX path a sample.
         extension: HDU to read of FITS files; see `decode_fits`.
         notice: What the user should know of the files, beside what the table tells.
+        channels: Where FITS cubes have their bands; see `decode_fits`.
     """
 
     def __init__(
@@ -260,9 +262,11 @@ class FileDataset:
         paths: Sequence[str],
         extension: str | int | None = None,
         notice: str = "",
+        channels: str | None = None,
     ) -> None:
+        check_channels(channels)
         self._table = replace(table, notice=join_notices(table.notice, notice))
-        self._root, self._paths, self._extension = root, paths, extension
+        self._root, self._paths, self._extension, self._channels = root, paths, extension, channels
         self._decoder = "+".join(sorted({"astropy" if is_fits(path) else "pillow" for path in paths}))
 
     @property
@@ -287,7 +291,7 @@ class FileDataset:
         path = self._root / self._paths[row]
         if is_fits(path.name):
             with _open(path) as file:
-                image = decode_fits(file, str(path), self._extension)
+                image = decode_fits(file, str(path), self._extension, self._channels)
             return Sample(image, digest_of_pixels(image))
         with decoding(path, _NOT_READ):
             data = read_file(path)

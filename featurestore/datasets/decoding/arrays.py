@@ -8,9 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets.boundary import unreadable
+from featurestore.registry import unknown_name
+
+CHANNELS = ("first", "last")
+"""Where the bands of an array may be, beside its rows and columns."""
 
 KEPT = ("uint8", "uint16", "float32")
 """Types of number that stay as they are; all others become float32."""
+
+
+def check_channels(channels: str | None) -> None:
+    """Refuse a place of the bands that is neither None nor one of `CHANNELS`.
+
+    Raises:
+        UnknownNameError: The message names them.
+    """
+    if channels not in (None, *CHANNELS):
+        raise unknown_name("place of the channels", channels, CHANNELS)
 
 
 def without_losses(values: NDArray[Any], where: object) -> NDArray[Any]:

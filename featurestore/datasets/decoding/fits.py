@@ -16,11 +16,16 @@ from featurestore.datasets.decoding.checksums import check_sums
 from featurestore.datasets.decoding.compression import decompressed
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.decoding.tiles import check_tiles
+from featurestore.errors import UnreadableImageError
 
 _DAMAGED = "the FITS file is damaged"
+_COLOURS = 4
+"""Bands that a colour picture has at most."""
 
 
-def decode_fits(file: BinaryIO, where: str, extension: str | int | None = None) -> NDArray[np.float32]:
+def decode_fits(
+    file: BinaryIO, where: str, extension: str | int | None = None, channels: str | None = None
+) -> NDArray[np.float32]:
     """Read one image of a FITS file, compressed or not.
 
     BSCALE, BZERO and BLANK are applied. Blank and NaN pixels are NaN in the result; preprocessing decides about them.
@@ -31,17 +36,20 @@ def decode_fits(file: BinaryIO, where: str, extension: str | int | None = None) 
         file: The open file; gzip, bzip2, xz and compress (``.Z``) are undone.
         where: Path or name, for messages.
         extension: Name (EXTNAME) or number of the HDU; None: the first that holds an image.
+        channels: ``first`` for a cube (C, H, W), whose planes are the bands, or ``last`` for (H, W, C), where NAXIS1
+            counts them; None: first, unless the shape looks like a colour picture of the other kind.
 
     Returns:
-        float32 (H, W), or (H, W, C) of a cube with C planes. Axes of length one are dropped wherever they are.
+        float32 (H, W), or (H, W, C) of a cube with C bands. Axes of length one are dropped wherever they are.
 
     Raises:
         UnreadableImageError: No image in the file; a damaged one, also by its own CHECKSUM, DATASUM or gzip trailer;
-            one without a single number; or more than the budget of an image (see `featurestore.datasets.budget`).
+            one without a single number; one whose bands may be last; or more than the budget of an image (see
+            `featurestore.datasets.budget`).
     """
     with decoding(where, _DAMAGED):
         values = _read(file, where, extension)
-        return _in_display_order(without_losses(values, where), where)
+        return _in_display_order(without_losses(values, where), where, channels)
 
 
 def read_header(file: BinaryIO, where: str, extension: str | int | None = None) -> Any:
@@ -148,12 +156,18 @@ def _forwards(hdus: Any, where: str) -> Iterator[Any]:
         yield hdu
 
 
-def _in_display_order(values: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+def _in_display_order(values: NDArray[np.float32], where: str, channels: str | None) -> NDArray[np.float32]:
     shape = _without_degenerate_axes(values.shape)
     if len(shape) not in (2, 3):
         raise unreadable(f"the array of shape {values.shape} is neither an image nor a cube", where)
     image = values.reshape(shape)
-    if len(shape) == 3:
+    if len(shape) == 3 and channels is None and shape[-1] <= _COLOURS < min(shape[:2]):
+        raise UnreadableImageError(
+            f"the bands of the cube {shape} seem to be its last axis, NAXIS1",
+            where=where,
+            hint="Open the folder as fits:FOLDER,channels=last if they are, fits:FOLDER,channels=first if not.",
+        )
+    if len(shape) == 3 and channels != "last":
         image = np.moveaxis(image, 0, -1)
     return np.ascontiguousarray(image[::-1])
 

@@ -66,16 +66,14 @@ def _split_name(path: Path, root: Path) -> str:
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """The content of a file that should be a COCO annotation file.
+    """The content of a file that should be a COCO annotation file; empty where it is a list, as detections are.
 
     Raises:
-        DatasetError: It is not a JSON object.
+        DatasetError: It is not JSON.
     """
     with _reading(path), open_file(path) as file:
         content = json.loads(file.read())
-        if not isinstance(content, dict):
-            raise TypeError("it is not an object")
-        return content
+        return content if isinstance(content, dict) else {}
 
 
 def has_boxes(content: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ class FitsFolder(FileDataset):
         path: The folder.
         name: Name of the dataset; by default made from the path.
         extension: Name or number of the HDU to read; None: the first that holds an image.
+        channels: Where cubes have their bands, ``first`` or ``last``; see `decode_fits`.
         catalogue: The catalogue, if it lies elsewhere or is one of several.
         file: Column with file names, relative to the folder or to its folder ``images``.
         labels: Label columns of the catalogue, one scheme each.
@@ -31,6 +32,7 @@ class FitsFolder(FileDataset):
         keep: Texts that are labels although they look like missing values, such as NA.
 
     Raises:
+        UnknownNameError: An unknown place of the channels.
         EmptyDatasetError: No FITS file below the folder.
         LabelMismatchError: Labels that do not fit the images.
         DatasetError: The folder or the catalogue cannot be read.
@@ -42,6 +44,7 @@ class FitsFolder(FileDataset):
         *,
         name: str | None = None,
         extension: str | int | None = None,
+        channels: str | None = None,
         catalogue: str | None = None,
         file: str | None = None,
         labels: str | Sequence[str] = (),
@@ -52,7 +55,7 @@ class FitsFolder(FileDataset):
         choice = ColumnChoice(file, labels, split, keep)
         find = require_catalogue if labels or file or split else find_catalogue
         chosen = Path(catalogue) if catalogue else find(root)
-        found = find_images(root, is_fits, extension, chosen)
+        found = find_images(root, is_fits, (extension, channels) if channels else extension, chosen)
         fields: dict[str, Any]
         if chosen:
             fields, paths = sample_fields(Catalogue(chosen), found, choice)
@@ -63,7 +66,8 @@ class FitsFolder(FileDataset):
                 "fingerprints": fingerprints_of(paths, found),
                 **read_layout(paths, root, keep),
             }
-        super().__init__(SampleTable(**identity("fits", root, name), **fields), root, paths, extension, found.notice)
+        table = SampleTable(**identity("fits", root, name), **fields)
+        super().__init__(table, root, paths, extension, found.notice, channels)
 
     @staticmethod
     def detects(path: Path) -> bool:

@@ -20,9 +20,11 @@ class ImageFolder(FileDataset):
         path: The folder.
         name: Name of the dataset; by default made from the path.
         extension: Name or number of the HDU to read of FITS files; None: the first that holds an image.
+        channels: Where FITS cubes have their bands, ``first`` or ``last``; see `decode_fits`.
         keep: Names of class folders that are labels although they look like missing values, such as NA.
 
     Raises:
+        UnknownNameError: An unknown place of the channels.
         EmptyDatasetError: No image below the folder.
         LabelMismatchError: Images lie beside class folders.
         DatasetError: The folder cannot be listed, or its layout is ambiguous.
@@ -34,10 +36,11 @@ class ImageFolder(FileDataset):
         *,
         name: str | None = None,
         extension: str | int | None = None,
+        channels: str | None = None,
         keep: str | Sequence[str] = (),
     ) -> None:
         root = Path(path)
-        found = find_images(root, salt=extension)
+        found = find_images(root, salt=(extension, channels) if channels else extension)
         paths = tuple(found)
         table = SampleTable(
             **identity("image_folder", root, name),
@@ -45,7 +48,8 @@ class ImageFolder(FileDataset):
             fingerprints=fingerprints_of(paths, found),
             **read_layout(paths, root, keep),
         )
-        super().__init__(table, root, paths, extension, join_notices(_tell_kinds(paths, root), found.notice))
+        notice = join_notices(_tell_kinds(paths, root), found.notice)
+        super().__init__(table, root, paths, extension, notice, channels)
 
     @staticmethod
     def detects(path: Path) -> bool:

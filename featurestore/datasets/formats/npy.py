@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
 from featurestore.datasets.boundary import reading
 from featurestore.datasets.budget import check_size
-from featurestore.datasets.decoding.arrays import KEPT, without_losses
+from featurestore.datasets.decoding.arrays import KEPT, check_channels, without_losses
 from featurestore.datasets.labels import encode_labels, scheme_fields
 from featurestore.datasets.naming import identity
 from featurestore.datasets.source_file import check_regular
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
-from featurestore.registry import unknown_name
 from featurestore.samples import SampleTable
 
 _IMAGES, _LABELS = "images.npy", "labels.npy"
-_CHANNELS = ("first", "last")
 _AS_FLOAT = ("int8", "int16", "float16", "float64")
 
 
@@ -49,8 +47,7 @@ class NumpyArrays(ArrayDataset):
     def __init__(
         self, path: str, *, name: str | None = None, channels: str | None = None, keep: str | Sequence[str] = ()
     ) -> None:
-        if channels not in (None, *_CHANNELS):
-            raise unknown_name("place of the channels", channels, _CHANNELS)
+        check_channels(channels)
         root = Path(path)
         files = [_ImageFile(file, channels) for file in _find(root)]
         columns = file_columns(files, root)

@@ -117,6 +117,20 @@ def test_other_arrays_are_refused(shape: tuple[int, ...]) -> None:
         read(fits.PrimaryHDU(np.ones(shape)))
 
 
+def test_a_colour_picture_with_bands_last_is_not_guessed() -> None:
+    values = np.arange(8 * 6 * 3, dtype=np.float32).reshape(8, 6, 3)
+    file = file_of(fits.PrimaryHDU(values)).getvalue()
+    with pytest.raises(UnreadableImageError, match=r"bands of the cube \(8, 6, 3\) .*fits:FOLDER,channels=last"):
+        decode_fits(BytesIO(file), "x.fits")
+    np.testing.assert_array_equal(decode_fits(BytesIO(file), "x.fits", channels="last"), values[::-1])
+    planes = decode_fits(BytesIO(file), "x.fits", channels="first")
+    np.testing.assert_array_equal(planes, np.moveaxis(values, 0, -1)[::-1])
+
+
+def test_many_planes_are_bands_whatever_their_number() -> None:
+    assert read(fits.PrimaryHDU(np.zeros((30, 40, 20), dtype=np.float32))).shape == (40, 20, 30)
+
+
 def test_the_first_extension_with_an_image_is_the_default() -> None:
     table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=[1.0])])
     file = file_of(fits.PrimaryHDU(), table, fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(-IMAGE, name="ERR"))

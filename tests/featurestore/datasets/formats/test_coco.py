@@ -246,7 +246,8 @@ def test_captions_alone_beside_another_file_of_boxes(write_images: WriteImages, 
     root = write_images("a.png")
     write_json(root / "train.json", coco_of("a.png", boxes={0: [[0, 0, 2, 2, 1]]}))
     write_json(root / "captions_train.json", {"images": [], "annotations": [{"caption": "x"}]})
-    assert "hold no boxes: captions_train.json" in Coco(str(root)).table.notice
+    write_json(root / "val_detections.json", [{"image_id": 0, "bbox": [0, 0, 2, 2], "category_id": 1, "score": 0.5}])
+    assert "hold no boxes: captions_train.json, val_detections.json" in Coco(str(root)).table.notice
 
 
 def test_a_split_whose_images_are_not_here(write_images: WriteImages, write_json: WriteJson) -> None:

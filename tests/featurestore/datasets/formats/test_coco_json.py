@@ -150,7 +150,7 @@ def test_one_id_for_two_images(tmp_path: Path, write_json: WriteJson) -> None:
             "not a number of",
         ),
         ('{"images": {}, "annotations": {}, "categories": [1]}', "not subscriptable"),
-        ("[]", "it is not an object"),
+        ("[]", "no images, annotations, categories"),
         ("", "Expecting value"),
     ],
 )

@@ -9,7 +9,14 @@ from astropy.io import fits
 from astropy.table import Table
 
 from featurestore.datasets.formats.fits import FitsFolder
-from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError, UnreadableImageError
+from featurestore.datasets.opening import open_dataset
+from featurestore.errors import (
+    DatasetError,
+    EmptyDatasetError,
+    LabelMismatchError,
+    UnknownNameError,
+    UnreadableImageError,
+)
 from featurestore.testing import DatasetConformance
 
 WriteImages = Callable[..., Path]
@@ -69,6 +76,19 @@ def test_the_extension_decides_pixels_and_fingerprints(tmp_path: Path) -> None:
     assert default.table.fingerprints[0] != named.table.fingerprints[0]
     with pytest.raises(UnreadableImageError, match="no extension 'DQ'"):
         FitsFolder(str(tmp_path), extension="DQ").read(0)
+
+
+def test_the_place_of_the_bands_is_an_option(tmp_path: Path) -> None:
+    values = np.arange(8 * 6 * 3, dtype=np.float32).reshape(8, 6, 3)
+    fits.writeto(tmp_path / "a.fits", values)
+    with pytest.raises(UnreadableImageError, match="channels=last"):
+        FitsFolder(str(tmp_path)).read(0)
+    last, first = (open_dataset(f"fits:{tmp_path},channels={channels}") for channels in ("last", "first"))
+    np.testing.assert_array_equal(last.read(0).image, values[::-1])
+    assert first.read(0).image.shape == (6, 3, 8)
+    assert last.table.fingerprints[0] != first.table.fingerprints[0]
+    with pytest.raises(UnknownNameError, match=r"unknown place of the channels 'lost'.*Did you mean last"):
+        FitsFolder(str(tmp_path), channels="lost")
 
 
 def test_label_columns_want_a_catalogue(write_images: WriteImages) -> None:
