@@ -73,14 +73,14 @@ def write_squares(root: Path, n_train: int, n_test: int) -> None:
 
 
 def _compare_epochs(place: str, store: FeatureStore) -> Row:
-    material = prepare_data(f"coco:{place}/squares", VARIANT, "all")
-    views = material.views(store, BACKBONE)
+    data = prepare_data(f"coco:{place}/squares", VARIANT, "all")
+    views = data.views(store, BACKBONE)
     training = TrainingOptions(epochs=1, learning_rate=0.01, augmentation=None, architecture=ARCHITECTURE)
     study = DetectionStudy(place, (BACKBONE,), variant=VARIANT, weights=WEIGHTS, training=training)
-    stored, frozen = (make_detector(study, material, BACKBONE, 0, given) for given in (views, None))
+    stored, frozen = (make_detector(study, data, BACKBONE, 0, given) for given in (views, None))
     inputs: tuple[DetectionInputs, DetectionInputs] = (
-        StoredMaps(views, material.train.scenes),
-        material.images(material.train.scenes),
+        StoredMaps(views, data.train.images),
+        data.inputs(data.train.images),
     )
     times = time_pairs(
         lambda: train_detector(stored, inputs[0], training, 0),
@@ -91,8 +91,8 @@ def _compare_epochs(place: str, store: FeatureStore) -> Row:
     for detector, given in zip((stored, frozen), inputs, strict=True):
         train_detector(detector, given, replace(training, epochs=left), 0)
     tests: tuple[DetectionInputs, DetectionInputs] = (
-        StoredMaps(views, material.test.scenes),
-        material.images(material.test.scenes),
+        StoredMaps(views, data.test.images),
+        data.inputs(data.test.images),
     )
     scores = [_score(detector, given) for detector, given in zip((stored, frozen), tests, strict=True)]
     return Row(
@@ -109,4 +109,4 @@ def _compare_epochs(place: str, store: FeatureStore) -> Row:
 
 
 def _score(detector: Detector, inputs: DetectionInputs) -> float:
-    return score_detections(inputs.scenes, detect(detector, inputs), ("square",)).map50
+    return score_detections(inputs.annotated, detect(detector, inputs), ("square",)).map50

@@ -65,12 +65,12 @@ def measure(budget: Budget | None = None) -> Iterator[Row]:
 
 def _compare_modes(view: str, budget: Budget) -> Iterator[Row]:
     """The cost of the frozen detector, and its score against the one from scratch."""
-    material = prepare_data(f"rgz:{DATA}", VARIANT, view)
+    data = prepare_data(f"rgz:{DATA}", VARIANT, view)
     study = DetectionStudy(str(DATA), (BACKBONE,), variant=VARIANT, view=view, training=budget.training(budget.epochs))
-    frozen = [_run(study, material, seed) for seed in range(budget.seeds[view])]
-    scratch = [_run(replace(study, mode="scratch"), material, seed) for seed in range(budget.seeds[view])]
+    frozen = [_run(study, data, seed) for seed in range(budget.seeds[view])]
+    scratch = [_run(replace(study, mode="scratch"), data, seed) for seed in range(budget.seeds[view])]
     minutes, other = (float(np.median([run.seconds for run in runs])) / 60 for runs in (frozen, scratch))
-    what = f"{view}: {len(material.train.classes)} class(es), {frozen[0].n_train} fields, {budget.epochs} epochs"
+    what = f"{view}: {len(data.train.classes)} class(es), {frozen[0].n_train} fields, {budget.epochs} epochs"
     yield Row(
         f"frozen Lite0 detector, {what}", "CPU min", minutes, minutes / CPU_MINUTES, 1, at_most=True,
         peers={"from scratch": other}, note=f"training and test of one seed; {VARIANT}, {_sizes(budget)}",
@@ -80,33 +80,33 @@ def _compare_modes(view: str, budget: Budget) -> Iterator[Row]:
         f"frozen Lite0 against from scratch, {what}", "mAP@50", _mean(frozen), difference.value,
         peers={"from scratch": _mean(scratch)},
         note=f"difference {difference.value:+.3f}, {difference.confidence:.0%} interval [{difference.low:+.3f}, "
-        f"{difference.high:+.3f}] over {len(frozen[0].scenes)} test fields; seeds {_list(frozen)} and "
-        f"{_list(scratch)}; equal epochs{_rarest(material)}",
+        f"{difference.high:+.3f}] over {len(frozen[0].images)} test fields; seeds {_list(frozen)} and "
+        f"{_list(scratch)}; equal epochs{_rarest(data)}",
     )  # fmt: skip
 
 
-def _run(study: DetectionStudy, material: DetectionData, seed: int) -> DetectionRun:
+def _run(study: DetectionStudy, data: DetectionData, seed: int) -> DetectionRun:
     """Train and test one detector; its seconds are those of the processor."""
     started = process_time()
-    detector, images = make_detector(study, material, BACKBONE, seed), material.images(material.train.scenes)
+    detector, images = make_detector(study, data, BACKBONE, seed), data.inputs(data.train.images)
     train_detector(detector, images, study.training, seed)
-    detections = tuple(detect(detector, material.images(material.test.scenes)))
+    detections = tuple(detect(detector, data.inputs(data.test.images)))
     return DetectionRun(
-        material.dataset.table.name, VARIANT, BACKBONE, study.mode, study.view, 100, seed, len(images),
-        material.train.classes, material.test.scenes, detections, seconds=process_time() - started,
+        data.dataset.table.name, VARIANT, BACKBONE, study.mode, study.view, 100, seed, len(images),
+        data.train.classes, data.test.images, detections, seconds=process_time() - started,
     )  # fmt: skip
 
 
 def _memorise(budget: Budget) -> Row:
     """The sanity bar: eight images without augmentation, tested on themselves."""
-    material = prepare_data(f"rgz:{DATA}", VARIANT, "source")
+    data = prepare_data(f"rgz:{DATA}", VARIANT, "source")
     budget = replace(budget, rate=budget.memorise_rate)
     options = replace(budget.training(budget.memorise), augmentation=None, batch_size=4)
     study = DetectionStudy(str(DATA), (BACKBONE,), mode="tuned", variant=VARIANT, view="source", training=options)
-    images = material.images(material.train.scenes[:8])
-    detector = make_detector(study, material, BACKBONE, 0)
+    images = data.inputs(data.train.images[:8])
+    detector = make_detector(study, data, BACKBONE, 0)
     train_detector(detector, images, options, 0)
-    score = score_detections(images.scenes, detect(detector, images), material.train.classes).map50
+    score = score_detections(images.annotated, detect(detector, images), data.train.classes).map50
     return Row(
         f"eight fields learnt by heart, {budget.memorise} epochs", "mAP@50", score, score, GOOD_FIT,
         note=f"tuned Lite0, {VARIANT}, {_sizes(budget)}; tested on the training fields",
@@ -126,12 +126,12 @@ def _sizes(budget: Budget) -> str:
     return f"{sizes.channels} channels, {sizes.hidden} hidden, {sizes.regions} regions, rate {budget.rate:g}"
 
 
-def _rarest(material: DetectionData) -> str:
+def _rarest(data: DetectionData) -> str:
     """A warning of the class with the fewest boxes, where there are several."""
-    classes = material.train.classes
+    classes = data.train.classes
     if len(classes) == 1:
         return ""
-    labels = [scene.labels[~scene.crowd] for part in material.surveys for scene in part.scenes]
+    labels = [truth.labels[~truth.crowd] for part in data.annotation_sets for truth in part.images]
     counts = np.bincount(np.concatenate(labels), minlength=len(classes))
     rarest = int(counts.argmin())
     return f"; of {classes[rarest]} there are {counts[rarest]} boxes in all, so its AP says little"

@@ -130,7 +130,7 @@ class FinetuneOptions:
         lora_alpha: Scale of the adapters is alpha / rank.
         lora_share: Share of all parameters below which those that ``lora`` trains have to stay.
         consistency: How rows take part whose labels the fraction hides; None: they do not.
-        memory: Bytes of preprocessed images that are kept in memory; more are read anew each time.
+        memory: Bytes of preprocessed images that are cached in memory; more are read anew each time.
         trainer: The loop.
     """
 

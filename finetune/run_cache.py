@@ -16,8 +16,8 @@ TRAINED = "trained"
 """Kind of these entries in a store."""
 
 
-def keep_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -> None:
-    """Keep a run under the digest of what decided it.
+def save_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -> None:
+    """Save a run under the digest of what decided it.
 
     Args:
         store: A store opened for writing; it gets to know the dataset too, whose rows the entry names.
@@ -29,11 +29,11 @@ def keep_run(store: FeatureStore, identity: str, run: Run, table: SampleTable) -
     run_cache.save_run(store, TRAINED, identity, run)
 
 
-def kept_run(store: FeatureStore, identity: str) -> Run | None:
+def cached_run(store: FeatureStore, identity: str) -> Run | None:
     """The run of that digest; None if there is none."""
     return run_cache.cached_run(store, TRAINED, identity)
 
 
-def kept_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None = None) -> list[Run]:
-    """All kept runs on these datasets; see `probes.sweep.cache.cached_runs`."""
+def cached_runs(store: FeatureStore, datasets: Sequence[str], scheme: str | None = None) -> list[Run]:
+    """All cached runs on these datasets; see `probes.sweep.cache.cached_runs`."""
     return run_cache.cached_runs(store, TRAINED, datasets, scheme)

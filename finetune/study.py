@@ -22,7 +22,7 @@ from finetune.learners.classification import Fit, Task, Tuned, plan_fit, run_fit
 from finetune.loggers import check_loggers, make_logger
 from finetune.options import FinetuneOptions, make_options
 from finetune.processes import is_first
-from finetune.run_cache import keep_run, kept_run
+from finetune.run_cache import cached_run, save_run
 from finetune.tuned import CARD, read_card, save_tuned
 from probes.results.run import Run, format_table, summarise, write_results
 from probes.results.tables import write_csv
@@ -141,7 +141,7 @@ def finetune_study(study: FinetuneStudy, store: FeatureStore, output: Path, repo
 
     Args:
         study: What to train.
-        store: A store opened for writing, which keeps the runs.
+        store: A store opened for writing, which caches the runs.
         output: Folder for tables, models, histories and checkpoints; made if need be.
         reporter: Shows progress.
 
@@ -193,10 +193,10 @@ def _read_images(study: FinetuneStudy, dataset: ImageDataset, variant: str, repo
 def _train_once(
     study: FinetuneStudy, fit: Fit, store: FeatureStore, output: Path, reporter: Reporter
 ) -> tuple[Run, Path]:
-    """The run of one training and the folder of its model: as kept, or trained now."""
+    """The run of one training and the folder of its model: as cached, or trained now."""
     name = _name(fit)
     folder = output / "models" / name
-    known = kept_run(store, fit.identity)
+    known = cached_run(store, fit.identity)
     if known and (folder / CARD).exists() and read_card(folder)["identity"] == fit.identity:
         return known, folder
     checkpoint, log = folder / CHECKPOINT, make_logger(study.log, output, name)
@@ -207,7 +207,7 @@ def _train_once(
         with telling(folder, RESUME):
             save_tuned(tuned, folder)
             write_atomically(folder / HISTORY, lambda part: write_csv(tuned.history, part))
-            keep_run(store, fit.identity, tuned.run, fit.images.dataset.table)
+            save_run(store, fit.identity, tuned.run, fit.images.dataset.table)
         checkpoint.unlink(missing_ok=True)  # all that it was for is safe now
     return tuned.run, folder
 

@@ -25,7 +25,7 @@ def probed_runs(store: FeatureStore, table: SampleTable, scheme: str) -> list[Ru
 
 def trained_runs(store: FeatureStore, table: SampleTable, scheme: str) -> list[Run]:
     """All cached runs of trainings, likewise."""
-    return trainings.kept_runs(store, [table.name], scheme)
+    return trainings.cached_runs(store, [table.name], scheme)
 
 
 def part_outdated(runs: Sequence[Run], table: SampleTable, scheme: str) -> tuple[list[Run], list[Run]]:

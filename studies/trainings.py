@@ -178,7 +178,7 @@ def _show(
             reporter.notice(
                 f"{table.name}: {len(outdated)} trainings were tested on labels that have changed, and left out."
             )
-    detected = detectors.kept_runs(store, datasets)
+    detected = detectors.cached_runs(store, datasets)
     return TrainingResults(
         runs=runs,
         tables=detection_tables(detected),

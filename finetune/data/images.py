@@ -1,4 +1,4 @@
-"""Preprocessed images of a dataset as tensors: decoded once and kept where they fit, read anew where they do not."""
+"""Preprocessed images of a dataset as tensors: decoded once and cached where they fit, read anew where they do not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Images:
         preprocessing: Its value.
         table: The samples of these images, in the same order.
         rows: int64 (n,), row of each in the dataset.
-        kept: Index -> the image as `_pack` made it; what is not here is read when it is asked for.
+        cached: Index -> the image as `_pack` made it; what is not here is read when it is asked for.
         unreadable: Sample id -> reason, of rows left out.
     """
 
@@ -44,7 +44,7 @@ class Images:
     preprocessing: Preprocessing
     table: SampleTable
     rows: NDArray[np.int64]
-    kept: dict[int, NDArray[Any]] = field(repr=False)
+    cached: dict[int, NDArray[Any]] = field(repr=False)
     unreadable: dict[str, str]
 
     def __len__(self) -> int:
@@ -52,8 +52,8 @@ class Images:
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         """One image, float32 (3, side, side) in [0, 1]."""
-        if index in self.kept:
-            return _unpack(self.kept[index])
+        if index in self.cached:
+            return _unpack(self.cached[index])
         return _read(self.dataset, self.preprocessing, int(self.rows[index]))
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
@@ -68,13 +68,13 @@ def load_images(
     memory: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Images:
-    """Read every image once, which finds out those that cannot be read, and keep as many as fit.
+    """Read every image once, which finds out those that cannot be read, and cache as many as fit.
 
     Args:
         dataset: The images.
         variant: Name or spec of the preprocessing.
         rows: int64, rows to read.
-        memory: Bytes of images to keep.
+        memory: Bytes of images to cache.
         progress: Called with images done and images in all.
 
     Raises:
@@ -92,7 +92,7 @@ def load_images(
         except (UnreadableImageError, PreprocessingError) as error:
             return error.what
 
-    readable, kept, unreadable = list[int](), dict[int, NDArray[Any]](), dict[str, str]()
+    readable, cached, unreadable = list[int](), dict[int, NDArray[Any]](), dict[str, str]()
     with ThreadPoolExecutor(ExtractionOptions().worker_count, "reader") as pool:
         for row, image in zip(rows.tolist(), pool.map(attempt, rows.tolist()), strict=True):
             if progress:
@@ -101,14 +101,14 @@ def load_images(
                 unreadable[dataset.table.sample_ids[row]] = image
                 continue
             if image.nbytes <= memory:
-                kept[len(readable)] = image
+                cached[len(readable)] = image
                 memory -= image.nbytes
             readable.append(row)
     if not readable:
         reason = next(iter(unreadable.values()), "no rows")
         raise FinetuneError(f"no image can be read: {reason}", where=dataset.table.name, hint="Check the images.")
     chosen = np.array(readable, dtype=np.int64)
-    return Images(dataset, name, preprocessing, dataset.table.take(chosen), chosen, kept, unreadable)
+    return Images(dataset, name, preprocessing, dataset.table.take(chosen), chosen, cached, unreadable)
 
 
 def check_channels(preprocessing: Preprocessing) -> None:

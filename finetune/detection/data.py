@@ -1,4 +1,4 @@
-"""DetectionData of a detection study: a dataset, divided and looked through."""
+"""Data of a detection study: a dataset, divided and looked through."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from finetune.detection.targets import (
     AnnotationSet,
     DetectionImages,
     check_preprocessing,
+    read_annotations,
     stratified_table,
-    survey_scenes,
 )
 from probes.sweep.splits import Split, describe_split, divide_rows, order_rows
 
@@ -55,7 +55,7 @@ class DetectionData:
         return describe_split(stratified_table(self.dataset.table))
 
     @property
-    def surveys(self) -> tuple[AnnotationSet, AnnotationSet, AnnotationSet]:
+    def annotation_sets(self) -> tuple[AnnotationSet, AnnotationSet, AnnotationSet]:
         """Training, validation and test."""
         return self.train, self.valid, self.test
 
@@ -67,28 +67,28 @@ class DetectionData:
     @property
     def limit(self) -> int:
         """Detections of an image at most, see `finetune.detection.evaluation.detection_limit`."""
-        return detection_limit(scene for survey in self.surveys for scene in survey.scenes)
+        return detection_limit(truth for part in self.annotation_sets for truth in part.images)
 
     @property
     def digest(self) -> str:
         """SHA-256 over images, boxes and rows by their use."""
         sha = hashlib.sha256(f"{self.dataset.table.fingerprint} {self.dataset.decoder}".encode())
-        for survey in self.surveys:
-            sha.update("\0".join((*survey.classes, *(scene.sample_id for scene in survey.scenes))).encode())
-            for scene in survey.scenes:
-                sha.update(scene.boxes.tobytes() + scene.labels.tobytes() + scene.crowd.tobytes())
+        for part in self.annotation_sets:
+            sha.update("\0".join((*part.classes, *(truth.sample_id for truth in part.images))).encode())
+            for truth in part.images:
+                sha.update(truth.boxes.tobytes() + truth.labels.tobytes() + truth.crowd.tobytes())
         return sha.hexdigest()
 
-    def scenes(self, fraction: int, seed: int) -> tuple[AnnotatedImage, ...]:
-        """Training scenes of a label fraction, by the rule of `probes.sweep.splits.order_rows`."""
+    def training_images(self, fraction: int, seed: int) -> tuple[AnnotatedImage, ...]:
+        """Training images of a label fraction, by the rule of `probes.sweep.splits.order_rows`."""
         table = stratified_table(self.dataset.table)
         rows, _ = order_rows(table, self.split.train, seed=seed).divide(fraction)
         wanted = set(rows.tolist())
-        return tuple(scene for scene in self.train.scenes if scene.row in wanted)
+        return tuple(truth for truth in self.train.images if truth.row in wanted)
 
-    def images(self, scenes: Sequence[AnnotatedImage]) -> DetectionImages:
+    def inputs(self, annotated: Sequence[AnnotatedImage]) -> DetectionImages:
         """Scenes as preprocessed images."""
-        return DetectionImages(self.dataset, scenes, self.preprocessing)
+        return DetectionImages(self.dataset, annotated, self.preprocessing)
 
     def views(self, store: FeatureStore | None, backbone: str) -> DenseViews:
         """The dense features of these images.
@@ -107,17 +107,19 @@ def prepare_data(data: str, variant: str, view: str) -> DetectionData:
 
     Raises:
         FinetuneError: No object in the training or in the test images.
-        SkyprobeError: See `open_dataset`, `parse_variant` and `survey_scenes`.
+        SkyprobeError: See `open_dataset`, `parse_variant` and `read_annotations`.
     """
     dataset = open_dataset(data)
     name, preprocessing = parse_variant(variant)
     check_preprocessing(preprocessing)
     split = divide_rows(stratified_table(dataset.table))
-    surveys = [survey_scenes(dataset, rows, preprocessing, view) for rows in (split.train, split.valid, split.test)]
-    if not surveys[0].has_objects or not surveys[2].has_objects:
+    train, valid, test = (
+        read_annotations(dataset, rows, preprocessing, view) for rows in (split.train, split.valid, split.test)
+    )
+    if not train.has_objects or not test.has_objects:
         raise FinetuneError(
             "a detector needs objects in training and in test images",
             where=data,
             hint="Check which images the splits mark, and that their boxes are no crowd regions.",
         )
-    return DetectionData(dataset, name, preprocessing, split, *surveys)
+    return DetectionData(dataset, name, preprocessing, split, train, valid, test)

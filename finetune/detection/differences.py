@@ -88,8 +88,8 @@ def sweep_differences(
     check_comparable(first, second)
     found = {}
     for iou in SWEEP:
-        before, after = ([match_detections(run.scenes, run.detections, iou) for run in own] for own in (first, second))
-        difference = bootstrap_map50(before, after, len(first[0].scenes), n_resamples=n_resamples, **options)
+        before, after = ([match_detections(run.images, run.detections, iou) for run in own] for own in (first, second))
+        difference = bootstrap_map50(before, after, len(first[0].images), n_resamples=n_resamples, **options)
         found[iou] = replace(difference, metric=f"map_iou{iou:.1f}")
     return found
 
@@ -109,7 +109,7 @@ def _baseline(run: DetectionRun, baselines: Mapping[str, Sequence[DetectionRun]]
 
 def _describe_test(run: DetectionRun) -> str:
     trained = f"{run.variant}, {run.fraction} % of the training images"
-    return f"{run.dataset} ({run.view}), {len(run.scenes):,} test images\n{trained}"
+    return f"{run.dataset} ({run.view}), {len(run.images):,} test images\n{trained}"
 
 
 def _describe(run: DetectionRun) -> str:

@@ -103,7 +103,7 @@ class Matches:
         ignored: bool (m,), whether it lies in a crowd region: neither hit nor false.
         object_image: int64 (k,), image of each object.
         object_label: int64 (k,), its class.
-        object_box: int64 (k,), its index among the boxes of its scene.
+        object_box: int64 (k,), its index among the boxes of its image.
         object_score: float64 (k,), score of the detection that found it; -inf if none did.
     """
 
@@ -127,36 +127,36 @@ class Matches:
         return _mean(self.hit[(self.score >= threshold) & ~self.ignored])
 
 
-def detection_limit(scenes: Iterable[AnnotatedImage]) -> int:
+def detection_limit(annotated: Iterable[AnnotatedImage]) -> int:
     """Detections that count in an image and class: as many as the fullest image has objects, and no less than COCO's.
 
     With 100 of them, as usual, no detector could find the rest of a crowded field.
     """
-    return max([LEAST_LIMIT, *(int(np.count_nonzero(~scene.crowd)) for scene in scenes)])
+    return max([LEAST_LIMIT, *(int(np.count_nonzero(~truth.crowd)) for truth in annotated)])
 
 
 def score_detections(
-    scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: tuple[str, ...]
+    annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: tuple[str, ...]
 ) -> DetectionScores:
     """COCO's average precision at all `THRESHOLDS`.
 
     Args:
-        scenes: The truth. Detections in crowd regions of their class are not false.
-        detections: What was found, for each scene.
+        annotated: The truth. Detections in crowd regions of their class are not false.
+        detections: What was found, for each image.
         classes: Names of the classes.
 
     Raises:
-        FinetuneError: No scene holds an object.
+        FinetuneError: No image holds an object.
     """
-    labels = np.concatenate([scene.labels[~scene.crowd] for scene in scenes] or [np.empty(0, dtype=np.int64)])
+    labels = np.concatenate([truth.labels[~truth.crowd] for truth in annotated] or [np.empty(0, dtype=np.int64)])
     if not len(labels):
         raise FinetuneError(
-            "there is no object to be found", where=f"{len(scenes)} images", hint="Test on images that hold objects."
+            "there is no object to be found", where=f"{len(annotated)} images", hint="Test on images that hold objects."
         )
-    truth = COCO(coco_dataset(scenes, classes))
-    evaluation = COCOeval_faster(truth, truth.loadRes(coco_results(scenes, detections)), "bbox")
+    coco = COCO(coco_dataset(annotated, classes))
+    evaluation = COCOeval_faster(coco, coco.loadRes(coco_results(annotated, detections)), "bbox")
     evaluation.params.iouThrs = np.array(THRESHOLDS)
-    evaluation.params.maxDets = [limit := detection_limit(scenes)]
+    evaluation.params.maxDets = [limit := detection_limit(annotated)]
     evaluation.evaluate()
     evaluation.accumulate()
     # by threshold, recall and class; -1 where there is no object
@@ -166,7 +166,7 @@ def score_detections(
 
 
 def match_detections(
-    scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], iou: float = 0.5, limit: int | None = None
+    annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], iou: float = 0.5, limit: int | None = None
 ) -> Matches:
     """Match by COCO's rule: in order of score, each detection takes the free object of its class with the largest IoU.
 
@@ -174,13 +174,13 @@ def match_detections(
     ignored.
 
     Args:
-        scenes: The truth.
-        detections: What was found, for each scene.
+        annotated: The truth.
+        detections: What was found, for each image.
         iou: Smallest IoU of a match.
         limit: Detections that count in an image and class; None: `detection_limit` of these images.
     """
-    limit = detection_limit(scenes) if limit is None else limit
-    parts = [_match(index, *pair, iou, limit) for index, pair in enumerate(zip(scenes, detections, strict=True))]
+    limit = detection_limit(annotated) if limit is None else limit
+    parts = [_match(index, *pair, iou, limit) for index, pair in enumerate(zip(annotated, detections, strict=True))]
     return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -247,27 +247,27 @@ def bin_shares(values: Floats, flags: Flags, edges: Floats) -> tuple[Floats, Ind
 
 
 def _match(
-    index: int, scene: AnnotatedImage, found: Detections, iou: float, limit: int
+    index: int, truth: AnnotatedImage, found: Detections, iou: float, limit: int
 ) -> tuple[NDArray[np.generic], ...]:
     """The columns of `Matches` for one image."""
     chosen = _best(found, limit)
     hit, ignored = np.zeros(len(chosen), dtype=bool), np.zeros(len(chosen), dtype=bool)
-    found_with = np.full(len(scene.boxes), -np.inf)
-    overlap = _overlaps(found.boxes[chosen], scene)
+    found_with = np.full(len(truth.boxes), -np.inf)
+    overlap = _overlaps(found.boxes[chosen], truth)
     for rank, detection in enumerate(chosen):
-        same = scene.labels == found.labels[detection]
-        free = same & ~scene.crowd & np.isneginf(found_with)
+        same = truth.labels == found.labels[detection]
+        free = same & ~truth.crowd & np.isneginf(found_with)
         candidates = np.flatnonzero(free & (overlap[rank] >= iou))
         if len(candidates):
             best = max(candidates, key=lambda box: (overlap[rank, box], box))  # of equals the last, as COCO has it
             hit[rank], found_with[best] = True, found.scores[detection]
         else:
-            ignored[rank] = bool((overlap[rank, same & scene.crowd] >= iou).any())
-    objects = np.flatnonzero(~scene.crowd)
+            ignored[rank] = bool((overlap[rank, same & truth.crowd] >= iou).any())
+    objects = np.flatnonzero(~truth.crowd)
     scores = found.scores[chosen].astype(np.float64)
     return (
         np.full(len(chosen), index), found.labels[chosen], scores, chosen, hit, ignored,
-        np.full(len(objects), index), scene.labels[objects], objects, found_with[objects],
+        np.full(len(objects), index), truth.labels[objects], objects, found_with[objects],
     )  # fmt: skip
 
 
@@ -280,12 +280,12 @@ def _best(found: Detections, limit: int) -> Indices:
     return order[counted].astype(np.int64)
 
 
-def _overlaps(boxes: NDArray[np.float32], scene: AnnotatedImage) -> Floats:
+def _overlaps(boxes: NDArray[np.float32], truth: AnnotatedImage) -> Floats:
     """IoU (m, k) of detections and annotated boxes; with a crowd region, the intersection over the detection."""
-    if not len(boxes) or not len(scene.boxes):
-        return np.zeros((len(boxes), len(scene.boxes)))
-    corners = [np.concatenate([part[:, :2], part[:, 2:] - part[:, :2]], axis=1) for part in (boxes, scene.boxes)]
-    return np.asarray(mask.iou(*(part.astype(np.float64) for part in corners), scene.crowd.astype(np.uint8)))
+    if not len(boxes) or not len(truth.boxes):
+        return np.zeros((len(boxes), len(truth.boxes)))
+    corners = [np.concatenate([part[:, :2], part[:, 2:] - part[:, :2]], axis=1) for part in (boxes, truth.boxes)]
+    return np.asarray(mask.iou(*(part.astype(np.float64) for part in corners), truth.crowd.astype(np.uint8)))
 
 
 def _weighted_precision(matches: Matches, weights: Indices, label: int) -> Floats:

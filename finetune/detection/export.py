@@ -19,7 +19,7 @@ from featurestore.files import write_atomically
 from finetune.detection.targets import AnnotatedImage, Detections
 
 
-def coco_dataset(scenes: Sequence[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
+def coco_dataset(annotated: Sequence[AnnotatedImage], classes: Sequence[str]) -> dict[str, Any]:
     """The truth as a COCO dataset: images by their place from 1, categories from 1, crowd regions as ``iscrowd``.
 
     Boxes are x, y, width, height in pixels of the image in display order; the file says so by ``info.box_origin``. A
@@ -27,25 +27,25 @@ def coco_dataset(scenes: Sequence[AnnotatedImage], classes: Sequence[str]) -> di
     """
     annotations = [
         _box_entry(box) | {"image_id": image, "category_id": int(label) + 1, "iscrowd": int(crowd)}
-        for image, scene in enumerate(scenes, start=1)
-        for box, label, crowd in zip(scene.boxes, scene.labels, scene.crowd, strict=True)
+        for image, truth in enumerate(annotated, start=1)
+        for box, label, crowd in zip(truth.boxes, truth.labels, truth.crowd, strict=True)
     ]
     return {
         "info": {"box_origin": "upper"},
         "images": [
-            {"id": image, "file_name": scene.sample_id, "height": scene.size[0], "width": scene.size[1]}
-            for image, scene in enumerate(scenes, start=1)
+            {"id": image, "file_name": truth.sample_id, "height": truth.size[0], "width": truth.size[1]}
+            for image, truth in enumerate(annotated, start=1)
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(classes, start=1)],
         "annotations": [{"id": number} | entry for number, entry in enumerate(annotations, start=1)],
     }
 
 
-def coco_results(scenes: Sequence[AnnotatedImage], detections: Sequence[Detections]) -> list[dict[str, Any]]:
+def coco_results(annotated: Sequence[AnnotatedImage], detections: Sequence[Detections]) -> list[dict[str, Any]]:
     """Detections in COCO's results format, with the ids of `coco_dataset`."""
     return [
         _box_entry(box) | {"image_id": image, "category_id": int(label) + 1, "score": float(score)}
-        for image, (_, found) in enumerate(zip(scenes, detections, strict=True), start=1)
+        for image, (_, found) in enumerate(zip(annotated, detections, strict=True), start=1)
         for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True)
     ]
 
@@ -60,7 +60,7 @@ def write_json(path: Path, value: object) -> Path:
 
 
 def sky_catalogue(
-    dataset: ImageDataset, scenes: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: Sequence[str]
+    dataset: ImageDataset, annotated: Sequence[AnnotatedImage], detections: Sequence[Detections], classes: Sequence[str]
 ) -> Table | None:
     """Detections on the sky, one row each; None if no image has celestial coordinates.
 
@@ -71,15 +71,15 @@ def sky_catalogue(
 
     Args:
         dataset: Where the headers are read; its readers of FITS files have them.
-        scenes: The images.
-        detections: What was found, for each scene.
+        annotated: The images.
+        detections: What was found, for each image.
         classes: Names of the classes.
     """
     parts = []
-    for scene, found in zip(scenes, detections, strict=True):
-        wcs = _celestial(dataset, scene.row)
+    for truth, found in zip(annotated, detections, strict=True):
+        wcs = _celestial(dataset, truth.row)
         if wcs is not None:
-            parts.append(_catalogue_part(wcs, scene, found, classes))
+            parts.append(_catalogue_part(wcs, truth, found, classes))
     return vstack(parts, metadata_conflicts="silent") if parts else None
 
 
@@ -123,14 +123,14 @@ def _celestial(dataset: ImageDataset, row: int) -> WCS | None:
         return wcs.celestial if wcs.has_celestial else None
 
 
-def _catalogue_part(wcs: WCS, scene: AnnotatedImage, found: Detections, classes: Sequence[str]) -> Table:
+def _catalogue_part(wcs: WCS, truth: AnnotatedImage, found: Detections, classes: Sequence[str]) -> Table:
     x0, y0, x1, y1 = found.boxes.astype(np.float64).T
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    centre = _to_sky(wcs, x, y, scene)
-    left, right = _to_sky(wcs, x0, y, scene), _to_sky(wcs, x1, y, scene)
-    top, bottom = _to_sky(wcs, x, y0, scene), _to_sky(wcs, x, y1, scene)
+    centre = _to_sky(wcs, x, y, truth)
+    left, right = _to_sky(wcs, x0, y, truth), _to_sky(wcs, x1, y, truth)
+    top, bottom = _to_sky(wcs, x, y0, truth), _to_sky(wcs, x, y1, truth)
     columns = {
-        "sample_id": np.full(len(x), scene.sample_id),
+        "sample_id": np.full(len(x), truth.sample_id),
         "ra": centre.ra.deg,
         "dec": centre.dec.deg,
         "width": left.separation(right).arcsec,
@@ -144,9 +144,9 @@ def _catalogue_part(wcs: WCS, scene: AnnotatedImage, found: Detections, classes:
     return Table(columns, units=units)
 
 
-def _to_sky(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], scene: AnnotatedImage) -> SkyCoord:
+def _to_sky(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], truth: AnnotatedImage) -> SkyCoord:
     """Points in display order -> sky.
 
     In display order the outer corner of the top left pixel is (0, 0); in FITS the middle of the bottom left one is.
     """
-    return SkyCoord(wcs.pixel_to_world(x - 0.5, scene.size[0] - y - 0.5)).icrs
+    return SkyCoord(wcs.pixel_to_world(x - 0.5, truth.size[0] - y - 0.5)).icrs

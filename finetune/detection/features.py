@@ -58,19 +58,19 @@ class DenseViews:
 
 
 class StoredMaps:
-    """Feature maps of scenes with their targets, in the role of `finetune.detection.targets.DetectionImages`.
+    """Feature maps of annotated images with their targets, in the role of `finetune.detection.targets.DetectionImages`.
 
     Args:
         views: The dense features.
-        scenes: What is in the images.
+        annotated: What is in the images.
 
     Raises:
-        FinetuneError: A scene has no features.
+        FinetuneError: An image has no features.
     """
 
-    def __init__(self, views: DenseViews, scenes: Sequence[AnnotatedImage]) -> None:
-        self.views, self.scenes, self.preprocessing = views, scenes, views.preprocessings[0]
-        absent = [scene.sample_id for scene in scenes for rows in views.rows if scene.sample_id not in rows]
+    def __init__(self, views: DenseViews, annotated: Sequence[AnnotatedImage]) -> None:
+        self.views, self.annotated, self.preprocessing = views, annotated, views.preprocessings[0]
+        absent = [truth.sample_id for truth in annotated for rows in views.rows if truth.sample_id not in rows]
         if absent:
             raise FinetuneError(
                 f"{len(absent)} images have no dense features, {absent[0]} among them",
@@ -79,20 +79,20 @@ class StoredMaps:
             )
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.annotated)
 
     @property
     def n_views(self) -> int:
-        """How many views of each scene there are."""
+        """How many views of each image there are."""
         return len(self.views.values)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Map, float32 (D, h, w), and target of a view of a scene; ``index`` is ``view * len(self) + scene``."""
-        view, number = divmod(index, len(self.scenes))
-        scene = self.scenes[number]
-        values = self.views.values[view][self.views.rows[view][scene.sample_id]]
+        """Map, float32 (D, h, w), and target of a view of an image; ``index`` is ``view * len(self) + image``."""
+        view, number = divmod(index, len(self.annotated))
+        truth = self.annotated[number]
+        values = self.views.values[view][self.views.rows[view][truth.sample_id]]
         grid = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)
-        return grid, make_target(scene, self.views.preprocessings[view])
+        return grid, make_target(truth, self.views.preprocessings[view])
 
     @property
     def identity(self) -> list[str]:

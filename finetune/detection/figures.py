@@ -1,9 +1,13 @@
-"""Figures of a detector: its training, its score against IoU, and what it drew. None touches pyplot or a display."""
+"""Figures of a detector: its training, its score against IoU, what it drew, and what it finds by size and by flux.
+
+None touches pyplot or a display.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -16,8 +20,9 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from featurestore.errors import FinetuneError
-from finetune.detection.evaluation import SWEEP, DetectionScores, Matches, bin_shares
-from finetune.detection.targets import AnnotatedImage, Detections
+from finetune.detection.evaluation import SWEEP, DetectionScores, Matches, bin_shares, match_detections
+from finetune.detection.results import DetectionRun
+from finetune.detection.targets import AnnotatedImage, Detections, box_fluxes
 from probes.plotting import (
     BASELINE,
     COLUMN,
@@ -26,6 +31,7 @@ from probes.plotting import (
     PALETTE,
     STYLE,
     label_powers,
+    save_figure,
     share_legend,
     title_figure,
 )
@@ -34,11 +40,19 @@ from probes.statistics.bootstrap import Difference
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from featurestore.datasets.base import ImageDataset
+    from featurestore.preprocessing import Preprocessing
+
 COLOURS = {"truth": "#0072B2", "hit": "#009E73", "miss": "#E69F00", "false": "#D55E00", "ignored": "#b8b8b8"}
 """What is drawn on a contact sheet: an object that was found and its detection, one that was missed, a false detection,
 and a region or detection that counts for nothing."""
 
 _COLUMNS = 4
+
+MOST_PICTURES = 16
+"""Images on a contact sheet."""
+
+_NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 @mpl.rc_context(STYLE)
@@ -193,7 +207,7 @@ def completeness_reliability(
 @mpl.rc_context(STYLE)
 def contact_sheet(
     pictures: Sequence[NDArray[Any]],
-    scenes: Sequence[AnnotatedImage],
+    annotated: Sequence[AnnotatedImage],
     detections: Sequence[Detections],
     matches: Matches,
     *,
@@ -203,10 +217,10 @@ def contact_sheet(
     """Images with their boxes: truth that was found and its detection, missed objects, false detections.
 
     Args:
-        pictures: (H, W) or (H, W, 3) of each scene, scaled for display.
-        scenes: What is in them.
+        pictures: (H, W) or (H, W, 3) of each image, scaled for display.
+        annotated: What is in them.
         detections: What was found.
-        matches: Of all these scenes.
+        matches: Of all these images.
         threshold: Detections of a lower score are not drawn, and what only they found counts as missed.
         title: What was tested.
 
@@ -217,13 +231,13 @@ def contact_sheet(
         raise FinetuneError("there are no images to draw", where="contact sheet", hint="Give at least one image.")
     rows = -(-len(pictures) // _COLUMNS)
     figure = Figure(figsize=(PAGE, PAGE / _COLUMNS * rows + 0.8))
-    for index, (picture, scene) in enumerate(zip(pictures, scenes, strict=True)):
+    for index, (picture, truth) in enumerate(zip(pictures, annotated, strict=True)):
         axes = figure.add_subplot(rows, _COLUMNS, index + 1)
-        height, width = scene.size
+        height, width = truth.size
         axes.imshow(picture, cmap="gray", extent=(0, width, height, 0), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
-        axes.set_title(scene.sample_id.rpartition("/")[2][:24], fontsize="x-small")
-        _draw_boxes(axes, index, scene, detections[index], matches, threshold)
+        axes.set_title(truth.sample_id.rpartition("/")[2][:24], fontsize="x-small")
+        _draw_boxes(axes, index, truth, detections[index], matches, threshold)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour) for colour in COLOURS.values()]
     figure.legend(handles, list(COLOURS), loc="outside lower center", ncols=len(COLOURS))
     title_figure(figure, title)
@@ -231,13 +245,13 @@ def contact_sheet(
 
 
 def _draw_boxes(
-    axes: Axes, index: int, scene: AnnotatedImage, found: Detections, matches: Matches, threshold: float
+    axes: Axes, index: int, truth: AnnotatedImage, found: Detections, matches: Matches, threshold: float
 ) -> None:
-    for box in scene.boxes[scene.crowd]:
+    for box in truth.boxes[truth.crowd]:
         _draw(axes, box, "ignored", "--")
     objects = matches.object_image == index
     for box, score in zip(matches.object_box[objects], matches.object_score[objects], strict=True):
-        _draw(axes, scene.boxes[box], "truth" if score >= threshold else "miss", "-")
+        _draw(axes, truth.boxes[box], "truth" if score >= threshold else "miss", "-")
     for place in np.flatnonzero((matches.image == index) & (matches.score >= threshold)):
         kind = "hit" if matches.hit[place] else "ignored" if matches.ignored[place] else "false"
         _draw(axes, found.boxes[matches.box[place]], kind, "-")
@@ -248,3 +262,67 @@ def _draw(axes: Axes, box: NDArray[np.float32], kind: str, dashes: str) -> None:
     axes.add_patch(
         Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLOURS[kind], linestyle=dashes, linewidth=0.9)
     )
+
+
+def illustrate(
+    run: DetectionRun, history: pd.DataFrame, dataset: ImageDataset, preprocessing: Preprocessing, folder: Path
+) -> dict[str, Path]:
+    """Draw and write the figures of a run.
+
+    Returns:
+        File name -> path, in three formats each: ``training``, ``contact_sheet``, ``by_size``, and ``by_flux`` where
+        the images have fluxes.
+
+    Raises:
+        StoreWriteError: The folder cannot be written.
+    """
+    title = f"{run.dataset}: {run.backbone}, {run.mode}, {run.n_train} training images"
+    figures = {
+        "training": training_curves(history, title),
+        "contact_sheet": _sheet(run, dataset, preprocessing, title),
+    }
+    for name, quantity, objects, found in _quantities(run, dataset):
+        if (objects > 0).any():
+            figures[name] = completeness_reliability(
+                run.matches, objects, found, quantity=quantity, threshold=run.threshold, title=title
+            )
+    saved = [save_figure(figure, folder, name) for name, figure in figures.items()]
+    return {path.name: path for files in saved for path in files.values()}
+
+
+def _sheet(run: DetectionRun, dataset: ImageDataset, preprocessing: Preprocessing, title: str) -> Figure:
+    """Images spread evenly over the test rows, as the backbone sees them."""
+    chosen = np.unique(np.linspace(0, len(run.images) - 1, MOST_PICTURES).round().astype(int))
+    annotated, detections = [run.images[i] for i in chosen], [run.detections[i] for i in chosen]
+    pictures = [np.moveaxis(preprocessing.apply(dataset.read(one.row).image, _NO_BOXES), 0, -1) for one in annotated]
+    matches = match_detections(annotated, detections, limit=run.scores.limit)
+    return contact_sheet(pictures, annotated, detections, matches, threshold=run.threshold, title=title)
+
+
+def _quantities(
+    run: DetectionRun, dataset: ImageDataset
+) -> list[tuple[str, str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Figure, quantity, and its values for the objects and for the detections of the run's matches."""
+    matches = run.matches
+    objects = list(zip(matches.object_image, matches.object_box, strict=True))
+    found = list(zip(matches.image, matches.box, strict=True))
+    pairs = zip(run.images, run.detections, strict=True)
+    found_flux = [box_fluxes(dataset.read(truth.row).image, one.boxes) for truth, one in pairs]
+    return [
+        (
+            "by_size",
+            "size (root of the box area), pixels",
+            np.array([_size(run.images[image].boxes[box]) for image, box in objects]),
+            np.array([_size(run.detections[image].boxes[box]) for image, box in found]),
+        ),
+        (
+            "by_flux",
+            "sum over the box, unit of the image",
+            np.array([run.images[image].flux[box] for image, box in objects]),
+            np.array([found_flux[image][box] for image, box in found]),
+        ),
+    ]
+
+
+def _size(box: NDArray[np.float32]) -> float:
+    return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))

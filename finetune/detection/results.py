@@ -49,8 +49,8 @@ class DetectionRun:
         seed: Seed of subset, initialisation and training.
         n_train: Training images.
         classes: Names of the classes.
-        scenes: The test images.
-        detections: What was found, for each scene.
+        images: The test images.
+        detections: What was found, for each image.
         threshold: Score from which on a detection counts for completeness and reliability.
         key: KEY12 of the stored features it was trained on; empty for one that was trained on images.
         params: Options of the training.
@@ -67,7 +67,7 @@ class DetectionRun:
     seed: int
     n_train: int
     classes: tuple[str, ...]
-    scenes: tuple[AnnotatedImage, ...]
+    images: tuple[AnnotatedImage, ...]
     detections: tuple[Detections, ...]
     threshold: float = SCORE_THRESHOLD
     key: str = ""
@@ -89,12 +89,12 @@ class DetectionRun:
     @cached_property
     def scores(self) -> DetectionScores:
         """Average precision on the test images."""
-        return score_detections(self.scenes, self.detections, self.classes)
+        return score_detections(self.images, self.detections, self.classes)
 
     @cached_property
     def matches(self) -> Matches:
         """Which detection found which object, at IoU 0.5."""
-        return match_detections(self.scenes, self.detections)
+        return match_detections(self.images, self.detections)
 
 
 def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **opt
     """
     check_comparable(first, second)
     before, after = ([run.matches for run in runs] for runs in (first, second))
-    return bootstrap_map50(before, after, len(first[0].scenes), **options)
+    return bootstrap_map50(before, after, len(first[0].images), **options)
 
 
 def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRun]) -> None:
@@ -193,7 +193,7 @@ def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRu
     Raises:
         FinetuneError: No runs, or runs that were tested on different images or classes.
     """
-    tests = {(run.classes, tuple(scene.sample_id for scene in run.scenes)) for run in (*first, *second)}
+    tests = {(run.classes, tuple(truth.sample_id for truth in run.images)) for run in (*first, *second)}
     if not first or not second or len(tests) > 1:
         raise FinetuneError(
             "the runs were not tested on the same images and classes",
@@ -203,7 +203,7 @@ def check_comparable(first: Sequence[DetectionRun], second: Sequence[DetectionRu
 
 
 def _provenance(run: DetectionRun) -> dict[str, Any]:
-    counts = {"n_train": run.n_train, "n_valid": 0, "n_test": len(run.scenes), "n_features": 0}
+    counts = {"n_train": run.n_train, "n_valid": 0, "n_test": len(run.images), "n_features": 0}
     params = json.dumps(json_ready({**run.params, LIMIT: run.scores.limit}), sort_keys=True)
     return {**run.identity, **counts, "split": run.split, "seconds": run.seconds, "params": params}
 

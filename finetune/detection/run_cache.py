@@ -1,4 +1,4 @@
-"""Results of detectors, kept in the store as derived data: what was found, and what there was to find."""
+"""Results of detectors, cached in the store: what was found, and what there was to find."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PLAIN = (
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def keep_run(store: FeatureStore, identity: str, run: DetectionRun, table: SampleTable) -> None:
-    """Keep a run under the digest of what decided it.
+def save_run(store: FeatureStore, identity: str, run: DetectionRun, table: SampleTable) -> None:
+    """Save a run under the digest of what decided it.
 
     Args:
         store: A store opened for writing; it gets to know the dataset too.
@@ -38,12 +38,12 @@ def keep_run(store: FeatureStore, identity: str, run: DetectionRun, table: Sampl
     store.put_dataset(table)
     attributes = {name: getattr(run, name) for name in _PLAIN} | {
         "classes": list(run.classes),
-        "sample_ids": [scene.sample_id for scene in run.scenes],
+        "sample_ids": [truth.sample_id for truth in run.images],
     }
-    store.put_cached(DETECTED, identity, {**_pack_scenes(run.scenes), **_pack_found(run.detections)}, attributes)
+    store.put_cached(DETECTED, identity, {**_pack_images(run.images), **_pack_found(run.detections)}, attributes)
 
 
-def kept_run(store: FeatureStore, identity: str) -> DetectionRun | None:
+def cached_run(store: FeatureStore, identity: str) -> DetectionRun | None:
     """The run of that digest; None if there is none."""
     entry = store.get_cached(DETECTED, identity)
     if entry is None:
@@ -51,23 +51,26 @@ def kept_run(store: FeatureStore, identity: str) -> DetectionRun | None:
     fields: dict[str, Any] = dict(entry.attributes)
     ids = fields.pop("sample_ids")
     fields["classes"] = tuple(fields["classes"])
-    return DetectionRun(**fields, scenes=_scenes(entry.arrays, ids), detections=_found(entry.arrays))
+    return DetectionRun(**fields, images=_unpack_images(entry.arrays, ids), detections=_found(entry.arrays))
 
 
-def kept_runs(store: FeatureStore, datasets: Sequence[str]) -> list[DetectionRun]:
-    """All kept runs on these datasets, by view, backbone, mode, fraction and seed."""
-    found = [kept_run(store, identity) for identity in store.list_cached(DETECTED)]
+def cached_runs(store: FeatureStore, datasets: Sequence[str]) -> list[DetectionRun]:
+    """All cached runs on these datasets, by view, backbone, mode, fraction and seed."""
+    found = [cached_run(store, identity) for identity in store.list_cached(DETECTED)]
     chosen = [run for run in found if run and run.dataset in datasets]
     order = ("dataset", "view", "variant", "backbone", "mode", "fraction", "seed")
     return sorted(chosen, key=lambda run: tuple(getattr(run, name) for name in order))
 
 
-def _pack_scenes(scenes: Sequence[AnnotatedImage]) -> Arrays:
-    parts = {name: [getattr(scene, name) for scene in scenes] for name in ("boxes", "labels", "crowd", "flux")}
+# Arrays of images begin with "scene_": so they are named in stores that exist.
+
+
+def _pack_images(annotated: Sequence[AnnotatedImage]) -> Arrays:
+    parts = {name: [getattr(truth, name) for truth in annotated] for name in ("boxes", "labels", "crowd", "flux")}
     return {
-        "scene_row": np.array([scene.row for scene in scenes], dtype=np.int64),
-        "scene_size": np.array([scene.size for scene in scenes], dtype=np.int64).reshape(-1, 2),
-        "scene_count": np.array([len(scene.labels) for scene in scenes], dtype=np.int64),
+        "scene_row": np.array([truth.row for truth in annotated], dtype=np.int64),
+        "scene_size": np.array([truth.size for truth in annotated], dtype=np.int64).reshape(-1, 2),
+        "scene_count": np.array([len(truth.labels) for truth in annotated], dtype=np.int64),
         **{f"scene_{name}": np.concatenate(values) for name, values in parts.items()},
     }
 
@@ -80,7 +83,7 @@ def _pack_found(detections: Sequence[Detections]) -> Arrays:
     }
 
 
-def _scenes(arrays: Arrays, ids: Sequence[str]) -> tuple[AnnotatedImage, ...]:
+def _unpack_images(arrays: Arrays, ids: Sequence[str]) -> tuple[AnnotatedImage, ...]:
     parts = _divide(arrays, "scene", ("boxes", "labels", "crowd", "flux"))
     places = zip(arrays["scene_row"].tolist(), ids, arrays["scene_size"].tolist(), parts, strict=True)
     return tuple(AnnotatedImage(row, name, (size[0], size[1]), **part) for row, name, size, part in places)

@@ -24,17 +24,16 @@ from featurestore.store.key import digest
 from featurestore.training_rows import check_test_rows, recorded_rows
 from featurestore.versions import library_versions
 from finetune.checkpoints import RESUME, telling
-from finetune.detection.body import MODES as TRUNK_MODES
+from finetune.detection.body import MODES as BODY_MODES
 from finetune.detection.body import load_body, shapes_of
 from finetune.detection.data import DetectionData, prepare_data
 from finetune.detection.detector import Detector
 from finetune.detection.evaluation import score_detections
 from finetune.detection.export import coco_dataset, coco_results, sky_catalogue, write_json, write_sky
 from finetune.detection.features import DenseViews, StoredMaps
-from finetune.detection.figures import iou_sweep
-from finetune.detection.illustration import illustrate
+from finetune.detection.figures import illustrate, iou_sweep
 from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, by_detector, format_table, summarise, to_frame
-from finetune.detection.run_cache import keep_run, kept_run
+from finetune.detection.run_cache import cached_run, save_run
 from finetune.detection.targets import VIEWS
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
 from finetune.loggers import check_loggers, make_logger
@@ -51,10 +50,10 @@ CHECKPOINT, CARD = "last.pt", "card.json"
 """Files in the folder of a run: the detector, and what it is."""
 
 REVISION = 2
-"""Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
+"""Raised by a change that alters the numbers, so that saved runs are not taken for new ones."""
 
 STORED = "stored"
-MODES = (*TRUNK_MODES, STORED)
+MODES = (*BODY_MODES, STORED)
 """Those of `finetune.detection.body.MODES`; and stored: a frozen backbone whose dense features are in the store."""
 
 
@@ -154,26 +153,26 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
     Written to `output`: results.csv and results.parquet (`finetune.detection.results.to_frame`), summary.csv, the
     figure iou_sweep, and truth.json (COCO). To a folder for each run: last.pt, card.json (what that is), history.csv,
     detections.json (COCO results with the ids of truth.json), catalogue.fits and catalogue.reg where images have
-    celestial coordinates, and for the first seed the figures of `finetune.detection.illustration.illustrate`.
+    celestial coordinates, and for the first seed the figures of `finetune.detection.figures.illustrate`.
 
     Args:
         study: What to train and test.
-        store: Opened for writing, it keeps the runs; dense features are in it, for the mode ``stored``. None: nothing
-            is kept.
+        store: Opened for writing, it caches the runs; dense features are in it, for the mode ``stored``. None: nothing
+            is cached.
         output: Folder to write to.
         reporter: Shows progress and notices.
 
     Raises:
         SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
     """
-    material = prepare_data(study.data, study.variant, study.view)
-    reporter.notice(f"{material.dataset.table.name}: {material.told}")
-    for text in (material.dataset.table.notice, *(survey.describe() for survey in material.surveys)):
+    data = prepare_data(study.data, study.variant, study.view)
+    reporter.notice(f"{data.dataset.table.name}: {data.told}")
+    for text in (data.dataset.table.notice, *(part.describe() for part in data.annotation_sets)):
         reporter.notice(text)
     files: dict[str, Path] = {}
     runs: list[DetectionRun] = []
     for job in map(Job, *zip(*product(study.backbones, study.fractions, range(study.seeds)), strict=True)):
-        run, written = _run_once(study, material, job, output / job.folder_name(study.mode), reporter, store)
+        run, written = _run_once(study, data, job, output / job.folder_name(study.mode), reporter, store)
         runs.append(run)
         files |= written
     if is_first():
@@ -182,45 +181,45 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         tables=(format_table(summarise(runs)),),
         files=files,
         seconds={"detect": sum(run.seconds for run in runs)},
-        unreadable={name: reason for survey in material.surveys for name, reason in survey.unreadable.items()},
+        unreadable={name: reason for part in data.annotation_sets for name, reason in part.unreadable.items()},
     )
 
 
 def make_detector(
-    study: DetectionStudy, material: DetectionData, backbone: str, seed: int, views: DenseViews | None = None
+    study: DetectionStudy, data: DetectionData, backbone: str, seed: int, views: DenseViews | None = None
 ) -> Detector:
     """The untrained detector; pyramid and heads start from random weights that the seed gives.
 
     Args:
         study: What to train.
-        material: Its images.
+        data: Its images.
         backbone: Name of the backbone; it is not loaded where there are views.
         seed: The seed.
         views: Dense features, for the mode ``stored``.
     """
-    side = material.preprocessing.resize
+    side = data.preprocessing.resize
     if views:
         body, shapes = None, views.shapes
     else:
         body = load_body(backbone, study.mode, side, weights=study.weights, seed=seed)
         shapes = shapes_of(body, side)
     with seeded(seed):
-        return Detector(body, shapes, side, len(material.train.classes), study.training.architecture, material.limit)
+        return Detector(body, shapes, side, len(data.train.classes), study.training.architecture, data.limit)
 
 
 def _run_once(
     study: DetectionStudy,
-    material: DetectionData,
+    data: DetectionData,
     job: Job,
     folder: Path,
     reporter: Reporter,
     store: FeatureStore | None,
 ) -> tuple[DetectionRun, dict[str, Path]]:
-    """The run of one training and its files: as kept, or trained now."""
-    views = material.views(store, job.backbone) if study.mode == STORED else None
-    notes = _check_seen(study, material, job, views)
-    identity = _identify(study, material, job, views)
-    known, finished = kept_run(store, identity) if store else None, _read_card(folder).get("identity")
+    """The run of one training and its files: as cached, or trained now."""
+    views = data.views(store, job.backbone) if study.mode == STORED else None
+    notes = _check_seen(study, data, job, views)
+    identity = _identify(study, data, job, views)
+    known, finished = cached_run(store, identity) if store else None, _read_card(folder).get("identity")
     if known and finished == identity:
         return known, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
     if study.resume and finished not in (None, identity):
@@ -228,27 +227,27 @@ def _run_once(
         study = replace(study, resume=False)
     if is_first():
         (folder / CARD).unlink(missing_ok=True)  # what is being trained is no longer what the card says
-    run, history = _train(study, material, job, folder, reporter, views, notes, identity)
+    run, history = _train(study, data, job, folder, reporter, views, notes, identity)
     files: dict[str, Path] = {}
     if is_first():
         with telling(folder, RESUME):
-            files = _write_run(run, history, material, folder)
+            files = _write_run(run, history, data, folder)
             files |= {f"{folder.name}/{CARD}": _write_card(run, identity, folder)}
             if store:
-                keep_run(store, identity, run, material.dataset.table)
+                save_run(store, identity, run, data.dataset.table)
     return run, files
 
 
-def _check_seen(study: DetectionStudy, material: DetectionData, job: Job, views: DenseViews | None) -> dict[str, Any]:
+def _check_seen(study: DetectionStudy, data: DetectionData, job: Job, views: DenseViews | None) -> dict[str, Any]:
     """What the result has to state of test images that the backbone was trained on before."""
-    spec, table = find_spec(job.backbone), material.dataset.table
+    spec, table = find_spec(job.backbone), data.dataset.table
     weights = "random:" if study.mode == "scratch" else study.weights or spec.weights
     trained = recorded_rows(views.provenance) if views else training_rows(spec, weights, table.name)
-    tested = [scene.sample_id for scene in material.test.scenes]
+    tested = [truth.sample_id for truth in data.test.images]
     return check_test_rows(trained, tested, table.name, allow=study.allow_seen_rows)
 
 
-def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: DenseViews | None) -> str:
+def _identify(study: DetectionStudy, data: DetectionData, job: Job, views: DenseViews | None) -> str:
     """Digest of everything that decides the numbers of a run."""
     spec = find_spec(job.backbone)
     weights = f"random:{job.seed}" if study.mode == "scratch" else study.weights or spec.weights
@@ -259,14 +258,14 @@ def _identify(study: DetectionStudy, material: DetectionData, job: Job, views: D
         "weights": [views.key, *map(str, views.preprocessings)] if views else fingerprint(parse_weights(weights)),
         "study": [study.mode, study.variant, study.view, study.threshold],
         "training": json_ready(asdict(study.training)),
-        "material": material.digest,
+        "data": data.digest,
         "libraries": library_versions("training"),
     })  # fmt: skip
 
 
 def _train(
     study: DetectionStudy,
-    material: DetectionData,
+    data: DetectionData,
     job: Job,
     folder: Path,
     reporter: Reporter,
@@ -278,18 +277,18 @@ def _train(
     options = study.training
     if views:  # what is stored cannot be blurred any more; its views are the augmentation
         options = replace(options, augmentation=None)
-    if material.watched is material.test:  # nothing may be chosen by a score on test images
+    if data.watched is data.test:  # nothing may be chosen by a score on test images
         options = replace(options, trainer=replace(options.trainer, keep_best=False, patience=0))
-    detector = make_detector(study, material, job.backbone, job.seed, views)
-    inputs = partial(StoredMaps, views) if views else material.images
-    scenes, watched = material.scenes(job.fraction, job.seed), inputs(material.watched.scenes)
+    detector = make_detector(study, data, job.backbone, job.seed, views)
+    inputs = partial(StoredMaps, views) if views else data.inputs
+    annotated, watched = data.training_images(job.fraction, job.seed), inputs(data.watched.images)
 
     def score() -> float:
-        return score_detections(watched.scenes, detect(detector, watched), material.train.classes).map50
+        return score_detections(watched.annotated, detect(detector, watched), data.train.classes).map50
 
     history = train_detector(
         detector,
-        inputs(scenes),
+        inputs(annotated),
         options,
         job.seed,
         score=score,
@@ -300,22 +299,22 @@ def _train(
         on_epoch=make_logger(study.log, folder.parent, folder.name),
     )
     run = DetectionRun(
-        dataset=material.dataset.table.name,
-        variant=material.variant,
+        dataset=data.dataset.table.name,
+        variant=data.variant,
         mode=study.mode,
         view=study.view,
         **asdict(job),
-        n_train=len(scenes),
-        classes=material.train.classes,
-        scenes=material.test.scenes,
-        detections=tuple(detect(detector, inputs(material.test.scenes))),
+        n_train=len(annotated),
+        classes=data.train.classes,
+        images=data.test.images,
+        detections=tuple(detect(detector, inputs(data.test.images))),
         threshold=study.threshold,
         key=views.key if views else "",
         params=json_ready(
             asdict(options) | dict(notes) | ({"views": len(views.values), "dense_bytes": views.nbytes} if views else {})
         ),
         seconds=perf_counter() - started,
-        split=material.told,
+        split=data.told,
     )
     return run, history
 
@@ -339,16 +338,16 @@ def _write_card(run: DetectionRun, identity: str, folder: Path) -> Path:
     return write_atomically(folder / CARD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def _write_run(run: DetectionRun, history: pd.DataFrame, material: DetectionData, folder: Path) -> dict[str, Path]:
+def _write_run(run: DetectionRun, history: pd.DataFrame, data: DetectionData, folder: Path) -> dict[str, Path]:
     files = {
         "history.csv": write_frame(history, folder / "history.csv"),
-        "detections.json": write_json(folder / "detections.json", coco_results(run.scenes, run.detections)),
+        "detections.json": write_json(folder / "detections.json", coco_results(run.images, run.detections)),
     }
-    catalogue = sky_catalogue(material.dataset, run.scenes, run.detections, run.classes)
+    catalogue = sky_catalogue(data.dataset, run.images, run.detections, run.classes)
     if catalogue is not None:
         files |= write_sky(catalogue, folder)
     if run.seed == 0:
-        files |= illustrate(run, history, material.dataset, material.preprocessing, folder)
+        files |= illustrate(run, history, data.dataset, data.preprocessing, folder)
     return {f"{folder.name}/{name}": path for name, path in files.items()}
 
 
@@ -356,7 +355,7 @@ def _write_all(runs: Sequence[DetectionRun], output: Path) -> dict[str, Path]:
     frame = to_frame(runs)
     files = {name: write_frame(frame, output / name) for name in ("results.csv", "results.parquet")}
     files["summary.csv"] = write_frame(summarise(runs), output / "summary.csv")
-    files["truth.json"] = write_json(output / "truth.json", coco_dataset(runs[0].scenes, runs[0].classes))
+    files["truth.json"] = write_json(output / "truth.json", coco_dataset(runs[0].images, runs[0].classes))
     scores = {name: [run.scores for run in own] for name, own in by_detector(runs)}
-    figure = iou_sweep(scores, f"{runs[0].dataset}: mAP of {len(runs[0].scenes)} test images")
+    figure = iou_sweep(scores, f"{runs[0].dataset}: mAP of {len(runs[0].images)} test images")
     return files | {path.name: path for path in save_figure(figure, output, "iou_sweep").values()}

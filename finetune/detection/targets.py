@@ -1,4 +1,4 @@
-"""From a dataset with boxes to scenes, and from scenes to the images and targets that a detector trains on."""
+"""From a dataset with boxes to annotated images, and from these to the images and targets that a detector trains on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AnnotatedImage:
         sample_id: Its id.
         size: Height and width in pixels.
         boxes: float32 (k, 4), clipped to the image.
-        labels: int64 (k,), index into the classes of the survey.
+        labels: int64 (k,), index into the classes of the annotation set.
         crowd: bool (k,), regions that are neither object nor background.
         flux: float64 (k,), see `box_fluxes`.
     """
@@ -74,18 +74,18 @@ class Detections:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """The scenes of some rows, and what had to be left out.
+    """The annotated images of some rows, and what had to be left out.
 
     Attributes:
         classes: Names of the classes.
-        scenes: Readable images, in the order of the rows.
+        images: Readable ones, in the order of the rows.
         unreadable: Sample id -> why its image cannot be read or preprocessed.
         n_clipped: Boxes that left their image and were cut at its edge.
         n_degenerate: Boxes that were dropped: not finite, or smaller than `MIN_SIDE` after clipping.
     """
 
     classes: tuple[str, ...]
-    scenes: tuple[AnnotatedImage, ...]
+    images: tuple[AnnotatedImage, ...]
     unreadable: Mapping[str, str]
     n_clipped: int
     n_degenerate: int
@@ -93,7 +93,7 @@ class AnnotationSet:
     @property
     def has_objects(self) -> bool:
         """Whether there is anything to find."""
-        return any(not scene.crowd.all() for scene in self.scenes)
+        return any(not truth.crowd.all() for truth in self.images)
 
     def describe(self) -> str:
         """What was clipped and dropped, as a sentence; empty if nothing was."""
@@ -110,14 +110,14 @@ class DetectionInputs(Protocol):
     """What a detector is trained on and tested with: images, or feature maps in their place.
 
     Attributes:
-        scenes: What is in each.
+        annotated: What is in each.
     """
 
-    scenes: Sequence[AnnotatedImage]
+    annotated: Sequence[AnnotatedImage]
 
     @property
     def n_views(self) -> int:
-        """How many views of each scene there are."""
+        """How many views of each image there are."""
         ...
 
     @property
@@ -128,7 +128,7 @@ class DetectionInputs(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """One view, numbered ``view * len(self) + scene``, and its `finetune.detection.detector.Target`."""
+        """One view, numbered ``view * len(self) + image``, and its `finetune.detection.detector.Target`."""
         ...
 
     def collate(self, inputs: Sequence[Tensor]) -> Tensor | Mapping[str, Tensor]:
@@ -141,21 +141,23 @@ class DetectionImages:
 
     Args:
         dataset: Where the images are read.
-        scenes: What is in them.
+        annotated: What is in them.
         preprocessing: How an image becomes a square.
     """
 
-    def __init__(self, dataset: ImageDataset, scenes: Sequence[AnnotatedImage], preprocessing: Preprocessing) -> None:
-        self.dataset, self.scenes, self.preprocessing = dataset, scenes, preprocessing
+    def __init__(
+        self, dataset: ImageDataset, annotated: Sequence[AnnotatedImage], preprocessing: Preprocessing
+    ) -> None:
+        self.dataset, self.annotated, self.preprocessing = dataset, annotated, preprocessing
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.annotated)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Image, float32 (3, S, S) in [0, 1], and its target."""
-        scene = self.scenes[index]
-        pixels = self.preprocessing.apply(self.dataset.read(scene.row).image, _NO_BOXES)
-        return torch.from_numpy(np.ascontiguousarray(pixels)), make_target(scene, self.preprocessing)
+        truth = self.annotated[index]
+        pixels = self.preprocessing.apply(self.dataset.read(truth.row).image, _NO_BOXES)
+        return torch.from_numpy(np.ascontiguousarray(pixels)), make_target(truth, self.preprocessing)
 
     @property
     def n_views(self) -> int:
@@ -172,12 +174,12 @@ class DetectionImages:
         return torch.stack(list(images))
 
 
-def make_target(scene: AnnotatedImage, preprocessing: Preprocessing) -> dict[str, Tensor]:
+def make_target(truth: AnnotatedImage, preprocessing: Preprocessing) -> dict[str, Tensor]:
     """The `finetune.detection.detector.Target` of an image, in pixels of the square that it becomes."""
-    square = to_square(scene.boxes, scene.size, preprocessing.resize)
+    square = to_square(truth.boxes, truth.size, preprocessing.resize)
     boxes = torch.from_numpy(orient_boxes(square, preprocessing.orientation, preprocessing.resize))
-    objects = torch.from_numpy(~scene.crowd)
-    labels = torch.from_numpy(scene.labels + 1)
+    objects = torch.from_numpy(~truth.crowd)
+    labels = torch.from_numpy(truth.labels + 1)
     return {"boxes": boxes[objects], "labels": labels[objects], "ignored": boxes[~objects]}
 
 
@@ -210,7 +212,9 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         )
 
 
-def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessing, view: str = "all") -> AnnotationSet:
+def read_annotations(
+    dataset: ImageDataset, rows: Rows, preprocessing: Preprocessing, view: str = "all"
+) -> AnnotationSet:
     """Read every image once, clip its boxes, and count what cannot be used.
 
     Args:
@@ -228,7 +232,7 @@ def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessin
     table = dataset.table
     classes, boxes = class_names(table, view), boxes_of(table)
     boxes_by_row = np.split(np.argsort(boxes.row, kind="stable"), np.bincount(boxes.row, minlength=len(table)).cumsum())
-    scenes: list[AnnotatedImage] = []
+    images: list[AnnotatedImage] = []
     unreadable: dict[str, str] = {}
     changed = np.zeros(2, dtype=np.int64)
     for row in rows.tolist():
@@ -240,9 +244,9 @@ def survey_scenes(dataset: ImageDataset, rows: Rows, preprocessing: Preprocessin
             continue
         own = boxes_by_row[row]
         inside, sound, n_clipped = _clip(boxes.xyxy[own], image.shape[:2])
-        scenes.append(_scene(table, row, image, own[sound], inside[sound], len(classes)))
-        changed += n_clipped, len(own) - len(scenes[-1].boxes)
-    return AnnotationSet(classes, tuple(scenes), unreadable, n_clipped=int(changed[0]), n_degenerate=int(changed[1]))
+        images.append(_annotate(table, row, image, own[sound], inside[sound], len(classes)))
+        changed += n_clipped, len(own) - len(images[-1].boxes)
+    return AnnotationSet(classes, tuple(images), unreadable, n_clipped=int(changed[0]), n_degenerate=int(changed[1]))
 
 
 def class_names(table: SampleTable, view: str) -> tuple[str, ...]:
@@ -328,7 +332,7 @@ def _clip(boxes: NDArray[np.float32], size: tuple[int, int]) -> tuple[NDArray[np
     return inside, sound, int((inside != boxes)[sound].any(axis=1).sum())
 
 
-def _scene(
+def _annotate(
     table: SampleTable, row: int, image: NDArray[Any], own: Rows, inside: NDArray[np.float32], n_classes: int
 ) -> AnnotatedImage:
     boxes = boxes_of(table)

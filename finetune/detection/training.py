@@ -187,11 +187,11 @@ def detect(detector: Detector, images: DetectionInputs, batch_size: int = 16) ->
         found += detector(_move(images.collate(inputs), device_of(detector)))
     return [
         Detections(
-            boxes=from_square(one["boxes"].cpu().numpy(), scene.size, detector.side),
+            boxes=from_square(one["boxes"].cpu().numpy(), truth.size, detector.side),
             labels=one["labels"].cpu().numpy() - 1,
             scores=one["scores"].cpu().numpy(),
         )
-        for scene, one in zip(images.scenes, found, strict=True)
+        for truth, one in zip(images.annotated, found, strict=True)
     ]
 
 
@@ -203,7 +203,7 @@ def _move(inputs: Tensor | Mapping[str, Tensor], device: torch.device) -> Tensor
 def _identify(learner: DetectorLearner, seed: int, more: str) -> str:
     """Digest of whatever decides the result, for checkpoints."""
     annotations = hashlib.sha256()
-    for one in learner.images.scenes:
+    for one in learner.images.annotated:
         annotations.update(f"{one.sample_id}\0{one.size}\0".encode())
         annotations.update(one.boxes.tobytes() + one.labels.tobytes() + one.crowd.tobytes())
     return digest({

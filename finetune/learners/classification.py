@@ -31,7 +31,7 @@ from probes.results.run import Run
 from probes.sweep.splits import describe_split
 
 REVISION = 2
-"""Raised by a change that alters the numbers, so that kept runs are not taken for new ones."""
+"""Raised by a change that alters the numbers, so that cached runs are not taken for new ones."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def run_fit(
         classifier.merge_adapters(next(iter(pixel_batches(fit.images, fit.rows.train, options.batch_size, device))))
     probabilities = predict(classifier, fit.images, fit.rows.test, options.batch_size)
     columns = expand_classes(probabilities, learner.classes, len(fit.images.table.classes[fit.scheme]))
-    notes |= {"epochs_run": len(history), "kept_epoch": _kept_epoch(history, options)}
+    notes |= {"epochs_run": len(history), "saved_epoch": _saved_epoch(history, options)}
     run = _make_run(fit, columns, classifier, notes, float(history["seconds"].sum()))
     return Tuned(fit, run, classifier, tuple(learner.classes.tolist()), history)
 
@@ -244,8 +244,8 @@ def _make_learner(fit: Fit) -> tuple[SupervisedLearner, dict[str, Any]]:
     return learner, notes
 
 
-def _kept_epoch(history: pd.DataFrame, options: FinetuneOptions) -> int:
-    """The epoch whose weights were kept."""
+def _saved_epoch(history: pd.DataFrame, options: FinetuneOptions) -> int:
+    """The epoch whose weights were saved."""
     scores = history["score"]
     last = scores.isna().all() or not options.trainer.keep_best
     return int(history["epoch"].iloc[-1 if last else int(scores.argmax())])

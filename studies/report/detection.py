@@ -26,7 +26,7 @@ def detection_figures(runs: Sequence[DetectionRun], notice: Callable[[str], None
         runs: Runs of any datasets, views and variants.
         notice: Told why there are no differences, where detectors lack a baseline.
     """
-    tests = dict.fromkeys((run.dataset, run.view, run.variant, len(run.scenes)) for run in runs)
+    tests = dict.fromkeys((run.dataset, run.view, run.variant, len(run.images)) for run in runs)
     captioned_figures = []
     for dataset, view, variant, n_test in tests:
         own = [run for run in runs if (run.dataset, run.view, run.variant) == (dataset, view, variant)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from featurestore.store import open_store
-from finetune.run_cache import keep_run, kept_run, kept_runs
+from finetune.run_cache import cached_run, cached_runs, save_run
 from probes.results.run import Run, summarise
 
 
@@ -46,30 +46,30 @@ def run():
 
 
 def test_a_run_comes_back_as_it_was(store, table, run):
-    keep_run(store, "a" * 64, run, table)
-    found = kept_run(store, "a" * 64)
+    save_run(store, "a" * 64, run, table)
+    found = cached_run(store, "a" * 64)
     for field in fields(Run):
         np.testing.assert_equal(getattr(found, field.name), getattr(run, field.name))
     assert found.probabilities.dtype == np.float32
 
 
 def test_what_was_not_kept_is_not_there(store):
-    assert kept_run(store, "a" * 64) is None
-    assert kept_runs(store, []) == []
+    assert cached_run(store, "a" * 64) is None
+    assert cached_runs(store, []) == []
 
 
 def test_rows_are_found_after_the_dataset_has_grown(store, table, run):
     store.put_dataset(table.take(np.array([6, 4, 0])))
-    keep_run(store, "a" * 64, run, table)
-    assert kept_run(store, "a" * 64).sample_ids == run.sample_ids
+    save_run(store, "a" * 64, run, table)
+    assert cached_run(store, "a" * 64).sample_ids == run.sample_ids
 
 
 def test_runs_of_a_dataset_and_a_scheme_are_found(store, table, run, make_sky):
     other = make_sky(4, 0, 3, name="other").table
-    keep_run(store, "a" * 64, run, table)
-    keep_run(store, "b" * 64, replace(run, seed=2), table)
-    keep_run(store, "c" * 64, replace(run, dataset="other"), other)
-    assert [one.seed for one in kept_runs(store, ["sky"])] == [1, 2]
-    assert [one.dataset for one in kept_runs(store, ["other"], "sources")] == ["other"]
-    assert summarise(kept_runs(store, ["sky"]))["runs"].tolist() == [2]
-    assert kept_runs(store, ["sky"], "of a mapping file") == []
+    save_run(store, "a" * 64, run, table)
+    save_run(store, "b" * 64, replace(run, seed=2), table)
+    save_run(store, "c" * 64, replace(run, dataset="other"), other)
+    assert [one.seed for one in cached_runs(store, ["sky"])] == [1, 2]
+    assert [one.dataset for one in cached_runs(store, ["other"], "sources")] == ["other"]
+    assert summarise(cached_runs(store, ["sky"]))["runs"].tolist() == [2]
+    assert cached_runs(store, ["sky"], "of a mapping file") == []

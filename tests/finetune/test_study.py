@@ -11,7 +11,7 @@ from featurestore.errors import FinetuneError, ProbeError, StoreWriteError, Unkn
 from featurestore.store import open_store
 from finetune import study as stages
 from finetune.options import FinetuneOptions
-from finetune.run_cache import kept_runs
+from finetune.run_cache import cached_runs
 from finetune.study import FinetuneStudy, finetune_study, make_finetune_study
 
 QUICK = {"epochs": 2, "head_epochs": 1, "batch_size": 8, "device": "cpu"}
@@ -75,7 +75,7 @@ def test_a_study_gives_tables_models_and_kept_runs(tmp_path, store, reporter, ma
             "history.csv",
         }
         assert outcome.files[folder.name] == folder
-    assert len(kept_runs(store, store.datasets())) == 4
+    assert len(cached_runs(store, store.datasets())) == 4
     assert any("of the parameters trained" in text for text in reporter.notices)
 
 

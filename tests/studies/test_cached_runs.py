@@ -27,7 +27,7 @@ def run(make_grid, table):
 def test_runs_come_from_probes_and_from_trainings(dict_store, table, run):
     dict_store.put_dataset(table)
     save_run(dict_store, RUNS, "1", run)
-    trainings.keep_run(dict_store, "2", replace(run, head="finetune:head"), table)
+    trainings.save_run(dict_store, "2", replace(run, head="finetune:head"), table)
     assert [one.head for one in probed_runs(dict_store, table, "kind")] == [run.head]
     assert [one.head for one in trained_runs(dict_store, table, "kind")] == ["finetune:head"]
 

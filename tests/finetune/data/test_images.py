@@ -37,7 +37,7 @@ def test_images_are_those_of_the_preprocessing(make_sky, make_sky_images):
 def test_images_are_decoded_once_as_far_as_memory_goes(make_sky, memory, n_kept):
     sky = make_sky(6, 0, 0)
     images = load_images(sky, "resize=16", ROWS, memory)
-    assert len(images.kept) == n_kept
+    assert len(images.cached) == n_kept
     images.batch(ROWS)
     assert [sky.decoded[row] for row in ROWS] == [1] * n_kept + [2] * (6 - n_kept)
     np.testing.assert_array_equal(images.batch(ROWS), load_images(sky, "resize=16", ROWS, 2**20).batch(ROWS))

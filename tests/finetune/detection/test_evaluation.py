@@ -37,12 +37,14 @@ def random_boxes(rng, count):
 def random_case(seed, n_images=12, n_classes=3):
     """Scenes with crowds and empty images; detections near the truth, elsewhere, several of one object, and none."""
     rng = np.random.default_rng(seed)
-    scenes, found = [], []
+    annotated, found = [], []
     for image in range(n_images):
         boxes = random_boxes(rng, rng.integers(0, 6))
         labels = rng.integers(0, n_classes, len(boxes))
         crowd = rng.random(len(boxes)) < 0.3
-        scenes.append(AnnotatedImage(image, f"{image}", (100, 100), boxes, labels, crowd, np.full(len(boxes), np.nan)))
+        annotated.append(
+            AnnotatedImage(image, f"{image}", (100, 100), boxes, labels, crowd, np.full(len(boxes), np.nan))
+        )
         copies = int(rng.integers(0, 4))
         near = np.repeat(boxes, copies, axis=0) + rng.normal(0, 2, (copies * len(boxes), 4))
         near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
@@ -51,18 +53,18 @@ def random_case(seed, n_images=12, n_classes=3):
         right = rng.random(len(near)) < 0.7
         classes[: len(near)] = np.where(right, np.repeat(labels, copies), classes[: len(near)])
         found.append(Detections(every, classes, rng.random(len(every), dtype=np.float32)))
-    return scenes, found
+    return annotated, found
 
 
-def annotate(scenes, classes):
+def annotate(annotated, classes):
     """The truth in COCO's form, as a user would have it: every box of its own category, crowds as well."""
     boxes = [
         (image, *one)
-        for image, scene in enumerate(scenes, 1)
-        for one in zip(scene.boxes.tolist(), scene.labels.tolist(), scene.crowd.tolist(), strict=True)
+        for image, truth in enumerate(annotated, 1)
+        for one in zip(truth.boxes.tolist(), truth.labels.tolist(), truth.crowd.tolist(), strict=True)
     ]
     return {
-        "images": [{"id": image, "height": 100, "width": 100} for image in range(1, len(scenes) + 1)],
+        "images": [{"id": image, "height": 100, "width": 100} for image in range(1, len(annotated) + 1)],
         "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
         "annotations": [
             {
@@ -78,13 +80,13 @@ def annotate(scenes, classes):
     }
 
 
-def pycoco(scenes, found, classes=CLASSES):
+def pycoco(annotated, found, classes=CLASSES):
     """Average precision (threshold, recall, class) by pycocotools; -1 for classes without objects."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = annotate(scenes, classes)
+        truth.dataset = annotate(annotated, classes)
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(coco_results(scenes, found)), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(coco_results(annotated, found)), "bbox")
         evaluation.params.iouThrs = np.array(THRESHOLDS)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -93,10 +95,10 @@ def pycoco(scenes, found, classes=CLASSES):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_average_precision_is_that_of_pycocotools(seed):
-    scenes, found = random_case(seed)
-    precision = pycoco(scenes, found).eval["precision"][:, :, :, 0, -1]
+    annotated, found = random_case(seed)
+    precision = pycoco(annotated, found).eval["precision"][:, :, :, 0, -1]
     expected = np.where(precision[:, 0] < 0, np.nan, precision.mean(axis=1))
-    scores = score_detections(scenes, found, CLASSES)
+    scores = score_detections(annotated, found, CLASSES)
     np.testing.assert_allclose(scores.precision, expected, atol=1e-12)
     assert 0.05 < scores.map50 < 0.95
     assert scores.map == pytest.approx(np.nanmean(expected[[THRESHOLDS.index(value) for value in COCO_THRESHOLDS]]))
@@ -105,7 +107,7 @@ def test_average_precision_is_that_of_pycocotools(seed):
 
 @pytest.mark.parametrize("n_classes", [1, 3])
 def test_average_precision_is_that_of_torchmetrics(n_classes):
-    scenes, found = random_case(3, n_classes=n_classes)
+    annotated, found = random_case(3, n_classes=n_classes)
     # its own recall thresholds are rounded to 32 bits, which moves some precisions
     metric = MeanAveragePrecision(backend="faster_coco_eval", rec_thresholds=np.linspace(0, 1, 101).tolist())
     as_tensors = [
@@ -114,10 +116,10 @@ def test_average_precision_is_that_of_torchmetrics(n_classes):
     ]
     truth = [
         {"boxes": torch.tensor(one.boxes), "labels": torch.tensor(one.labels), "iscrowd": torch.tensor(one.crowd).int()}
-        for one in scenes
+        for one in annotated
     ]
     expected = metric(as_tensors, truth)
-    scores = score_detections(scenes, found, CLASSES[:n_classes])
+    scores = score_detections(annotated, found, CLASSES[:n_classes])
     assert scores.map50 == pytest.approx(float(expected["map_50"]))
     assert scores.map == pytest.approx(float(expected["map"]))
 
@@ -125,9 +127,9 @@ def test_average_precision_is_that_of_torchmetrics(n_classes):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("iou", [0.3, 0.5])
 def test_matches_are_those_of_pycocotools(seed, iou):
-    scenes, found = random_case(seed)
-    matches = match_detections(scenes, found, iou)
-    evaluation, place = pycoco(scenes, found), THRESHOLDS.index(iou)
+    annotated, found = random_case(seed)
+    matches = match_detections(annotated, found, iou)
+    evaluation, place = pycoco(annotated, found), THRESHOLDS.index(iou)
     parts = [one for one in evaluation.evalImgs if one is not None and one["aRng"] == evaluation.params.areaRng[0]]
     for one in parts:
         mine = (matches.image == one["image_id"] - 1) & (matches.label == one["category_id"] - 1)
@@ -140,7 +142,7 @@ def test_matches_are_those_of_pycocotools(seed, iou):
 
 def test_a_crowd_region_is_one_of_its_class():
     box, elsewhere = [10.0, 10, 20, 20], [60.0, 60, 90, 90]
-    scene = AnnotatedImage(
+    truth = AnnotatedImage(
         0,
         "0",
         (100, 100),
@@ -150,7 +152,7 @@ def test_a_crowd_region_is_one_of_its_class():
         np.zeros(2),
     )
     found = [Detections(np.float32([box, box]), np.array([0, 1]), np.float32([0.9, 0.8]))]
-    assert match_detections([scene], found).ignored.tolist() == [True, False]
+    assert match_detections([truth], found).ignored.tolist() == [True, False]
 
 
 def crowded(n_objects, n_found):
@@ -158,63 +160,63 @@ def crowded(n_objects, n_found):
     corner = np.stack(np.divmod(np.arange(n_objects), 40), axis=1) * 20
     boxes = np.concatenate([corner, corner + 10], axis=1).astype(np.float32)
     none = np.zeros(n_objects, np.int64)
-    scene = AnnotatedImage(0, "0", (2000, 2000), boxes, none, none.astype(bool), none.astype(float))
+    truth = AnnotatedImage(0, "0", (2000, 2000), boxes, none, none.astype(bool), none.astype(float))
     scores = np.linspace(1, 0.5, n_found, dtype=np.float32)
-    return [scene], [Detections(boxes[:n_found], none[:n_found], scores)]
+    return [truth], [Detections(boxes[:n_found], none[:n_found], scores)]
 
 
 @pytest.mark.parametrize("n_objects", [3, 100, 150, 400])
 def test_all_objects_of_a_crowded_field_can_be_found(n_objects):
-    scenes, found = crowded(n_objects, n_objects)
-    scores = score_detections(scenes, found, ("source",))
+    annotated, found = crowded(n_objects, n_objects)
+    scores = score_detections(annotated, found, ("source",))
     assert scores.map50 == scores.map == 1.0
-    assert scores.limit == detection_limit(scenes) == max(100, n_objects)
-    matches = match_detections(scenes, found)
+    assert scores.limit == detection_limit(annotated) == max(100, n_objects)
+    matches = match_detections(annotated, found)
     assert matches.completeness(0.0) == 1.0
     assert weighted_map(matches, np.ones((1, 1), np.int64)) == [1.0]
-    assert match_detections(scenes, found, limit=2).hit.sum() == 2
+    assert match_detections(annotated, found, limit=2).hit.sum() == 2
 
 
 def test_crowds_do_not_raise_the_limit():
-    (scene,), _ = crowded(150, 150)
-    assert detection_limit([replace(scene, crowd=np.arange(150) >= 120)]) == 120
+    (truth,), _ = crowded(150, 150)
+    assert detection_limit([replace(truth, crowd=np.arange(150) >= 120)]) == 120
     assert detection_limit([]) == 100
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_weighted_map_is_that_of_repeated_images(seed):
     """A resample scored by weights, and scored by the library with its images really repeated."""
-    scenes, found = random_case(seed)
-    counts = np.random.default_rng(seed).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)))
-    repeated = np.repeat(np.arange(len(scenes)), counts)
-    expected = score_detections([scenes[i] for i in repeated], [found[i] for i in repeated], CLASSES)
-    weighted = weighted_map(match_detections(scenes, found), np.stack([np.ones_like(counts), counts]))
-    assert weighted[0] == pytest.approx(score_detections(scenes, found, CLASSES).map50)
+    annotated, found = random_case(seed)
+    counts = np.random.default_rng(seed).multinomial(len(annotated), np.full(len(annotated), 1 / len(annotated)))
+    repeated = np.repeat(np.arange(len(annotated)), counts)
+    expected = score_detections([annotated[i] for i in repeated], [found[i] for i in repeated], CLASSES)
+    weighted = weighted_map(match_detections(annotated, found), np.stack([np.ones_like(counts), counts]))
+    assert weighted[0] == pytest.approx(score_detections(annotated, found, CLASSES).map50)
     assert weighted[1] == pytest.approx(expected.map50)
 
 
 def test_bootstrap_of_equal_detectors_is_zero():
-    scenes, found = random_case(0)
-    matches = match_detections(scenes, found)
-    difference = bootstrap_map50([matches], [matches, matches], len(scenes), n_resamples=50)
+    annotated, found = random_case(0)
+    matches = match_detections(annotated, found)
+    difference = bootstrap_map50([matches], [matches, matches], len(annotated), n_resamples=50)
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
 def test_bootstrap_sees_the_better_detector():
     """Two runs each; the perfect detector is compared with one that misses every second object."""
-    scenes, _ = random_case(1, n_images=30)
-    perfect = [Detections(one.boxes, one.labels, np.ones(len(one.boxes), np.float32)) for one in scenes]
+    annotated, _ = random_case(1, n_images=30)
+    perfect = [Detections(one.boxes, one.labels, np.ones(len(one.boxes), np.float32)) for one in annotated]
     half = [Detections(one.boxes[::2], one.labels[::2], one.scores[::2]) for one in perfect]
-    good, bad = match_detections(scenes, perfect), match_detections(scenes, half)
-    difference = bootstrap_map50([bad, bad], [good, good], len(scenes), n_resamples=200)
-    assert difference.value == pytest.approx(1 - score_detections(scenes, half, CLASSES).map50)
+    good, bad = match_detections(annotated, perfect), match_detections(annotated, half)
+    difference = bootstrap_map50([bad, bad], [good, good], len(annotated), n_resamples=200)
+    assert difference.value == pytest.approx(1 - score_detections(annotated, half, CLASSES).map50)
     assert 0.1 < difference.low < difference.value < difference.high < 0.9
-    assert difference == bootstrap_map50([bad, bad], [good, good], len(scenes), n_resamples=200)
+    assert difference == bootstrap_map50([bad, bad], [good, good], len(annotated), n_resamples=200)
 
 
 def test_completeness_and_reliability_by_hand():
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 90, 90]], np.float32)
-    scene = AnnotatedImage(
+    truth = AnnotatedImage(
         0, "a", (100, 100), boxes, np.zeros(3, np.int64), np.array([False, False, True]), np.full(3, np.nan)
     )
     found = Detections(
@@ -222,7 +224,7 @@ def test_completeness_and_reliability_by_hand():
         np.zeros(4, np.int64),
         np.array([0.9, 0.8, 0.7, 0.3], np.float32),
     )
-    matches = match_detections([scene], [found])
+    matches = match_detections([truth], [found])
     assert matches.hit.tolist() == [True, False, False, True]
     assert matches.ignored.tolist() == [False, False, True, False]
     assert [matches.completeness(threshold) for threshold in (0.95, 0.5, 0.2)] == [0, 0.5, 1]
@@ -231,10 +233,12 @@ def test_completeness_and_reliability_by_hand():
 
 
 def test_nothing_found_scores_zero():
-    scenes, _ = random_case(0)
-    nothing = [Detections(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))] * len(scenes)
-    assert score_detections(scenes, nothing, CLASSES).map50 == 0
-    assert weighted_map(match_detections(scenes, nothing), np.ones((1, len(scenes)), np.int64)).tolist() == [0]
+    annotated, _ = random_case(0)
+    nothing = [Detections(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))] * len(
+        annotated
+    )
+    assert score_detections(annotated, nothing, CLASSES).map50 == 0
+    assert weighted_map(match_detections(annotated, nothing), np.ones((1, len(annotated)), np.int64)).tolist() == [0]
 
 
 def test_nothing_to_be_found():

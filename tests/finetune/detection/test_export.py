@@ -18,7 +18,7 @@ from finetune.detection.targets import AnnotatedImage, Detections
 HEIGHT, WIDTH = 20, 30
 
 
-def scene(row, name, boxes=(), labels=(), crowd=()):
+def truth(row, name, boxes=(), labels=(), crowd=()):
     boxes = np.array(boxes, np.float32).reshape(-1, 4)
     return AnnotatedImage(
         row,
@@ -56,15 +56,15 @@ def images(tmp_path):
 
 
 def test_coco_entries():
-    scenes = [scene(4, "x/a.png", [[1, 2, 4, 8], [0, 0, 9, 9]], [1, 0], [False, True]), scene(7, "b.png")]
-    content = coco_dataset(scenes, ("u", "v"))
+    annotated = [truth(4, "x/a.png", [[1, 2, 4, 8], [0, 0, 9, 9]], [1, 0], [False, True]), truth(7, "b.png")]
+    content = coco_dataset(annotated, ("u", "v"))
     assert content["images"][0] == {"id": 1, "file_name": "x/a.png", "height": 20, "width": 30}
     assert content["categories"] == [{"id": 1, "name": "u"}, {"id": 2, "name": "v"}]
     ids = [(one["id"], one["image_id"], one["category_id"], one["iscrowd"]) for one in content["annotations"]]
     assert ids == [(1, 1, 2, 0), (2, 1, 1, 1)]
     assert content["annotations"][0]["bbox"] == [1, 2, 3, 6]
     assert content["annotations"][0]["area"] == 18
-    results = coco_results(scenes, [found(), found([[1, 2, 4, 8]], [1], [0.25])])
+    results = coco_results(annotated, [found(), found([[1, 2, 4, 8]], [1], [0.25])])
     assert results == [{"bbox": [1, 2, 3, 6], "area": 18, "image_id": 2, "category_id": 2, "score": 0.25}]
 
 
@@ -76,7 +76,7 @@ def test_our_own_reader_reads_the_dataset_back(tmp_path, suffix):
         Image.new("L", (WIDTH, HEIGHT)).save(path)
     else:
         fits.PrimaryHDU(np.ones((HEIGHT, WIDTH), np.float32)).writeto(path)
-    one = scene(0, path.name, [[1, 2, 4, 8], [3, 3, 9, 9]], [0, 0], [False, True])
+    one = truth(0, path.name, [[1, 2, 4, 8], [3, 3, 9, 9]], [0, 0], [False, True])
     write_json(tmp_path / "annotations.json", coco_dataset([one], ("u",)))
     boxes = Coco(str(tmp_path)).table.boxes
     assert boxes.xyxy.tolist() == one.boxes.tolist()
@@ -87,7 +87,7 @@ def test_our_own_reader_reads_the_dataset_back(tmp_path, suffix):
 def test_the_middle_of_a_pixel_is_where_astropy_says(images):
     """A box around one pixel of the FITS array (column 4, row 3 from the bottom, both from 0)."""
     box = [4, HEIGHT - 1 - 3, 5, HEIGHT - 3]
-    catalogue = sky_catalogue(images, [scene(0, "a.fits")], [found([box], [1], [0.5])], ("u", "v"))
+    catalogue = sky_catalogue(images, [truth(0, "a.fits")], [found([box], [1], [0.5])], ("u", "v"))
     expected = WCS(header()).pixel_to_world(4, 3)
     (row,) = catalogue
     assert (row["ra"], row["dec"]) == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-10)
@@ -100,22 +100,22 @@ def test_the_middle_of_a_pixel_is_where_astropy_says(images):
 
 
 def test_images_without_coordinates_are_left_out(images):
-    scenes = [scene(0, "a.fits"), scene(1, "b.fits")]
-    catalogue = sky_catalogue(images, scenes, [found([[1, 1, 3, 3]], [0], [0.5])] * 2, ("u",))
+    annotated = [truth(0, "a.fits"), truth(1, "b.fits")]
+    catalogue = sky_catalogue(images, annotated, [found([[1, 1, 3, 3]], [0], [0.5])] * 2, ("u",))
     assert list(catalogue["sample_id"]) == ["a.fits"]
-    assert sky_catalogue(images, scenes[1:], [found([[1, 1, 3, 3]], [0], [0.5])], ("u",)) is None
-    assert len(sky_catalogue(images, scenes[:1], [found()], ("u",))) == 0
+    assert sky_catalogue(images, annotated[1:], [found([[1, 1, 3, 3]], [0], [0.5])], ("u",)) is None
+    assert len(sky_catalogue(images, annotated[:1], [found()], ("u",))) == 0
 
 
 def test_pictures_have_no_sky(tmp_path):
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "a.png")
-    write_json(tmp_path / "annotations.json", coco_dataset([scene(0, "a.png", [[1, 2, 4, 8]], [0], [False])], ("u",)))
-    assert sky_catalogue(Coco(str(tmp_path)), [scene(0, "a.png")], [found()], ("u",)) is None
+    write_json(tmp_path / "annotations.json", coco_dataset([truth(0, "a.png", [[1, 2, 4, 8]], [0], [False])], ("u",)))
+    assert sky_catalogue(Coco(str(tmp_path)), [truth(0, "a.png")], [found()], ("u",)) is None
 
 
 def test_catalogue_files(images, tmp_path):
     boxes = [[1, 1, 3, 5], [8, 8, 20, 12]]
-    catalogue = sky_catalogue(images, [scene(0, "a.fits")], [found(boxes, [0, 0], [0.9, 0.5])], ("u",))
+    catalogue = sky_catalogue(images, [truth(0, "a.fits")], [found(boxes, [0, 0], [0.9, 0.5])], ("u",))
     files = write_sky(catalogue, tmp_path / "out")
     table = Table.read(files["catalogue.fits"])
     assert table.colnames == [

@@ -23,7 +23,7 @@ from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture
 from finetune.detection.features import StoredMaps, load_views
 from finetune.detection.study import DetectionStudy, detect_study, make_detector
-from finetune.detection.targets import DetectionImages, survey_scenes
+from finetune.detection.targets import DetectionImages, read_annotations
 from finetune.detection.training import TrainingOptions, train_detector
 
 SIDE, NET = 64, "timm:test_vit"
@@ -85,8 +85,8 @@ def study(root, **changes):
     return replace(own, **changes)
 
 
-def views_of(store, material, orientations=(0, 5)):
-    views = load_views(store, material.dataset.table.name, material.variant, material.preprocessing, NET)
+def views_of(store, data, orientations=(0, 5)):
+    views = load_views(store, data.dataset.table.name, data.variant, data.preprocessing, NET)
     kept = [n for n, one in enumerate(views.preprocessings) if one.orientation in orientations]
     pick = lambda values: tuple(values[n] for n in kept)  # noqa: E731
     return replace(views, preprocessings=pick(views.preprocessings), values=pick(views.values), rows=pick(views.rows))
@@ -94,12 +94,12 @@ def views_of(store, material, orientations=(0, 5)):
 
 def test_training_on_stored_features_is_training_on_images(root, store):
     """One view: the weights are those of the same training that forwards the frozen backbone in every epoch."""
-    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-    views = views_of(store, material, (0,))
+    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
+    views = views_of(store, data, (0,))
     states = []
-    for given, inputs in [(None, material.images), (views, lambda scenes: StoredMaps(views, scenes))]:
-        detector = make_detector(study(root), material, NET, 0, given)
-        train_detector(detector, inputs(material.train.scenes), study(root).training, 0)
+    for given, inputs in [(None, data.inputs), (views, lambda annotated: StoredMaps(views, annotated))]:
+        detector = make_detector(study(root), data, NET, 0, given)
+        train_detector(detector, inputs(data.train.images), study(root).training, 0)
         states.append({name: one for name, one in detector.state_dict().items() if not name.startswith("body.")})
     assert states[0].keys() == states[1].keys()
     for name, one in states[0].items():
@@ -112,21 +112,21 @@ def test_every_view_has_the_boxes_of_its_own_pixels(root):
     for orientation in range(8):
         view = Preprocessing(resize=SIDE, interpolation="nearest", orientation=orientation)
         upright = replace(view, orientation=0)
-        scenes = survey_scenes(dataset, np.arange(3), upright).scenes
-        for image, target in (DetectionImages(dataset, scenes, view)[n] for n in range(3)):
+        annotated = read_annotations(dataset, np.arange(3), upright).images
+        for image, target in (DetectionImages(dataset, annotated, view)[n] for n in range(3)):
             rows, columns = np.nonzero(image[0].numpy() > 0.5)
             expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(target["boxes"][0].numpy(), expected, atol=1e-4)
 
 
 def test_views_follow_the_images(root, store):
-    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-    maps = StoredMaps(views_of(store, material), material.train.scenes)
+    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
+    maps = StoredMaps(views_of(store, data), data.train.images)
     assert (len(maps), maps.n_views) == (5, 2)
     for index in (0, 3, 5, 9):
         _, target = maps[index]
         turned = Preprocessing(resize=SIDE, orientation=5 if index >= 5 else 0)
-        _, expected = DetectionImages(material.dataset, material.train.scenes, turned)[index % 5]
+        _, expected = DetectionImages(data.dataset, data.train.images, turned)[index % 5]
         assert torch.equal(target["boxes"], expected["boxes"])
     assert not torch.equal(maps[0][0], maps[5][0])
     assert maps.collate([maps[0][0], maps[1][0]])["last"].shape == (2, 64, 4, 4)
@@ -153,7 +153,7 @@ def test_what_the_mode_needs(root, store, tmp_path, monkeypatch):
         detect_study(study(root, mode="stored"), store, tmp_path, Quiet())
 
 
-def test_a_scene_without_features(root, store):
-    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
+def test_an_image_without_features(root, store):
+    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     with pytest.raises(FinetuneError, match=r"1 images have no dense features, new\.png among them"):
-        StoredMaps(views_of(store, material, (0,)), [SimpleNamespace(sample_id="new.png")])
+        StoredMaps(views_of(store, data, (0,)), [SimpleNamespace(sample_id="new.png")])

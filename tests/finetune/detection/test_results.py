@@ -14,7 +14,7 @@ from probes.results.run import to_frame as probe_frame
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
 
 
-def scene(row):
+def truth(row):
     return AnnotatedImage(row, f"{row}.png", (50, 50), BOXES, np.array([0, 1]), np.zeros(2, bool), np.full(2, np.nan))
 
 
@@ -23,9 +23,9 @@ def found(count, score=0.9):
 
 
 def run(counts=(2, 1), **changes):
-    scenes = tuple(scene(row) for row in range(len(counts)))
+    annotated = tuple(truth(row) for row in range(len(counts)))
     own = DetectionRun(
-        "radio", "resize=64", "lite0", "frozen", "all", 100, 0, 7, ("a", "b"), scenes,
+        "radio", "resize=64", "lite0", "frozen", "all", 100, 0, 7, ("a", "b"), annotated,
         tuple(found(count) for count in counts), params={"epochs": 3}, seconds=2.0,
     )  # fmt: skip
     return replace(own, **changes)

@@ -7,7 +7,7 @@ import pytest
 
 from featurestore.store import open_store
 from finetune.detection.results import DetectionRun
-from finetune.detection.run_cache import keep_run, kept_run, kept_runs
+from finetune.detection.run_cache import cached_run, cached_runs, save_run
 from finetune.detection.targets import AnnotatedImage, Detections
 
 
@@ -21,7 +21,7 @@ def table(make_sky):
     return make_sky(4, 0, 3).table
 
 
-def scene(row, n):
+def truth(row, n):
     rng = np.random.default_rng(row)
     return AnnotatedImage(
         row, f"s{row:03d}", (32, 48), rng.random((n, 4), dtype=np.float32), np.arange(n) % 2,
@@ -38,17 +38,17 @@ def run():
     ]
     return DetectionRun(
         "sky", "resize=32", "timm:test_vit", "frozen", "all", 50, 1, 4, ("one", "two"),
-        (scene(4, 2), scene(5, 0), scene(6, 3)), tuple(found), 0.4, "abc", {"epochs": 3}, 1.5,
+        (truth(4, 2), truth(5, 0), truth(6, 3)), tuple(found), 0.4, "abc", {"epochs": 3}, 1.5,
     )  # fmt: skip
 
 
 def test_a_run_comes_back_as_it_was(store, table, run):
-    keep_run(store, "a" * 64, run, table)
-    found = kept_run(store, "a" * 64)
+    save_run(store, "a" * 64, run, table)
+    found = cached_run(store, "a" * 64)
     for field in fields(DetectionRun):
-        if field.name not in ("scenes", "detections"):
+        if field.name not in ("images", "detections"):
             assert getattr(found, field.name) == getattr(run, field.name)
-    for name in ("scenes", "detections"):
+    for name in ("images", "detections"):
         for ours, theirs in zip(getattr(found, name), getattr(run, name), strict=True):
             np.testing.assert_equal(vars(ours), vars(theirs))
             assert ours.boxes.dtype == np.float32
@@ -56,13 +56,13 @@ def test_a_run_comes_back_as_it_was(store, table, run):
 
 
 def test_what_was_not_kept_is_not_there(store):
-    assert kept_run(store, "a" * 64) is None
-    assert kept_runs(store, ["sky"]) == []
+    assert cached_run(store, "a" * 64) is None
+    assert cached_runs(store, ["sky"]) == []
 
 
 def test_runs_of_a_dataset_are_found_in_order(store, table, run):
-    keep_run(store, "a" * 64, replace(run, seed=2), table)
-    keep_run(store, "b" * 64, replace(run, seed=0), table)
-    keep_run(store, "c" * 64, replace(run, dataset="other"), replace(table, name="other"))
-    assert [one.seed for one in kept_runs(store, ["sky"])] == [0, 2]
-    assert [one.dataset for one in kept_runs(store, ["other"])] == ["other"]
+    save_run(store, "a" * 64, replace(run, seed=2), table)
+    save_run(store, "b" * 64, replace(run, seed=0), table)
+    save_run(store, "c" * 64, replace(run, dataset="other"), replace(table, name="other"))
+    assert [one.seed for one in cached_runs(store, ["sky"])] == [0, 2]
+    assert [one.dataset for one in cached_runs(store, ["other"])] == ["other"]

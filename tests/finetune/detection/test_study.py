@@ -178,9 +178,9 @@ def test_the_limit_of_detections_follows_the_data_and_is_stated(root, tmp_path, 
     for path in root.glob("*.fits"):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "annotations.json").write_text(json.dumps(content | {"annotations": content["annotations"] + more}))
-    material = prepare_data(f"coco:{folder}", f"resize={SIDE}", "all")
-    detector = make_detector(study(folder), material, "timm:test_efficientnet", 0)
-    assert detector.heads.detections_per_img == material.limit == 5
+    data = prepare_data(f"coco:{folder}", f"resize={SIDE}", "all")
+    detector = make_detector(study(folder), data, "timm:test_efficientnet", 0)
+    assert detector.heads.detections_per_img == data.limit == 5
     outcome = detect_study(study(folder), None, tmp_path / "out", Quiet())
     params = [json.loads(text) for text in pd.read_csv(outcome.files["results.csv"])["params"]]
     assert {one["max_detections"] for one in params} == {5}
@@ -189,8 +189,8 @@ def test_the_limit_of_detections_follows_the_data_and_is_stated(root, tmp_path, 
 
 
 def test_fractions_are_nested(root):
-    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-    half, whole = ({scene.row for scene in material.scenes(percent, 0)} for percent in (50, 100))
+    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
+    half, whole = ({truth.row for truth in data.training_images(percent, 0)} for percent in (50, 100))
     assert half < whole == set(range(6))
 
 
@@ -210,10 +210,9 @@ def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
 
 
 def test_the_seed_makes_the_detector(root):
-    material = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
+    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
     weights = [
-        make_detector(study(root), material, "timm:test_efficientnet", seed).heads.box_head.fc6.weight
-        for seed in (0, 0, 1)
+        make_detector(study(root), data, "timm:test_efficientnet", seed).heads.box_head.fc6.weight for seed in (0, 0, 1)
     ]
     assert (weights[0] == weights[1]).all()
     assert (weights[0] != weights[2]).any()

@@ -17,8 +17,8 @@ from finetune.detection.targets import (
     box_fluxes,
     from_square,
     orient_boxes,
+    read_annotations,
     stratified_table,
-    survey_scenes,
     to_square,
 )
 from probes.sweep.splits import divide_rows
@@ -61,28 +61,28 @@ def grey(height=20, width=40, dtype=np.uint8):
     return np.arange(height * width).reshape(height, width).astype(dtype)
 
 
-def survey(boxes, n_images=1, **options):
-    return survey_scenes(Pictures([grey()] * n_images, boxes, **options), np.arange(n_images), SQUARE)
+def annotations(boxes, n_images=1, **options):
+    return read_annotations(Pictures([grey()] * n_images, boxes, **options), np.arange(n_images), SQUARE)
 
 
-def test_a_scene_holds_what_is_annotated():
-    found = survey([(1, 2, 3, 9, 8, 1, 0), (0, 1, 1, 5, 5, 0, 0), (1, 0, 0, 6, 6, 0, 1)], n_images=3)
+def test_an_annotated_image_holds_its_boxes():
+    found = annotations([(1, 2, 3, 9, 8, 1, 0), (0, 1, 1, 5, 5, 0, 0), (1, 0, 0, 6, 6, 0, 1)], n_images=3)
     assert found.classes == ("a", "b")
-    second = found.scenes[1]
+    second = found.images[1]
     assert (second.row, second.sample_id, second.size) == (1, "1.png", (20, 40))
     assert second.boxes.tolist() == [[2, 3, 9, 8], [0, 0, 6, 6]]
     assert second.labels.tolist() == [1, 0]
     assert second.crowd.tolist() == [False, True]
-    assert len(found.scenes[2].boxes) == 0
+    assert len(found.images[2].boxes) == 0
     assert found.describe() == ""
 
 
 def test_boxes_are_clipped_and_degenerate_ones_counted():
     """One sound box that sticks out, one outside, one sliver, one that is not finite."""
-    found = survey([
+    found = annotations([
         (0, -5, -5, 10, 10, 0, 0), (0, 50, 5, 60, 9, 0, 0), (0, 39.5, 2, 70, 9, 0, 0), (0, np.nan, 0, 5, 5, 0, 0),
     ])  # fmt: skip
-    assert found.scenes[0].boxes.tolist() == [[0, 0, 10, 10]]
+    assert found.images[0].boxes.tolist() == [[0, 0, 10, 10]]
     assert (found.n_clipped, found.n_degenerate) == (1, 3)
     assert found.describe() == (
         "1 boxes left their image and were clipped; 3 degenerate boxes (under 1 px inside the image) were dropped"
@@ -90,25 +90,25 @@ def test_boxes_are_clipped_and_degenerate_ones_counted():
 
 
 def test_unreadable_images_are_named():
-    found = survey([(1, 2, 3, 9, 8, 1, 0)], n_images=2, broken=[0])
+    found = annotations([(1, 2, 3, 9, 8, 1, 0)], n_images=2, broken=[0])
     assert found.unreadable == {"0.png": "it is torn"}
-    assert [scene.row for scene in found.scenes] == [1]
+    assert [truth.row for truth in found.images] == [1]
 
 
 def test_one_class_for_every_object():
-    found = survey_scenes(Pictures([grey()], [(0, 1, 1, 5, 5, 1, 0)]), np.arange(1), SQUARE, "source")
+    found = read_annotations(Pictures([grey()], [(0, 1, 1, 5, 5, 1, 0)]), np.arange(1), SQUARE, "source")
     assert found.classes == ("source",)
-    assert found.scenes[0].labels.tolist() == [0]
+    assert found.images[0].labels.tolist() == [0]
 
 
 def test_what_a_survey_refuses():
     pictures = Pictures([grey()], [(0, 1, 1, 5, 5, 1, 0)])
     with pytest.raises(UsageError, match=r"a detector looks at whole images \[crop=center:0.5\]. Use crop=none"):
-        survey_scenes(pictures, np.arange(1), Preprocessing(crop="center:0.5"))
+        read_annotations(pictures, np.arange(1), Preprocessing(crop="center:0.5"))
     with pytest.raises(UnknownNameError, match="view of the classes"):
-        survey_scenes(pictures, np.arange(1), SQUARE, "sources")
+        read_annotations(pictures, np.arange(1), SQUARE, "sources")
     with pytest.raises(LabelMismatchError, match=r"the dataset has no boxes \[pictures\]. Give images with COCO"):
-        survey_scenes(Pictures([grey()], []), np.arange(1), SQUARE)
+        read_annotations(Pictures([grey()], []), np.arange(1), SQUARE)
 
 
 def test_targets_lie_where_the_pixels_are():
@@ -116,8 +116,8 @@ def test_targets_lie_where_the_pixels_are():
     image = np.zeros((20, 40), np.uint8)
     image[5:15, 8:24] = 200
     pictures = Pictures([image], [(0, 8, 5, 24, 15, 1, 0), (0, 0, 0, 4, 4, 0, 1)])
-    scenes = survey_scenes(pictures, np.arange(1), SQUARE).scenes
-    pixels, target = DetectionImages(pictures, scenes, Preprocessing(resize=160, interpolation="nearest"))[0]
+    annotated = read_annotations(pictures, np.arange(1), SQUARE).images
+    pixels, target = DetectionImages(pictures, annotated, Preprocessing(resize=160, interpolation="nearest"))[0]
     y, x = np.nonzero(pixels[0].numpy())
     assert target["boxes"].tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]] == [[32, 40, 96, 120]]
     assert target["labels"].tolist() == [2]
@@ -127,7 +127,7 @@ def test_targets_lie_where_the_pixels_are():
 
 def test_an_image_without_objects():
     pictures = Pictures([grey(), grey()], [(0, 1, 2, 5, 8, 1, 0)])
-    images = DetectionImages(pictures, survey_scenes(pictures, np.arange(2), SQUARE).scenes, SQUARE)
+    images = DetectionImages(pictures, read_annotations(pictures, np.arange(2), SQUARE).images, SQUARE)
     assert len(images) == 2
     _, target = images[1]
     assert target["boxes"].shape == target["ignored"].shape == (0, 4)

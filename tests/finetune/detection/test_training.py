@@ -30,7 +30,7 @@ class Blobs:
 
     def __init__(self, count, seed=0):
         rng = np.random.default_rng(seed)
-        self.images, self.scenes = [], []
+        self.images, self.annotated = [], []
         for row in range(count):
             image = rng.integers(0, 40, (SIDE, SIDE)).astype(np.uint8)
             boxes = []
@@ -44,15 +44,15 @@ class Blobs:
                 boxes, crowd = np.append(boxes, [[0, 0, 9, 9]], axis=0).astype(np.float32), np.append(crowd, True)
             self.images.append(image)
             labels, flux = np.zeros(len(boxes), np.int64), np.full(len(boxes), np.nan)
-            self.scenes.append(AnnotatedImage(row, f"{row}", (SIDE, SIDE), boxes, labels, crowd, flux))
+            self.annotated.append(AnnotatedImage(row, f"{row}", (SIDE, SIDE), boxes, labels, crowd, flux))
 
     def read(self, row):
         return Sample(self.images[row], bytes(16))
 
 
-def material(count=6, **preprocessing):
+def data(count=6, **preprocessing):
     blobs = Blobs(count)
-    return DetectionImages(blobs, blobs.scenes, Preprocessing(resize=SIDE, **preprocessing))
+    return DetectionImages(blobs, blobs.annotated, Preprocessing(resize=SIDE, **preprocessing))
 
 
 def detector(mode="frozen", name="timm:test_efficientnet"):
@@ -74,7 +74,7 @@ def test_frozen_means_frozen(name):
     """Parameters and batch statistics of the backbone are the same bits after training; all else has moved."""
     one = detector("frozen", name)
     before = state_of(one)
-    train_detector(one, material(), QUICK, 0)
+    train_detector(one, data(), QUICK, 0)
     moved = changed(before, one.state_dict())
     assert not [key for key in moved if key.startswith("body.")]
     trained = {key for key, _ in one.named_parameters() if not key.startswith("body.")}
@@ -85,7 +85,7 @@ def test_frozen_means_frozen(name):
 def test_what_other_modes_train(mode, statistics):
     one = detector(mode, "timm:test_resnet")
     before = state_of(one)
-    train_detector(one, material(), QUICK, 0)
+    train_detector(one, data(), QUICK, 0)
     moved = changed(before, one.state_dict())
     assert {name for name, _ in one.named_parameters()} <= moved
     assert any("running_mean" in name for name in moved) == statistics
@@ -93,7 +93,7 @@ def test_what_other_modes_train(mode, statistics):
 
 @pytest.mark.parametrize("mode", ["frozen", "tuned", "scratch"])
 def test_resumed_training_ends_at_the_same_weights(mode, tmp_path):
-    images, path = material(), tmp_path / "checkpoint.pt"
+    images, path = data(), tmp_path / "checkpoint.pt"
     whole, broken, again = detector(mode), detector(mode), detector(mode)
     history = train_detector(whole, images, QUICK, 0)
 
@@ -110,52 +110,52 @@ def test_resumed_training_ends_at_the_same_weights(mode, tmp_path):
 
 
 def test_the_seed_decides():
-    losses = [train_detector(detector(), material(), QUICK, seed)["loss"].tolist() for seed in (0, 0, 1)]
+    losses = [train_detector(detector(), data(), QUICK, seed)["loss"].tolist() for seed in (0, 0, 1)]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
 
 
 def test_a_checkpoint_of_another_training(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    train_detector(detector(), material(), replace(QUICK, epochs=1), 0, checkpoint=path)
+    train_detector(detector(), data(), replace(QUICK, epochs=1), 0, checkpoint=path)
     for options, seed, images in (
-        (replace(QUICK, learning_rate=0.5), 0, material()),
-        (QUICK, 1, material()),
-        (QUICK, 0, material(5)),
-        (QUICK, 0, material(stretch="asinh:0.1")),
+        (replace(QUICK, learning_rate=0.5), 0, data()),
+        (QUICK, 1, data()),
+        (QUICK, 0, data(5)),
+        (QUICK, 0, data(stretch="asinh:0.1")),
     ):
         with pytest.raises(FinetuneError, match=r"the checkpoint belongs to a training of other .*checkpoint\.pt"):
             train_detector(detector(), images, options, seed, checkpoint=path, resume=True)
     with pytest.raises(FinetuneError, match="the checkpoint belongs"):
-        train_detector(detector("tuned"), material(), QUICK, 0, checkpoint=path, resume=True)
+        train_detector(detector("tuned"), data(), QUICK, 0, checkpoint=path, resume=True)
 
 
 @pytest.mark.parametrize("changed", ["boxes", "labels", "crowd"])
 def test_a_checkpoint_of_other_annotations(tmp_path, changed):
-    path, images = tmp_path / "checkpoint.pt", material()
+    path, images = tmp_path / "checkpoint.pt", data()
     train_detector(detector(), images, replace(QUICK, epochs=1), 0, checkpoint=path)
-    first, *rest = images.scenes
+    first, *rest = images.annotated
     values = {"boxes": first.boxes + 1, "labels": 1 - first.labels, "crowd": ~first.crowd}
-    images.scenes = (replace(first, **{changed: values[changed]}), *rest)
+    images.annotated = (replace(first, **{changed: values[changed]}), *rest)
     with pytest.raises(FinetuneError, match="the checkpoint belongs to a training of other options, rows or model"):
         train_detector(detector(), images, replace(QUICK, epochs=1), 0, checkpoint=path, resume=True)
 
 
 def test_a_checkpoint_of_other_weights_or_of_another_identity(tmp_path):
     path, once = tmp_path / "checkpoint.pt", replace(QUICK, epochs=1)
-    train_detector(detector(), material(), once, 0, checkpoint=path, identity="a")
-    train_detector(detector(), material(), once, 0, checkpoint=path, identity="a", resume=True)
+    train_detector(detector(), data(), once, 0, checkpoint=path, identity="a")
+    train_detector(detector(), data(), once, 0, checkpoint=path, identity="a", resume=True)
     other = detector()
     with torch.no_grad():
         next(other.body.parameters()).add_(1e-3)
     for own, identity in ((other, "a"), (detector(), "b")):
         with pytest.raises(FinetuneError, match=r"the checkpoint belongs .*or delete it"):
-            train_detector(own, material(), once, 0, checkpoint=path, identity=identity, resume=True)
+            train_detector(own, data(), once, 0, checkpoint=path, identity=identity, resume=True)
 
 
 def test_history_tells_of_losses_and_score():
     options = replace(QUICK, trainer=replace(SGD, score_every=2))
-    history = train_detector(detector(), material(), options, 0, score=lambda: 0.25)
+    history = train_detector(detector(), data(), options, 0, score=lambda: 0.25)
     losses = ["loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"]
     assert history["epoch"].tolist() == [1, 2, 3]
     np.testing.assert_allclose(history[losses].sum(axis=1), history["loss"], rtol=1e-5)
@@ -173,19 +173,19 @@ def test_the_studys_options():
 
 def test_no_images():
     with pytest.raises(FinetuneError, match=r"there are no training images \[train\]. Mark images as train"):
-        train_detector(detector(), material(0), QUICK, 0)
+        train_detector(detector(), data(0), QUICK, 0)
 
 
 def test_eight_images_are_learnt_by_heart():
     """The sanity bar: everything between pixels and score has to fit together for this."""
-    images = material(8)
+    images = data(8)
     options = TrainingOptions(
         epochs=60, batch_size=4, learning_rate=0.02, architecture=TINY, augmentation=None,
         trainer=replace(SGD, schedule="cosine", score_every=60),
     )  # fmt: skip
     one = detector("scratch", "timm:test_resnet")
     train_detector(one, images, options, 0)
-    assert score_detections(images.scenes, detect(one, images, batch_size=3), ("source",)).map50 > 0.9
+    assert score_detections(images.annotated, detect(one, images, batch_size=3), ("source",)).map50 > 0.9
 
 
 def test_options_from_flat_names():

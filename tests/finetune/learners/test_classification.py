@@ -127,13 +127,13 @@ def test_the_run_has_the_columns_of_a_probe(fit, images):
     assert run.params["trained_share"] == 1.0
 
 
-def test_the_score_is_the_macro_f1_of_the_kept_epoch(fit, images):
+def test_the_score_is_the_macro_f1_of_the_saved_epoch(fit, images):
     tuned = run_fit(fit("full"))
     rows = split_rows(images.table).valid
     predicted = predict(tuned.classifier, images, rows, 4).argmax(axis=1)
     expected = f1_score(images.table.labels["sources"][rows], predicted, average="macro")
-    kept = tuned.history.set_index("epoch")["score"][tuned.run.params["kept_epoch"]]
-    assert kept == pytest.approx(expected) == pytest.approx(tuned.history["score"].max())
+    saved = tuned.history.set_index("epoch")["score"][tuned.run.params["saved_epoch"]]
+    assert saved == pytest.approx(expected) == pytest.approx(tuned.history["score"].max())
 
 
 def test_it_learns_to_count_sources(make_sky_images, fit, quick):

@@ -12,7 +12,7 @@ from featurestore.errors import MissingFeaturesError, UnknownNameError
 from featurestore.samples import Boxes
 from featurestore.store import open_store
 from featurestore.store.entry import DONE, Block
-from finetune.run_cache import keep_run
+from finetune.run_cache import save_run
 from probes.sweep.sweep import cached_sweep
 from studies.advice import advisor
 from studies.advice.advisor import advise, draw
@@ -95,7 +95,7 @@ def test_trainings_stand_beside_the_probes(store, images, reporter):
     perfect = np.eye(3, dtype=np.float32)[run.truth] * 0.7 + np.float32(0.1)
     for seed in (0, 1):
         tuned = replace(run, head="finetune:full", probabilities=perfect, seed=seed)
-        keep_run(store, str(seed), tuned, store.dataset("toy"))
+        save_run(store, str(seed), tuned, store.dataset("toy"))
     found = advise(store, "toy", reporter, "kind")
     assert "Full tuning of net-s" in by_topic(found)["tuning"].sentence
 
