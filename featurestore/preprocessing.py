@@ -56,7 +56,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         Stretch.parse(self.stretch)
-        _parse_crop(self.crop)
+        parse_crop(self.crop)
         _parse_channels(self.channels)
         if self.resize < 1:
             raise UsageError("resize must be positive", where=f"resize={self.resize}", hint="Give a side in pixels.")
@@ -157,7 +157,7 @@ class Preprocessing:
         return orient(_combine(pixels, self.channels), self.orientation)
 
     def _window(self, width: int, height: int, boxes: NDArray[np.float32]) -> tuple[int, int, int, int]:
-        kind, amount = _parse_crop(self.crop)
+        kind, amount = parse_crop(self.crop)
         if kind == "none":
             return 0, 0, width, height
         if kind == "center":
@@ -191,7 +191,12 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parse_crop(crop: str) -> tuple[str, float]:
+def parse_crop(crop: str) -> tuple[str, float]:
+    """Kind of a crop, ``none``, ``center`` or ``box``, and its fraction or margin; 0 for none.
+
+    Raises:
+        UsageError: There is no such crop.
+    """
     if crop == "none":
         return crop, 0.0
     kind, _, amount = crop.partition(":")

@@ -50,7 +50,7 @@ def run_study(
         command: The command that does this again, for the report.
 
     Raises:
-        SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
+        SkyprobeError: See the stages. Unreadable images raise nothing; the result lists them.
     """
     clock, trainings = Clock(), plan_trainings(study)
     with clock("extract"):
@@ -155,7 +155,7 @@ def _diagnose(
     images = open_images(features, reporter)
     scheme = study.probe.scheme if len(study.probe.labels) < 2 else None
     found = diagnose_datasets(features, store, reporter, images, scheme=scheme)
-    return [table for one in found for table in tables(one)], [plate for one in found for plate in show(one, images)]
+    return [table for one in found for table in tables(one)], [drawn for one in found for drawn in show(one, images)]
 
 
 def _show_attention(

@@ -9,7 +9,7 @@ from pathlib import Path
 from featurestore.extraction.estimate import Estimate
 from featurestore.extraction.extract import ExtractionReport
 from featurestore.reporter import StageResult
-from studies.advice.outcome import Advised
+from studies.advice.advice import Advised
 from studies.result import ComparisonResult, StudyResult
 from studies.terminal import to_lines, to_table
 

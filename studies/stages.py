@@ -285,8 +285,8 @@ def project_study(study: Study, store: FeatureStore, output: Path, reporter: Rep
     with clock("project"):
         projections = project(features, store, reporter)
     files: dict[str, Path] = {}
-    for plate in projection_figures(features, projections, study.probe.scheme):
-        files |= {path.name: path for path in save_figure(plate.figure, output, plate.name).values()}
+    for drawn in projection_figures(features, projections, study.probe.scheme):
+        files |= {path.name: path for path in save_figure(drawn.figure, output, drawn.name).values()}
     frame = pd.concat(map(_coordinates, features, projections), ignore_index=True)
     path = write_atomically(output / "projections.parquet", lambda part: frame.to_parquet(part, index=False))
     files |= {path.name: path}
@@ -301,9 +301,9 @@ def _coordinates(matrix: FeatureSet, projection: Projection) -> pd.DataFrame:
 
 def format_tables(runs: Sequence[Run]) -> tuple[str, ...]:
     """Summaries as plain text, one for each dataset and label scheme."""
-    from studies.report.contents import by_dataset
+    from studies.report.contents import order_subjects
 
-    return tuple(format_table(summarise(part)) for part in by_dataset(runs))
+    return tuple(format_table(summarise(part)) for part in order_subjects(runs))
 
 
 def list_unreadable(features: Sequence[FeatureMatrix]) -> dict[str, str]:

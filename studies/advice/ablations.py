@@ -10,9 +10,9 @@ from probes.statistics.configurations import Configuration
 from probes.statistics.family import Family
 from probes.statistics.feature_info import same_family
 from probes.statistics.significance import Comparison
+from studies.advice.advice import Advice
 from studies.advice.choice import HEAD
 from studies.advice.evidence import Evidence
-from studies.advice.outcome import Advice
 
 WORDS = {
     "MLP": "an MLP",

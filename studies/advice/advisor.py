@@ -9,11 +9,11 @@ from featurestore.datasets import open_dataset
 from featurestore.errors import SkyprobeError
 from probes.statistics.family import Family
 from studies.advice.ablations import advise_on_ablations
+from studies.advice.advice import Advice, Advised
 from studies.advice.choice import advise_on_backbone, backbone_configurations
 from studies.advice.evidence import Evidence, gather_evidence
 from studies.advice.family import find_base, judge_together
 from studies.advice.objects import ObjectSizes, advise_on_size, measure_objects
-from studies.advice.outcome import Advice, Advised
 from studies.advice.training import advise_on_labels, advise_on_training, last_rise
 from studies.sources import refresh
 

@@ -9,8 +9,8 @@ from probes.heads.base import PROTOCOLS
 from probes.statistics.configurations import Configuration
 from probes.statistics.family import Family
 from probes.statistics.significance import Comparison
+from studies.advice.advice import Advice
 from studies.advice.evidence import EXAMPLES, Evidence
-from studies.advice.outcome import Advice
 
 HEAD = "linear"
 """The head that backbones and preprocessing are compared by."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.base import ImageDataset
 from featurestore.errors import UnreadableImageError
+from featurestore.preprocessing import parse_crop
 from featurestore.samples import SampleTable
 from probes.statistics.feature_info import FeatureInfo
+from studies.advice.advice import Advice
 from studies.advice.evidence import Evidence
-from studies.advice.outcome import Advice
 
 LEAST_PATCHES = 1.0
 """Patches that the 25th percentile of the objects should span. The study's detections rose by more than 10 % when its
@@ -79,14 +80,14 @@ def advise_on_size(evidence: Evidence, objects: ObjectSizes | None) -> Iterator[
 
 
 def _advise(evidence: Evidence, objects: ObjectSizes, info: FeatureInfo, patch: int) -> Advice:
-    side, (kind, amount) = info.preprocessing["resize"], _parse_crop(info.preprocessing["crop"])
+    side, (kind, amount) = info.preprocessing["resize"], parse_crop(info.preprocessing["crop"])
     boxes = f"{objects.dataset}: {len(objects.share):,} boxes of {objects.n_images:,} images"
     rows = (f"{boxes}; {info.variant}, patch {patch}",)
     if kind == "box":
         span = side / (1 + 2 * amount) / patch
         text = f"{info.variant} crops to the largest box: its longer side spans up to {span:.1f} patches of {patch} px."
         return Advice("object size", text, rows)
-    scale = side / amount
+    scale = side / (amount or 1.0)  # the whole image is a central crop of 1
     quarter, mean = objects.percentile(25) * scale / patch, float(objects.share.mean()) * scale / patch
     text = (
         f"At {info.variant} the mean object spans {mean:.1f} patches of {patch} px, the 25th percentile {quarter:.1f}"
@@ -103,12 +104,6 @@ def _advise(evidence: Evidence, objects: ObjectSizes, info: FeatureInfo, patch: 
     )
     text += f"; {crop} brings the largest box closer."
     return Advice("object size", text, rows, evidence.command("extract", info.backbone, variants=[*sizes, crop]))
-
-
-def _parse_crop(crop: str) -> tuple[str, float]:
-    """Kind of a crop, and its fraction or margin; the whole image is a central crop of 1."""
-    kind, _, amount = crop.partition(":")
-    return ("center", 1.0) if kind == "none" else (kind, float(amount))
 
 
 def _boxed_rows(table: SampleTable) -> NDArray[np.int64]:

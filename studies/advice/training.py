@@ -10,8 +10,8 @@ from probes.statistics.family import Family, Pair
 from probes.statistics.learning_curve import fit_curve, gather_curves
 from probes.statistics.significance import Comparison
 from studies.advice.ablations import VERDICTS, find_like
+from studies.advice.advice import Advice
 from studies.advice.evidence import Evidence
-from studies.advice.outcome import Advice
 
 MODES = {"lora": "LoRA", "full": "Full tuning", "scratch": "Training from scratch"}
 """Mode of a training -> how it is called; others by their own name."""

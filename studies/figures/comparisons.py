@@ -17,7 +17,7 @@ from studies.figures.scores import at_fraction, count_runs, fit_scores
 from studies.figures.series import (
     Metric,
     Series,
-    Subject,
+    by_subject,
     count_classes,
     count_images,
     draw_dots,
@@ -26,6 +26,8 @@ from studies.figures.series import (
     label_fractions,
     label_rows,
     macro_series,
+    name_subject,
+    subject_of,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def learning_curves(runs: Sequence[Run], metrics: Sequence[Metric] = ("f1",)) ->
     Raises:
         ProbeError: No runs.
     """
-    parts = by_subject(runs)
+    parts = _part(runs)
     columns = len(metrics) if len(metrics) > 1 else min(2, len(parts))
     rows = -(-len(parts) * len(metrics) // columns)
     figure = Figure(figsize=(PAGE if columns > 1 else COLUMN * 1.25, 2.25 * rows + 1.0))
@@ -63,9 +65,9 @@ def learning_curves(runs: Sequence[Run], metrics: Sequence[Metric] = ("f1",)) ->
     drawn = {metric: macro_series(runs, metric) for metric in metrics}
     places = [(part, metric) for part in parts for metric in metrics]
     for axes, (part, metric) in zip(panels, places, strict=False):
-        _draw_curves(axes, part, metric, [one for one in drawn[metric] if one.subject == _subject(part[0])])
+        _draw_curves(axes, part, metric, [one for one in drawn[metric] if one.subject == subject_of(part[0])])
         axes.set_ylim(
-            fit_scores([one for series in drawn.values() for one in series if one.subject == _subject(part[0])])
+            fit_scores([one for series in drawn.values() for one in series if one.subject == subject_of(part[0])])
         )
     for axes in panels[len(places) :]:
         axes.remove()
@@ -88,7 +90,7 @@ def class_scores(runs: Sequence[Run], fraction: int | None = None) -> Figure:
     Raises:
         ProbeError: No runs of that fraction.
     """
-    parts = by_subject(at_fraction(runs, fraction))
+    parts = _part(at_fraction(runs, fraction))
     drawn = [(*grouped_series(part, "class"), count_classes(part[0])) for part in parts]
     return _draw_groups(drawn, [_title(part[0]) for part in parts], "F1 of the class", parts[0][0].fraction)
 
@@ -119,18 +121,10 @@ def scheme_scores(runs: Sequence[Run], fraction: int | None = None) -> Figure:
     return _draw_groups(drawn, titles, "macro-F1", chosen[0].fraction)
 
 
-def by_subject(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs by dataset and label scheme, in the order of the runs.
-
-    Raises:
-        ProbeError: No runs.
-    """
+def _part(runs: Sequence[Run]) -> list[list[Run]]:
     if not runs:
         raise ProbeError("there are no runs to draw", where="runs", hint="Run at least one head.")
-    parts: dict[Subject, list[Run]] = {}
-    for run in runs:
-        parts.setdefault(_subject(run), []).append(run)
-    return list(parts.values())
+    return by_subject(runs)
 
 
 _Groups = tuple[list[Series], list[str], list[str]]
@@ -186,12 +180,8 @@ def _draw_curves(axes: Axes, runs: Sequence[Run], metric: Metric, series: Sequen
     axes.set(xlabel=_SHARE, ylabel=_macro(metric))
 
 
-def _subject(run: Run) -> Subject:
-    return run.dataset, run.scheme
-
-
 def _title(run: Run) -> str:
-    return f"{run.dataset} ({run.scheme})\n{len(run.truth):,} test images"
+    return f"{name_subject(run)}\n{len(run.truth):,} test images"
 
 
 def _macro(metric: Metric) -> str:

@@ -21,6 +21,7 @@ from studies.figures.series import (
     label_classes,
     label_fractions,
     macro_series,
+    name_subject,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def f1_by_fraction(runs: Sequence[Run]) -> Figure:
     panels[0][0].set_ylim(fit_scores(series))
     name_axes(figure, "share of the training labels, % (number of labels)", "macro-F1 (bars: min to max)")
     share_legend(figure)
-    title_figure(figure, f"{_subject(first)}: macro-F1\non {len(first.truth):,} test images, {count_runs(series)}")
+    title_figure(figure, f"{name_subject(first)}: macro-F1\non {len(first.truth):,} test images, {count_runs(series)}")
     return figure
 
 
@@ -72,7 +73,7 @@ def per_class_f1(runs: Sequence[Run], fraction: int | None = None) -> Figure:
     share_legend(figure)
     title_figure(
         figure,
-        f"{_subject(first)}: F1 by class, {first.fraction} % of the labels\n"
+        f"{name_subject(first)}: F1 by class, {first.fraction} % of the labels\n"
         f"on {len(first.truth):,} test images, {count_runs(series)}",
     )
     return figure
@@ -94,7 +95,7 @@ def confusion(runs: Sequence[Run]) -> Figure:
     _draw_matrix(figure, counts, first.classes)
     title_figure(
         figure,
-        f"{_subject(first)}: {first.head} on {first.backbone}, {first.variant}\n"
+        f"{name_subject(first)}: {first.head} on {first.backbone}, {first.variant}\n"
         f"{first.fraction} % of the labels, {len(first.truth):,} test images, {_plural(len(chosen), 'run')} summed",
     )
     return figure
@@ -145,10 +146,6 @@ def _of_one_dataset(runs: Sequence[Run]) -> Run:
             "a figure shows one dataset and one label scheme", where="runs", hint="Draw one figure for each dataset."
         )
     return runs[0]
-
-
-def _subject(run: Run) -> str:
-    return f"{run.dataset} ({run.scheme})"
 
 
 def _plural(count: int, noun: str) -> str:

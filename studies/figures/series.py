@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -60,6 +60,24 @@ class Series(NamedTuple):
         return _label(self.name, self.head, heads)
 
 
+def subject_of(run: Run) -> Subject:
+    """Dataset and label scheme."""
+    return run.dataset, run.scheme
+
+
+def name_subject(run: Run) -> str:
+    """Dataset and label scheme, for a reader."""
+    return f"{run.dataset} ({run.scheme})"
+
+
+def by_subject(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that can share a panel or a table, those of one dataset and label scheme; in the order of the runs."""
+    parts: dict[Subject, list[Run]] = {}
+    for run in runs:
+        parts.setdefault(subject_of(run), []).append(run)
+    return list(parts.values())
+
+
 def is_baseline(head: str) -> bool:
     """Whether runs of this head are of networks that were trained from scratch, as ``finetune:scratch``."""
     return head.endswith(":scratch")
@@ -95,10 +113,21 @@ def grouped_series(runs: Sequence[Run], by: Literal["class", "scheme"]) -> tuple
     rows = scores["name"].drop_duplicates().tolist()
     looks = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     made = [
-        Series(str(name), "", part.set_index("name").reindex(rows), {"color": colour, "marker": marker}, _subject(part))
+        Series(
+            str(name),
+            "",
+            part.set_index("name").reindex(rows),
+            {"color": colour, "marker": marker},
+            _subject_of_scores(part),
+        )
         for (name, part), (colour, marker) in zip(scores.groupby(by, sort=False), looks, strict=False)
     ]
     return made, rows
+
+
+def _in_rows(scores: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
+    """The scores by row; NaN where there is no run."""
+    return scores.set_index("name").reindex(rows)
 
 
 def draw_lines(axes: Axes, series: Sequence[Series], labels: Sequence[str]) -> None:
@@ -193,7 +222,7 @@ def _label(name: str, head: str, heads: bool) -> str:
     return f"{name}, {head}" if heads else name
 
 
-def _subject(scores: pd.DataFrame) -> Subject:
+def _subject_of_scores(scores: pd.DataFrame) -> Subject:
     return str(scores["dataset"].iloc[0]), str(scores["scheme"].iloc[0])
 
 

@@ -106,7 +106,7 @@ def show_attention(
 
     Raises:
         SkyprobeError: See `studies.images.attention.cached_attention`. Images passed over raise nothing;
-            the outcome lists them.
+            the result lists them.
     """
     clock, name = Clock(), _know(data, store, reporter)
     reporter.notice(store.dataset(name).notice)
@@ -114,8 +114,8 @@ def show_attention(
         found = [cached_attention(store, name, backbone, variant, **options) for backbone in dict.fromkeys(backbones)]
     files: dict[str, Path] = {}
     with clock("draw"):
-        for plate in attention_figures(found, percentile):
-            files |= {path.name: path for path in save_figure(plate.figure, output, plate.name).values()}
+        for drawn in attention_figures(found, percentile):
+            files |= {path.name: path for path in save_figure(drawn.figure, output, drawn.name).values()}
     unreadable = {sample: reason for one in found for sample, reason in one.unreadable.items()}
     return StudyResult(files=files, seconds=clock.seconds, unreadable=unreadable)
 

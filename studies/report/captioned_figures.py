@@ -11,12 +11,12 @@ from probes.projection import Projection
 from probes.results.run import Run
 from probes.statistics.learning_curve import LearningCurve
 from probes.statistics.significance import METRICS
-from studies.figures.comparisons import by_subject, class_scores, learning_curves, scheme_scores
+from studies.figures.comparisons import class_scores, learning_curves, scheme_scores
 from studies.figures.curves import fitted_curves
 from studies.figures.latent import LatentSpace, Points, umap_grid
 from studies.figures.samples import describe_range, sample_grid
 from studies.figures.scores import at_fraction
-from studies.figures.series import Metric, count_images, is_baseline, macro_series
+from studies.figures.series import Metric, by_subject, count_images, is_baseline, macro_series
 from studies.images.gallery import Gallery
 
 

@@ -16,6 +16,7 @@ from probes.projection import Projection
 from probes.results.run import COMPARED, Run, describe, summarise, wide_table
 from studies.figures.latent import umap_panels
 from studies.figures.scores import confusion, confusion_counts, f1_by_fraction, per_class_f1
+from studies.figures.series import by_subject, subject_of
 from studies.images.gallery import Gallery
 from studies.report.captioned_figures import study_figures
 from studies.report.html import Facts, Table, write_report
@@ -61,13 +62,13 @@ def write_study_report(
     """
     study = study_figures(runs, features=features, projections=projections, galleries=galleries, scheme=scheme)
     figures = [*study, *probe_figures(runs), *captioned_figures]
-    for plate in figures:
-        save_figure(plate.figure, folder / "figures", plate.name)
+    for drawn in figures:
+        save_figure(drawn.figure, folder / "figures", drawn.name)
     return write_report(
         folder / "report.html",
         title=title,
-        headlines=[headline(part) for part in by_dataset(runs)],
-        tables=[*(table(part) for part in by_dataset(runs)), *tables],
+        headlines=[headline(part) for part in order_subjects(runs)],
+        tables=[*(table(part) for part in order_subjects(runs)), *tables],
         figures=figures,
         provenance=provenance(features),
         cost=cost(extractions),
@@ -77,10 +78,9 @@ def write_study_report(
     )
 
 
-def by_dataset(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs that may be in one table: those of one dataset and one label scheme."""
-    ordered = sorted(runs, key=lambda run: (run.dataset, run.scheme))
-    return [list(part) for _, part in groupby(ordered, key=lambda run: (run.dataset, run.scheme))]
+def order_subjects(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that may be in one table, by dataset and label scheme in alphabetical order."""
+    return sorted(by_subject(runs), key=lambda part: subject_of(part[0]))
 
 
 def best_runs(runs: Sequence[Run]) -> list[Run]:
@@ -110,7 +110,7 @@ def table(runs: Sequence[Run]) -> Table:
 def probe_figures(runs: Sequence[Run]) -> list[CaptionedFigure]:
     """Scores by label fraction, scores by class, and the confusion matrix of the best head, for each dataset."""
     captioned_figures = []
-    for part in by_dataset(runs):
+    for part in order_subjects(runs):
         first, best = part[0], best_runs(part)
         stem, largest = escape(f"{first.dataset}-{first.scheme}"), best[0].fraction
         seeds = len({run.seed for run in part})

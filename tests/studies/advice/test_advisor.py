@@ -15,8 +15,8 @@ from featurestore.store.entry import DONE, Block
 from finetune.run_cache import save_run
 from probes.sweep.sweep import cached_sweep
 from studies.advice import advisor
+from studies.advice.advice import Advised
 from studies.advice.advisor import advise, draw
-from studies.advice.outcome import Advised
 from studies.result_text import to_text
 from studies.terminal import to_json
 

@@ -27,7 +27,7 @@ def make():
 
 def test_a_figure_for_each_dataset_and_one_for_each_backbone(make):
     found = [make("dinov2-s"), make("siglip-b", n_latent=3, query="patches"), make("dinov2-s", "mirabest")]
-    assert [plate.name for plate in attention_figures(found)] == [
+    assert [drawn.name for drawn in attention_figures(found)] == [
         "figure-6-attention-rgz-full-224",
         "figure-6-attention-mirabest-full-224",
         "figure-a-attention-rgz-full-224-dinov2-s",
@@ -38,7 +38,7 @@ def test_a_figure_for_each_dataset_and_one_for_each_backbone(make):
 
 def test_captions_tell_whose_attention_it_is(make):
     found = [make("dinov2-s"), make("siglip-b", n_latent=3, query="patches"), make("ijepa-h", query="patches")]
-    six, dino, siglip, ijepa = (plate.caption for plate in attention_figures(found, 80.0))
+    six, dino, siglip, ijepa = (drawn.caption for drawn in attention_figures(found, 80.0))
     for caption in (six, dino, siglip, ijepa):
         assert "the 20 % of the image" in caption and "percentile 80" in caption
     assert "the class token (dinov2-s) in the last block" in six

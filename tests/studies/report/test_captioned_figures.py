@@ -38,7 +38,7 @@ def gallery():
 
 
 def by_name(captioned_figures):
-    return {plate.name: plate for plate in captioned_figures}
+    return {drawn.name: drawn for drawn in captioned_figures}
 
 
 def test_without_runs_or_images_there_is_nothing_to_show():
@@ -48,10 +48,10 @@ def test_without_runs_or_images_there_is_nothing_to_show():
 def test_runs_of_one_scheme_make_three_figures(runs):
     captioned_figures = by_name(study_figures(runs))
     assert tuple(captioned_figures) == SCORES
-    for plate in captioned_figures.values():
-        assert "toy (kind; 90 test images)" in plate.caption
-        assert "bars go from the minimum to the maximum over 3 runs" in plate.caption
-        assert "of the head linear (cv) on full" in plate.caption
+    for drawn in captioned_figures.values():
+        assert "toy (kind; 90 test images)" in drawn.caption
+        assert "bars go from the minimum to the maximum over 3 runs" in drawn.caption
+        assert "of the head linear (cv) on full" in drawn.caption
 
 
 @pytest.mark.parametrize(("head", "variant"), [("mlp", "full"), ("linear", "crop")])
@@ -94,11 +94,11 @@ def test_label_schemes_are_compared_where_there_are_several(make_grid):
 
 
 def test_images_come_first_and_name_what_was_passed_over(make_grid, gallery):
-    plate = study_figures(make_grid(), galleries=[gallery])[0]
-    assert plate.name == "figure-1-samples"
-    assert "s3 (truncated)" in plate.caption
-    assert f"toy, {gallery.histogram.decades:.1f} decades above the noise" in plate.caption
-    assert "toy (2 images, classes a, b)" in plate.alt
+    drawn = study_figures(make_grid(), galleries=[gallery])[0]
+    assert drawn.name == "figure-1-samples"
+    assert "s3 (truncated)" in drawn.caption
+    assert f"toy, {gallery.histogram.decades:.1f} decades above the noise" in drawn.caption
+    assert "toy (2 images, classes a, b)" in drawn.alt
 
 
 def test_latent_spaces_have_a_row_for_each_dataset(make_features, make_key):
@@ -107,12 +107,12 @@ def test_latent_spaces_have_a_row_for_each_dataset(make_features, make_key):
     twin = make_features(np.arange(60) % 3, key=make_key(engine="openvino"))
     parameters = {"n_components": 2, "n_neighbors": 15, "min_dist": 0.1, "seed": 0}
     projections = [Projection(f.values[:, :2], f.values[:, :2], np.array([0.5, 0.25]), parameters) for f in features]
-    (plate,) = study_figures([], features=[*features, twin], projections=[*projections, projections[0]])
-    assert plate.name == "figure-2-umap"
-    titles = [axes.get_title().replace("\n", " ") for axes in plate.figure.subfigs[0].axes]
+    (drawn,) = study_figures([], features=[*features, twin], projections=[*projections, projections[0]])
+    assert drawn.name == "figure-2-umap"
+    titles = [axes.get_title().replace("\n", " ") for axes in drawn.figure.subfigs[0].axes]
     assert titles == ["net_b, full-224", "net_b, center-224", f"net_b, full-224, {twin.key.short}"]
-    assert "of the first 2 principal components, which explain 75% to 75%" in plate.caption
-    assert "n_neighbors 15, min_dist 0.1, seed 0" in plate.caption
+    assert "of the first 2 principal components, which explain 75% to 75%" in drawn.caption
+    assert "n_neighbors 15, min_dist 0.1, seed 0" in drawn.caption
 
 
 def test_fitted_curves_have_a_plate_for_each_dataset(make_runs):

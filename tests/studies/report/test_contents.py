@@ -11,9 +11,9 @@ from featurestore.extraction.embedding import Costs
 from probes.projection import Projection
 from studies.report.contents import (
     best_runs,
-    by_dataset,
     cost,
     headline,
+    order_subjects,
     probe_figures,
     projection_figures,
     provenance,
@@ -73,12 +73,12 @@ def test_the_headline_of_a_single_head_was_not_chosen(make_grid):
 
 def test_datasets_and_label_schemes_are_kept_apart(make_grid):
     runs = [*make_grid(scheme="peaks"), *make_grid(dataset="a"), *make_grid(scheme="kind")]
-    parts = by_dataset(runs)
+    parts = order_subjects(runs)
     assert [{(run.dataset, run.scheme) for run in part} for part in parts] == [
         {("a", "kind")}, {("toy", "kind")}, {("toy", "peaks")},
     ]  # fmt: skip
     assert sum(map(len, parts)) == len(runs)
-    assert len({plate.name for plate in probe_figures(runs)}) == 9
+    assert len({drawn.name for drawn in probe_figures(runs)}) == 9
 
 
 def test_the_table_has_a_column_for_each_fraction_and_states_its_metric(runs):
@@ -90,14 +90,14 @@ def test_the_table_has_a_column_for_each_fraction_and_states_its_metric(runs):
 
 def test_figures_of_the_probes_state_metric_runs_and_interval(runs):
     captioned_figures = probe_figures(runs)
-    assert [plate.name for plate in captioned_figures] == [
+    assert [drawn.name for drawn in captioned_figures] == [
         "toy-kind-f1-by-fraction",
         "toy-kind-f1-by-class",
         "toy-kind-confusion",
     ]
-    for plate in captioned_figures[:2]:
-        assert "F1" in plate.caption
-        assert "from the minimum to the maximum over 3 runs" in plate.caption
+    for drawn in captioned_figures[:2]:
+        assert "F1" in drawn.caption
+        assert "from the minimum to the maximum over 3 runs" in drawn.caption
     best = best_runs(runs)
     recall = np.mean([np.mean(run.predicted[run.truth == 0] == 0) for run in best])
     assert f"Correct: round {recall:.0%}, bent" in captioned_figures[2].alt
@@ -105,22 +105,22 @@ def test_figures_of_the_probes_state_metric_runs_and_interval(runs):
 
 
 def test_names_of_figures_are_names_of_files(make_grid):
-    assert all("/" not in plate.name for plate in probe_figures(make_grid(scheme="a/b")))
+    assert all("/" not in drawn.name for drawn in probe_figures(make_grid(scheme="a/b")))
 
 
 def test_the_projection_figure_has_a_panel_for_each_feature_matrix(feature_sets, projections):
-    (plate,) = projection_figures(feature_sets, projections)
-    assert [axes.get_title() for axes in plate.figure.axes] == [
+    (drawn,) = projection_figures(feature_sets, projections)
+    assert [axes.get_title() for axes in drawn.figure.axes] == [
         "net_b, full-224\nall 60 images", "net_b, center-224\nall 60 images",
     ]  # fmt: skip
-    assert "of the first 2 principal components, which explain 75% and 75%" in plate.caption
+    assert "of the first 2 principal components, which explain 75% and 75%" in drawn.caption
     assert projection_figures(feature_sets, []) == []
 
 
 def test_panels_that_only_the_key_tells_apart_show_it(feature_sets, projections, make_key):
     twins = [feature_sets[0], replace(feature_sets[0], key=make_key(precision="bf16"))]
-    (plate,) = projection_figures(twins, projections)
-    titles = [axes.get_title() for axes in plate.figure.axes]
+    (drawn,) = projection_figures(twins, projections)
+    titles = [axes.get_title() for axes in drawn.figure.axes]
     assert all(twin.key.short in title for twin, title in zip(twins, titles, strict=True))
 
 

@@ -21,7 +21,7 @@ def test_each_dataset_has_a_table_with_its_detectors(make_run):
 def test_views_and_variants_are_kept_apart(make_run):
     runs = [make_run(1), make_run(2, view="source", classes=("a", "b")), make_run(2, variant="resize=96")]
     captioned_figures = detection_figures(runs, lambda _: None)
-    assert [plate.name for plate in captioned_figures] == [
+    assert [drawn.name for drawn in captioned_figures] == [
         "radio-all-resize=64-iou", "radio-source-resize=64-iou", "radio-all-resize=96-iou",
     ]  # fmt: skip
     assert "12 test images" in captioned_figures[0].caption
@@ -30,7 +30,7 @@ def test_views_and_variants_are_kept_apart(make_run):
 def test_differences_are_drawn_where_there_is_a_baseline_and_missed_aloud(make_run):
     told = []
     captioned_figures = detection_figures([make_run(1), make_run(4, mode="scratch")], told.append)
-    assert [plate.name for plate in captioned_figures][-1] == "figure-c-map-difference"
+    assert [drawn.name for drawn in captioned_figures][-1] == "figure-c-map-difference"
     assert told == []
     two = [make_run(4, "a", "scratch"), make_run(4, "b", "scratch")]
     captioned_figures = detection_figures([make_run(1), *two], told.append)

@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def plate(make_grid):
+def drawn(make_grid):
     return CaptionedFigure("f1", f1_by_fraction(make_grid()), "caption of the figure", "what it shows")
 
 
@@ -59,13 +59,13 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def full(plate):
+def full(drawn):
     return {
         "headlines": ["first result", "second result"],
         "tables": [
             Table("macro-F1, 3 runs", pd.DataFrame({"head": ["linear", "knn"], "100 %": ["0.8 [0.7-0.9]", "-"]}))
         ],
-        "figures": [plate, plate],
+        "figures": [drawn, drawn],
         "provenance": {"toy: net": {"sha256": "ab" * 32, "preprocessing": {"crop": {"kind": "none"}}, "rows": 3}},
         "cost": {"extraction of toy": {"forward, s": 1.23456, "images": 7}},
         "unreadable": {"toy": {"bad.png": "truncated"}, "other": {}},
@@ -103,8 +103,8 @@ def test_the_page_loads_nothing_from_outside(write, full):
     assert "@import" not in styles
 
 
-def test_figures_are_whole_svg_images_that_load_nothing_themselves(write, plate):
-    (image,) = Page(write(figures=[plate])).all("img")
+def test_figures_are_whole_svg_images_that_load_nothing_themselves(write, drawn):
+    (image,) = Page(write(figures=[drawn])).all("img")
     svg = ET.fromstring(base64.b64decode(image["src"].split(",")[1]))
     assert svg.tag == "{http://www.w3.org/2000/svg}svg"
     links = [value for node in svg.iter() for name, value in node.attrib.items() if name.endswith("href")]
@@ -120,8 +120,8 @@ def test_text_is_escaped(write, place):
     assert INJECTED in [text for _, text in page.texts]
 
 
-def test_names_are_escaped_wherever_they_come_from(write, plate):
-    bad = CaptionedFigure(INJECTED, plate.figure, INJECTED, INJECTED)
+def test_names_are_escaped_wherever_they_come_from(write, drawn):
+    bad = CaptionedFigure(INJECTED, drawn.figure, INJECTED, INJECTED)
     page = Page(
         write(
             title=INJECTED,
@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
         write_report(tmp_path / "file" / "report.html", title="Study")
 
 
-def test_control_characters_of_names_are_shown_as_what_they_are(write, plate):
+def test_control_characters_of_names_are_shown_as_what_they_are(write, drawn):
     name = "\x1b[2J\u202ename"
     text = write(tables=[Table(name, pd.DataFrame({name: [name]}))], headlines=[name], unreadable={name: {name: name}})
     assert "\x1b" not in text
