@@ -1,4 +1,4 @@
-"""A study as a whole: from images to a report, or from stored features; trainings stand beside the probes."""
+"""A study as a whole: from images to a report, or from stored features; trainings are shown beside the probes."""
 
 from __future__ import annotations
 

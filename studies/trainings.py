@@ -45,7 +45,7 @@ class TrainingResults:
     """What a report shows of trainings.
 
     Attributes:
-        runs: Runs that stand in the tables of the probes.
+        runs: Runs for the tables of the probes.
         tables: Tables of detectors, which have other metrics.
         captioned_figures: Figures of them.
         files: What was written: name -> path.

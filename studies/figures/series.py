@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Metric = Literal["f1", "precision", "recall"]
 
 Subject = tuple[str, str]
-"""Dataset and label scheme: what runs must share to stand in one panel."""
+"""Dataset and label scheme: what runs must share to be in one panel."""
 
 FROM_SCRATCH = "from scratch"
 
@@ -125,7 +125,7 @@ def grouped_series(runs: Sequence[Run], by: Literal["class", "scheme"]) -> tuple
     return made, rows
 
 
-def _in_rows(scores: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
+def _in_rows(scores: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
     """The scores by row; NaN where there is no run."""
     return scores.set_index("name").reindex(rows)
 

@@ -148,7 +148,7 @@ def class_figure(runs: Sequence[Run]) -> CaptionedFigure:
         "figure-4-classes",
         class_scores(largest),
         f"F1 of each class with {largest[0].fraction} % of the training labels, grouped by backbone, "
-        f"{_comparison(largest)}. Behind a class stands its number of test images.",
+        f"{_comparison(largest)}. Beside a class is its number of test images.",
         f"Dot charts of the F1 of each class on {_subjects(largest)}.",
     )
 

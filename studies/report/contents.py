@@ -136,7 +136,7 @@ def probe_figures(runs: Sequence[Run]) -> list[CaptionedFigure]:
                 confusion(best),
                 f"Confusion matrix of the head {best[0].head} on {best[0].backbone}, {best[0].variant}, with {largest} "
                 f"% of the training labels: {rows}, summed over {len(best)} run{'s' * (len(best) > 1)}. Percent are "
-                "shares of the true class; below them stand the counts.",
+                "shares of the true class; below them are the counts.",
                 f"Confusion matrix for {rows}. Correct: {_correct(best)}.",
             ),
         ]
