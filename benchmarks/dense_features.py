@@ -16,8 +16,8 @@ from benchmarks.row import Row, time_pairs
 from featurestore.datasets import open_dataset
 from featurestore.extraction.extract import extract_features
 from featurestore.extraction.requests import ExtractionOptions
-from featurestore.pooling import DENSE
 from featurestore.store import FeatureStore, open_store
+from featurestore.store.key import DENSE
 from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture, Detector
 from finetune.detection.evaluation import score_detections

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurestore.backbones.pooling import POOLINGS, pool
 from featurestore.datasets import ImageDataset, Sample, open_dataset
 from featurestore.errors import UnreadableImageError
-from featurestore.pooling import POOLINGS, pool
 
 if TYPE_CHECKING:
     import pytest
     from torch import Tensor
 
     from featurestore.backbones.base import Backbone
-    from featurestore.pooling import TokenFeatures
+    from featurestore.backbones.pooling import TokenFeatures
 
 _DTYPES = ("uint8", "uint16", "float32")
 _SEED = 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from featurestore.pooling import layer_suffix, poolings_of_tokens
+from featurestore.backbones.pooling import layer_suffix, poolings_of_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from featurestore.pooling import TokenFeatures
+    from featurestore.backbones.pooling import TokenFeatures
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from featurestore.backbones.base import BackboneSpec
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from featurestore.backbones.base import Backbone, BackboneSpec
 from featurestore.backbones.catalogue import find_spec, list_names, training_rows
 from featurestore.backbones.engines.base import Runtime, resolve_runtime
+from featurestore.backbones.pooling import check_offered, layer_suffix
 from featurestore.backbones.weights import fingerprint, parse_weights
 from featurestore.errors import UsageError
 from featurestore.options import Count, Names, one_of, options
-from featurestore.pooling import check_offered, layer_suffix
 from featurestore.preprocessing import Preprocessing, parse_variant
 from featurestore.store.key import DTYPES, FeatureKey, digest
 from featurestore.training_rows import TRAINING_ROWS

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, UsageError
-from featurestore.pooling import DENSE
 from featurestore.store.commands import extract_command
 from featurestore.store.features import FeatureSet
-from featurestore.store.key import FeatureKey
+from featurestore.store.key import DENSE, FeatureKey
 from featurestore.store.layout.block_commit import Block, BlockCommit
 from featurestore.store.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
 from featurestore.store.layout.row_checks import UNCHECKED, compute_checks

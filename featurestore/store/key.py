@@ -11,6 +11,9 @@ from typing import Any
 
 from featurestore.errors import StoreFormatError
 
+DENSE = "patches"
+"""Name of dense features: the grid of patch tokens, nothing pooled. It is stored only when it is asked for."""
+
 FORMAT_VERSION = 1
 """Version of the store format; part of every key."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from featurestore.errors import CorruptStoreError, StoreError, StoreFormatError, UsageError
 from featurestore.store.key import FORMAT_VERSION
 from featurestore.store.layout.storage import Storage
-from featurestore.store.metadata_repair import recover_block_rows
+from featurestore.store.repair.metadata import recover_block_rows
 from featurestore.store.store import FEATURES, FeatureStore
 
 FORMAT = "skyprobe"

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
-from featurestore.store.dataset_recovery import recover_ids
 from featurestore.store.dependants import find_dependants
 from featurestore.store.entry import PLACE, FeatureEntry
 from featurestore.store.features import FeatureSet
@@ -22,8 +21,9 @@ from featurestore.store.layout.key_arrays import KeyArrays, Shapes, read_shapes,
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
 from featurestore.store.layout.table_arrays import StoredTable, read_table, write_table
-from featurestore.store.metadata_repair import COPY, copy_of, recover_attributes, recover_group
 from featurestore.store.query import Request, choose
+from featurestore.store.repair.dataset import recover_ids
+from featurestore.store.repair.metadata import COPY, copy_of, recover_attributes, recover_group
 
 DATASETS, FEATURES, CACHE = "datasets", "features", "derived"
 

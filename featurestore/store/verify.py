@@ -13,7 +13,7 @@ from featurestore.store.layout.names import escape
 from featurestore.store.layout.storage import PARTIAL
 from featurestore.store.layout.table_arrays import StoredTable, read_table
 from featurestore.store.layout.writers import owner_of, touches
-from featurestore.store.metadata_repair import check_arrays, is_being_made, recover_group
+from featurestore.store.repair.metadata import check_arrays, is_being_made, recover_group
 from featurestore.store.store import CACHE, DATASETS, FeatureStore
 
 

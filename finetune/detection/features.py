@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featurestore.errors import FinetuneError
-from featurestore.pooling import DENSE
 from featurestore.preprocessing import ORIENTATIONS, Preprocessing
 from featurestore.store import FeatureStore
+from featurestore.store.key import DENSE
 from featurestore.store.stored_features import StoredFeatures
 from finetune.detection.pyramid import Shapes
 from finetune.detection.targets import AnnotatedImage, make_target

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.loading import first_run
+from featurestore.backbones.pooling import pool
 from featurestore.backbones.weights import seeded
 from featurestore.errors import FinetuneError, PoolingError, UsageError
-from featurestore.pooling import pool
 from finetune.freezing import count_parameters, hold_statistics, parameter_layers
 from finetune.models.lora import (
     adapter_parameters,

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from featurestore.errors import ProbeError
-from featurestore.pooling import DENSE
 from featurestore.store.features import FeatureMatrix, FeatureSet
+from featurestore.store.key import DENSE
 
 SHARE = 1 / 8
 """Share of the available memory that a matrix may take: every fit copies and standardises its training rows."""

@@ -127,7 +127,7 @@ def grouped_series(runs: Sequence[Run], by: Literal["class", "scheme"]) -> tuple
 
 def _in_rows(scores: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
     """The scores by row; NaN where there is no run."""
-    return scores.set_index("name").reindex(rows)
+    return scores.set_index("name").reindex(pd.Index(rows))
 
 
 def draw_lines(axes: Axes, series: Sequence[Series], labels: Sequence[str]) -> None:

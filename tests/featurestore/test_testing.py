@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from featurestore.backbones.base import Backbone, BackboneSpec
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.datasets.base import ImageDataset, Sample
 from featurestore.errors import UnreadableImageError
-from featurestore.pooling import TokenFeatures
 from featurestore.samples import Boxes, SampleTable
 from featurestore.testing import BackboneConformance, DatasetConformance
 

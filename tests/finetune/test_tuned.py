@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.backbones.weights import hash_weights
 from featurestore.errors import (
     BackboneError,
@@ -19,7 +20,6 @@ from featurestore.errors import (
 )
 from featurestore.extraction.extract import extract_features
 from featurestore.extraction.requests import ExtractionOptions
-from featurestore.pooling import pool
 from featurestore.store import open_store
 from featurestore.training_rows import SEEN, pack_rows
 from finetune.data.images import load_images

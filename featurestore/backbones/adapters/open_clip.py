@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featurestore.backbones.adapters.timm_layout import Layout, find_layout, wrap_model
 from featurestore.backbones.base import BackboneSpec
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
@@ -23,7 +24,6 @@ from featurestore.backbones.weights import (
     seeded,
 )
 from featurestore.errors import BackboneError, WeightsUnavailableError
-from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures
 
 _OWN_POOLING = {"token": "cls", "avg": "avg_patch", "map": "map"}
 """timm's name of the pooling that a transformer was made with -> ours."""

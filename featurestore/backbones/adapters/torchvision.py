@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from featurestore.backbones.base import BackboneSpec
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
@@ -20,7 +21,6 @@ from featurestore.backbones.weights import (
     seeded,
 )
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
 _HUB = "https://download.pytorch.org"

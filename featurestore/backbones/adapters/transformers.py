@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 from featurestore.backbones.base import HALF, IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.backbones.weights import (
     WeightsSource,
     downloading,
@@ -20,7 +21,6 @@ from featurestore.backbones.weights import (
     seeded,
 )
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures
 from featurestore.registry import unknown_name
 
 _CLS = ("cls", "avg_patch", "cls_avg_patch")

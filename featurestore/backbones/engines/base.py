@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from featurestore.backbones.engines.graph import build_graph
 from featurestore.backbones.loading import first_run, run_blank_image
+from featurestore.backbones.pooling import check_offered
 from featurestore.errors import BackboneError, MissingDependencyError, UsageError
-from featurestore.pooling import check_offered
 from featurestore.registry import unknown_name
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from featurestore.pooling import pool
+from featurestore.backbones.pooling import pool
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ import torch
 
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.loading import load_backbone
-from featurestore.pooling import TokenFeatures
+from featurestore.backbones.pooling import TokenFeatures
 
 
 @pytest.fixture

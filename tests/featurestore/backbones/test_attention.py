@@ -14,8 +14,8 @@ import transformers
 from featurestore.backbones.attention import CLS, PATCHES, attend
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import TokenFeatures
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures
 
 
 @pytest.fixture

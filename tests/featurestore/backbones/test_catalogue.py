@@ -9,8 +9,8 @@ import pytest
 import timm
 
 from featurestore.backbones.catalogue import CATALOGUE, backbone_names, find_spec, list_specs
+from featurestore.backbones.pooling import POOLINGS
 from featurestore.errors import UnknownNameError
-from featurestore.pooling import POOLINGS
 
 STUDY = ["mae-b", "msn-b", *(f"dinov2-{size}{suffix}" for size in "sblg" for suffix in ("", "-reg")), "dino-b",
          "siglip-b", "radio-b", "radio-l", "radio-h", "resnet-18", "resnet-50", "resnet-101", "resnet-152",

@@ -20,9 +20,9 @@ from featurestore.backbones.adapters import transformers as transformers_adapter
 from featurestore.backbones.base import Backbone, BackboneSpec
 from featurestore.backbones.catalogue import ADAPTERS, CATALOGUE
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import TokenFeatures, pool
 from featurestore.backbones.weights import WeightsSource
 from featurestore.errors import BackboneError
-from featurestore.pooling import TokenFeatures, pool
 
 N_REGISTERS = {"dinov2-s-reg": 4, "dinov2-b-reg": 4, "dinov2-l-reg": 4, "dinov2-g-reg": 4, "dinov3-s": 4,
                "dinov3-b": 4, "dinov3-l": 4, "dinov3-h": 4, "radio-v3-b": 7, "radio-v3-l": 7, "radio-v3-h": 7,

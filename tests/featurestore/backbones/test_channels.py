@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.errors import BackboneError
-from featurestore.pooling import pool
 
 MODELS = ["test_vit", "test_resnet", "test_convnext", "test_efficientnet"]
 

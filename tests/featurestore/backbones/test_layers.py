@@ -14,8 +14,8 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.layers import LayeredTokens, find_blocks
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import TokenFeatures, pool
 from featurestore.errors import BackboneError, PoolingError, UnknownNameError
-from featurestore.pooling import TokenFeatures, pool
 
 TRANSFORMERS = ["test_vit", "test_vit2", "vit_small_patch14_reg4_dinov2", "naflexvit_base_patch16_radio_v3",
                 "test_vit3", "vit_small_patch16_dinov3", "vit_pe_spatial_tiny_patch16_512"]  # fmt: skip

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from featurestore.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.backbones.weights import package_file
 from featurestore.errors import BackboneError, UnknownNameError
-from featurestore.pooling import pool
 from featurestore.preprocessing import Preprocessing
 
 RANDOM = ["timm:test_vit", "torchvision:resnet18", "msn-s", "clip-b32-openai"]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.errors import FinetuneError, MissingDependencyError
-from featurestore.pooling import pool
 from finetune.freezing import count_parameters, train_only
 from finetune.models import lora
 from finetune.models.lora import (

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.errors import BackboneError, UnknownNameError, WeightsMismatchError, WeightsUnavailableError
-from featurestore.pooling import pool
 
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
 VISION: dict[str, dict[str, Any]] = {

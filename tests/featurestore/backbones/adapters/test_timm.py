@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.backbones.weights import package_file, read_state_dict
 from featurestore.errors import UnknownNameError, WeightsMismatchError, WeightsUnavailableError
-from featurestore.pooling import pool
 from featurestore.preprocessing import Preprocessing
 
 MAPS = ["resnet18", "test_efficientnet", "test_convnext", "tf_efficientnet_lite0", "swin_tiny_patch4_window7_224"]

@@ -15,9 +15,9 @@ from featurestore.backbones.catalogue import ADAPTERS, find_spec
 from featurestore.backbones.engines.base import Runtime, compile_forward
 from featurestore.backbones.layers import InnerTokens
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.backbones.weights import WeightsSource
 from featurestore.errors import BackboneError, PoolingError
-from featurestore.pooling import pool
 
 SMALL = {
     "beit": "beit_base_patch16_224", "byoanet": "halonet_h1", "byobnet": "test_byobnet", "cait":

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.errors import BackboneError, UnknownNameError, WeightsMismatchError, WeightsUnavailableError
-from featurestore.pooling import pool
 
 
 @pytest.mark.parametrize("library", ["torchvision", "timm"])

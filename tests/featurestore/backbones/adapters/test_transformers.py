@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from featurestore.backbones.base import Backbone
 from featurestore.backbones.catalogue import find_spec
 from featurestore.backbones.loading import load_backbone
+from featurestore.backbones.pooling import pool
 from featurestore.errors import BackboneError, UnknownNameError, WeightsMismatchError, WeightsUnavailableError
-from featurestore.pooling import pool
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 16}
 CONFIGS = {

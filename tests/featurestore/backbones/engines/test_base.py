@@ -19,8 +19,8 @@ from featurestore.backbones.engines import base as runtime
 from featurestore.backbones.engines import openvino as openvino_engine
 from featurestore.backbones.engines.base import Runtime, compile_forward, resolve_runtime
 from featurestore.backbones.engines.openvino import images_at_once
+from featurestore.backbones.pooling import TokenFeatures, pool
 from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
-from featurestore.pooling import TokenFeatures, pool
 
 TORCH = Runtime("torch", "cpu", "fp32")
 OPENVINO = Runtime("openvino", "cpu", "fp32")

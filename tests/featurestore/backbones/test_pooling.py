@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from featurestore.backbones.pooling import DENSE, POOLINGS, TokenFeatures, check_offered, pool
 from featurestore.errors import PoolingError
-from featurestore.pooling import DENSE, POOLINGS, TokenFeatures, check_offered, pool
 
 PATCHES = torch.arange(24, dtype=torch.float32).reshape(1, 2, 3, 4)
 CLS = torch.full((1, 4), 100.0)

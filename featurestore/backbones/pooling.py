@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from featurestore.errors import PoolingError
+from featurestore.store.key import DENSE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,9 +80,6 @@ _POOLINGS: dict[str, Callable[[TokenFeatures], Tensor]] = {
     "avgpool": _mean_of_grid,
     **{kind: _only_own(kind) for kind in _OWN},
 }
-
-DENSE = "patches"
-"""The grid itself, nothing pooled: nearly every backbone has one, and it is stored only when it is asked for."""
 
 POOLINGS = (*_POOLINGS, DENSE)
 """cls (class token); avg_patch (mean patch token); cls_avg_patch (both, concatenated); map (attention pool);

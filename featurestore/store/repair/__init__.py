@@ -1,0 +1,1 @@
+"""What is lost or damaged in a store, found again: metadata, and tables of samples."""
