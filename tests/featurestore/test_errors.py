@@ -11,7 +11,11 @@ from featurestore import errors
 from featurestore.errors import SkyprobeError
 
 KINDS = sorted(
-    (value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)),
+    (
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, Warning)
+    ),
     key=lambda kind: kind.__name__,
 )
 

@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch import nn
 
-from featurestore.backbones.adapters.timm import wrap_model
+from featurestore.backbones.adapters.timm_layout import find_layout, wrap_model
 from featurestore.backbones.adapters.torchvision import ADAPTER as TORCHVISION
 from featurestore.backbones.weights import parse_weights
 from featurestore.errors import FinetuneError
@@ -14,7 +14,9 @@ from finetune.freezing import count_parameters, find_blocks, hold_statistics, pa
 
 
 def timm_tokens(name):
-    return wrap_model(timm.create_model(name, num_classes=0), 160)
+    with torch.device("meta"):
+        layout = find_layout(timm.create_model(name, num_classes=0), name)
+    return wrap_model(timm.create_model(name, num_classes=0), layout, 160)
 
 
 def torchvision_tokens():

@@ -15,7 +15,7 @@ from featurestore.store import open_store
 from featurestore.store.layout.key_arrays import COLUMNS
 from featurestore.store.verify import verify
 
-GOLDEN = Path(__file__).parent / "golden" / "format-1"
+GOLDEN = Path(__file__).parents[1] / "golden" / "format-1"
 ARRAYS = ("cls/values", "cls/state", "avg_patch/check", "check", *COLUMNS)
 
 
