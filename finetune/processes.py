@@ -7,6 +7,7 @@ Tested with processes on a CPU; written for GPUs too, and not tested on one.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -74,8 +75,18 @@ def join_processes(device: torch.device) -> Processes:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(torch.distributed.destroy_process_group)  # a process that just ends can bring down the others
+        atexit.register(_leave_group)
     return Processes(torch.distributed.get_rank(), count)
+
+
+def _leave_group() -> None:
+    """Leave the group in order: a process that just ends can bring down the others.
+
+    What still refers to the group goes first, so that its threads have ended before the interpreter does. A thread that
+    wants the interpreter afterwards aborts the process.
+    """
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def is_first() -> bool:
