@@ -9,8 +9,8 @@ from featurestore.errors import StoreError
 from featurestore.store.block_damage import find_damage
 from featurestore.store.cache import read_cached
 from featurestore.store.entry import FeatureEntry
+from featurestore.store.layout.backends.base import PARTIAL
 from featurestore.store.layout.names import escape
-from featurestore.store.layout.storage import PARTIAL
 from featurestore.store.layout.table_arrays import StoredTable, read_table
 from featurestore.store.layout.writers import owner_of, touches
 from featurestore.store.repair.metadata import check_arrays, is_being_made, recover_group

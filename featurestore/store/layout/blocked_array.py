@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import CorruptStoreError
-from featurestore.store.layout.storage import REPAIR, Contents, Storage
+from featurestore.store.layout.backends.base import Contents
+from featurestore.store.layout.storage import REPAIR, Storage
 
 _CRC_BYTES = 4
 with np.errstate(invalid="ignore"):  # some processors complain of the NaNs among them

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import zarr
@@ -18,35 +17,22 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.array_spec import ArrayConfigParams
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.group import GroupMetadata
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, ContainsGroupError, NodeTypeValidationError
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from featurestore.errors import CorruptStoreError, MissingDependencyError, StoreError, StoreWriteError
+from featurestore.store.layout.backends.base import METADATA, Backend, Use
+from featurestore.store.layout.backends.local import LocalFiles
 from featurestore.store.layout.writers import WRITERS, WriterMark, find_owned
-
-METADATA = "zarr.json"
-PARTIAL = ".partial"
-"""Suffix of a file that Zarr has not finished; a killed process may leave one behind."""
 
 _CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """A block of zeros is written like any other: that a chunk exists means that it was committed."""
 
 REPAIR = "Run skyprobe verify --repair, then extract again."
-
-Contents = NDArray[np.uint8]
-
-_RUN_BYTES = 2**23
-"""Bytes of the files that one thread reads after another into one buffer: small files are not worth a thread."""
-
-_THREADS = min(4, os.cpu_count() or 1)
-"""Threads that read files; copying saturates the memory before it occupies more."""
-
-_REQUESTS = 16
-"""Files that an object store is asked for at once."""
 
 
 class ArraySpec(NamedTuple):
@@ -77,20 +63,21 @@ class Storage:
         read_only: Whether writes are refused.
 
     Raises:
-        MissingDependencyError: A URL whose file system is not installed.
+        UsageError: A URL of something else than an object store.
+        MissingDependencyError: What reaches object stores is not installed.
+        StoreError: The object store does not answer, or there is no such bucket.
     """
 
     def __init__(self, path: str, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
-        self.root: Path | None = None if "://" in path else Path(path).expanduser()
-        self._store: Store = LocalStore(self.root, read_only=read_only) if self.root else _remote(path, read_only)
-        store = self._store  # a mark must not keep the storage alive: it goes when that goes
-        self._mark = WriterMark(lambda mark, attributes: _put_group(store, mark, attributes), self.root)
+        self._files = _open_files(path, read_only)
+        self._store = self._files.store
+        self._mark = WriterMark(partial(_put_mark, self._files), self._files.delete_folder)
 
     def where(self, path: str) -> str:
         """Full path of a node, for messages."""
-        return f"{self.path.rstrip('/')}/{path}".rstrip("/")
+        return f"{self._files.place.rstrip('/')}/{path}".rstrip("/")
 
     def attributes(self, path: str) -> dict[str, Any] | None:
         """Attributes of the group at `path` as they are now; None where there is none.
@@ -148,10 +135,7 @@ class Storage:
     def has_chunks(self, path: str) -> bool:
         """Whether any file but metadata lies below `path`."""
         with self._reaching(path):
-            if self.root is None:
-                return bool(sync(_has_chunks(self._store, path)))
-            files = (entry for entry in (self.root / path).rglob("*") if entry.is_file())
-            return any(entry.name != METADATA and entry.suffix != PARTIAL for entry in files)
+            return self._files.has_chunks(path)
 
     def require_array(
         self,
@@ -225,21 +209,12 @@ class Storage:
     def children(self, path: str) -> list[str]:
         """Sorted names of what stands directly below `path`."""
         with self._reaching(path):
-            if self.root is not None:
-                folder = self.root / path
-                names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-            else:
-                names = [name.rstrip("/") for name in sync(_collect(self._store, path))]
-        return sorted(name for name in names if name != METADATA and not name.endswith(PARTIAL))
+            return sorted(name for name in self._files.children(path) if name != METADATA)
 
     def is_vacant(self) -> bool:
         """Whether nothing stands at the root, leftovers of a killed process aside."""
-        if self.root is None:
-            return not set(self.children("")) - {WRITERS}
         with self._reaching(""):
-            return not self.root.exists() or (
-                self.root.is_dir() and all(entry.name.endswith(PARTIAL) for entry in self.root.iterdir())
-            )
+            return self._files.is_vacant()
 
     def owners(self) -> dict[str, str]:
         """What other writers are writing to at this moment, and who they are; see `layout.writers`."""
@@ -271,11 +246,10 @@ class Storage:
     def partial_files(self) -> list[str]:
         """Sorted keys of unfinished files that killed processes left; an object store never has any."""
         with self._reaching(""):
-            found = self.root.rglob(f"*{PARTIAL}") if self.root is not None else ()
-            names = sorted(path.relative_to(self.root or "").as_posix() for path in found)
+            names = sorted(self._files.partial_files())
         return [name for name in names if not name.startswith(f"{WRITERS}/")]  # a mark is not marked
 
-    def read_files(self, keys: Sequence[str], n_bytes: int, use: Callable[[int, Contents | None], object]) -> None:
+    def read_files(self, keys: Sequence[str], n_bytes: int, use: Use) -> None:
         """Read files, and hand each to `use` in the thread that read it, while its bytes are in the cache.
 
         Args:
@@ -284,31 +258,43 @@ class Storage:
             use: Called with the position in `keys` and the bytes, None for a file that does not exist; in no order.
                 The bytes are valid only during the call.
         """
-        if self.root is None:
-            for first in range(0, len(keys), _REQUESTS):
-                with self._reaching(keys[first]):
-                    files = sync(_get_many(self._store, keys[first : first + _REQUESTS]))
-                for number, raw in enumerate(files, first):
-                    use(number, raw)
-            return
-        root, run = str(self.root), 1 + _RUN_BYTES // (n_bytes + 1)
+        if keys:
+            with self._reaching(keys[0]):
+                self._files.read_files(keys, n_bytes, use)
 
-        def read_run(first: int) -> None:
-            buffer = np.empty(n_bytes, dtype=np.uint8)
-            for number, key in enumerate(keys[first : first + run], first):
-                with self._reaching(key):
-                    raw = _read_file(f"{root}/{key}", buffer)
-                use(number, raw)
+    def read_bytes(self, key: str) -> bytes | None:
+        """All of a file; None where there is none."""
+        with self._reaching(key):
+            return self._files.read_bytes(key)
 
-        runs = range(0, len(keys), run)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in (pool.map if len(runs) > 1 else map)(read_run, runs):
-                pass  # raises what the thread raised
+    def create_exclusive(self, key: str, data: bytes) -> bool:
+        """Write a file that does not exist yet: of all who try at once, one is told that it did.
+
+        Args:
+            key: The file; it is whole as soon as it is there.
+            data: Its bytes, which must differ from what anybody else would write there: where an answer of an object
+                store is lost, they tell whose the file is.
+
+        Returns:
+            Whether this call made the file.
+        """
+        with self.writing(key):
+            return self._files.create_exclusive(key, data)
+
+    def replace_bytes(self, key: str, data: bytes) -> None:
+        """Write a whole file, whatever stood there: a reader sees the old bytes or the new."""
+        with self.writing(key):
+            self._files.replace_bytes(key, data)
+
+    def check_writable(self) -> None:
+        """Raise StoreWriteError where the store cannot be written."""
+        with self.writing(""):
+            self._files.check_writable(f"{WRITERS}/{METADATA}", _to_buffer(GroupMetadata(zarr_format=3)).to_bytes())
 
     def delete(self, path: str) -> None:
         """Delete a group or array with everything below it; another process may do the same."""
-        with self.writing(path), suppress(FileNotFoundError):
-            sync(self._store.delete_dir(path))
+        with self.writing(path):
+            self._files.delete_folder(path)
 
     def delete_file(self, key: str) -> None:
         """Delete one file, if it exists."""
@@ -327,11 +313,10 @@ class Storage:
         try:
             self._mark.touch(path)
             yield
-        except OSError as error:
+        except self._files.failures as error:
+            reason, hint = self._files.explain(error, writing=True)
             raise StoreWriteError(
-                f"the store cannot be written: {error.strerror or error}",
-                where=self.where(path),
-                hint="Check permissions and free space, or choose another folder by --store.",
+                f"the store cannot be written: {reason}", where=self.where(path), hint=hint
             ) from error
 
     def _open_array(self, path: str) -> zarr.Array[Any]:
@@ -354,12 +339,10 @@ class Storage:
             yield
         except (FileNotFoundError, FileExistsError):
             raise
-        except OSError as error:
-            raise StoreError(
-                f"the store cannot be read: {error.strerror or error}",
-                where=self.where(path),
-                hint="Check the permissions of this folder and of those above it.",
-            ) from error
+        except self._files.failures as error:
+            reason, hint = self._files.explain(error, writing=False)
+            where = getattr(error, "filename", None) or self.where(path)
+            raise StoreError(f"the store cannot be read: {reason}", where=where, hint=hint) from error
 
 
 def _create_array(store: Store, path: str, shape: tuple[int, ...], spec: ArraySpec) -> zarr.Array[Any]:
@@ -382,54 +365,40 @@ def _put_group(store: Store, path: str, attributes: Mapping[str, Any]) -> None:
     _put_metadata(store, path, GroupMetadata(attributes=dict(attributes), zarr_format=3))
 
 
+def _put_mark(files: Backend, path: str, attributes: Mapping[str, Any]) -> None:
+    """Write a mark, or the group of all marks if it does not exist."""
+    if path != WRITERS or files.read_bytes(f"{path}/{METADATA}") is None:
+        _put_group(files.store, path, attributes)
+
+
 def _put_metadata(store: Store, path: str, metadata: ArrayV3Metadata | GroupMetadata) -> None:
     """Write the metadata of one node: one atomic write, whatever stood there."""
-    buffer = metadata.to_buffer_dict(default_buffer_prototype())[METADATA]
-    sync(store.set(f"{path}/{METADATA}".lstrip("/"), buffer))
+    sync(store.set(f"{path}/{METADATA}".lstrip("/"), _to_buffer(metadata)))
+
+
+def _to_buffer(metadata: ArrayV3Metadata | GroupMetadata) -> Buffer:
+    return metadata.to_buffer_dict(default_buffer_prototype())[METADATA]
 
 
 def _describe(array: zarr.Array[Any]) -> Any:
     """The metadata of an array as JSON has it, attributes aside."""
-    text = cast("ArrayV3Metadata", array.metadata).to_buffer_dict(default_buffer_prototype())[METADATA].to_bytes()
+    text = _to_buffer(cast("ArrayV3Metadata", array.metadata)).to_bytes()
     return {name: value for name, value in json.loads(text).items() if name != "attributes"}
 
 
-def _remote(url: str, read_only: bool) -> Store:
+def _open_files(path: str, read_only: bool) -> Backend:
+    """What keeps the files at a path: a folder, a ``file:`` URL, or an object store."""
+    if path.startswith("file:"):
+        path = unquote(urlsplit(path).path)
+    if "://" not in path:
+        return LocalFiles(Path(path).expanduser(), read_only=read_only)
     try:
-        from zarr.storage import FsspecStore
+        from featurestore.store.layout.backends.objects import open_objects
 
-        return FsspecStore.from_url(url, read_only=read_only)
+        return open_objects(path, read_only=read_only)
     except ImportError as error:
         raise MissingDependencyError(
-            f"the file system of this URL is not installed: {error}",
-            where=url,
-            hint="Install it, for S3: pip install 'skyprobe[s3]'.",
+            f"a library for object stores is not installed: {error}",
+            where=path,
+            hint="Install it: pip install 'skyprobe[s3]'.",
         ) from error
-
-
-def _read_file(path: str, buffer: Contents) -> Contents | None:
-    """All bytes of a file, in `buffer` if they fit."""
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - half the time of Path.open
-            size = os.fstat(file.fileno()).st_size
-            target = buffer[:size] if size <= len(buffer) else np.empty(size, dtype=np.uint8)
-            return target[: file.readinto(target.data)]
-    except FileNotFoundError:
-        return None
-
-
-async def _get_many(store: Store, keys: Sequence[str]) -> list[Contents | None]:
-    prototype = default_buffer_prototype()
-    buffers = await asyncio.gather(*(store.get(key, prototype) for key in keys))
-    return [None if buffer is None else np.frombuffer(buffer.to_bytes(), dtype=np.uint8) for buffer in buffers]
-
-
-async def _has_chunks(store: Store, path: str) -> bool:
-    async for name in store.list_prefix(path + "/"):
-        if not name.endswith(METADATA):
-            return True
-    return False
-
-
-async def _collect(store: Store, path: str) -> list[str]:
-    return [name async for name in store.list_dir(path)]

@@ -7,12 +7,11 @@ before the thing it is about, again while writing goes on, and removed at the en
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 from uuid import uuid4
@@ -48,7 +47,7 @@ class WriterMark:
 
     Args:
         write: Writes the attributes of the group at a path, whatever stands there.
-        root: Folder of the store, where the mark can be removed at the end; None for a URL.
+        delete: Deletes the group at a path.
         now: Seconds since the epoch.
 
     Attributes:
@@ -56,14 +55,15 @@ class WriterMark:
     """
 
     def __init__(
-        self, write: Callable[[str, Attributes], None], root: Path | None, now: Callable[[], float] = time.time
+        self,
+        write: Callable[[str, Attributes], None],
+        delete: Callable[[str], None],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.name = uuid4().hex[:12]
-        self._write, self._now, self._lock = write, now, Lock()
+        self._write, self._delete, self._now, self._lock = write, delete, now, Lock()
         self._written: dict[str, float] = {}
-        self._folder = None if root is None else root / WRITERS / self.name
-        if self._folder:
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._removal: weakref.finalize[..., WriterMark] | None = None
 
     def touch(self, path: str) -> None:
         """Say that something at `path` is about to be written; the root itself is nobody's."""
@@ -73,8 +73,9 @@ class WriterMark:
                 return
             self._written = {known: at for known, at in self._written.items() if now - at < LIMIT_SECONDS}
             self._written[owner] = now
-            if self._folder is None or not (self._folder.parent / "zarr.json").exists():
+            if self._removal is None:
                 self._write(WRITERS, {})
+                self._removal = weakref.finalize(self, _delete_quietly, self._delete, f"{WRITERS}/{self.name}")
             process = {"host": socket.gethostname(), "pid": os.getpid()}
             self._write(f"{WRITERS}/{self.name}", {**process, "writes": self._written})
 
@@ -82,8 +83,15 @@ class WriterMark:
         """Say that nothing is being written any more."""
         with self._lock:
             self._written = {}
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            if self._removal:
+                self._removal()
+                self._removal = None
+
+
+def _delete_quietly(delete: Callable[[str], None], path: str) -> None:
+    """A mark that cannot be deleted expires."""
+    with suppress(Exception):
+        delete(path)
 
 
 def find_owned(mark: Attributes, now: float) -> dict[str, str]:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from uuid import uuid4
 
 import numpy as np
@@ -134,9 +137,47 @@ def test_partial_files_are_found(tmp_path: Path) -> None:
     assert Storage("memory://nothing", read_only=True).partial_files() == []
 
 
-def test_a_file_system_that_is_not_installed() -> None:
+def test_what_reaches_object_stores_is_not_installed(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "featurestore.store.layout.backends.objects", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'skyprobe\[s3\]'"):
         Storage("s3://bucket/store.zarr", read_only=True)
+
+
+def test_bytes_of_a_file(storage: Storage) -> None:
+    assert storage.read_bytes("a/b") is None
+    storage.replace_bytes("a/b", b"1")
+    storage.replace_bytes("a/b", b"22")
+    assert storage.read_bytes("a/b") == b"22"
+    assert storage.children("a") == ["b"]
+    storage.delete_file("a/b")
+    assert storage.read_bytes("a/b") is None
+
+
+def test_of_many_who_create_a_file_one_does(storage: Storage) -> None:
+    barrier = Barrier(8)
+
+    def create(number: int) -> bool:
+        barrier.wait()
+        return storage.create_exclusive("claims/3", str(number).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(create, range(8)))
+    assert sum(made) == 1
+    assert storage.read_bytes("claims/3") == str(made.index(True)).encode()
+    assert storage.children("claims") == ["3"]
+    assert storage.partial_files() == []
+
+
+@pytest.mark.parametrize("write", ["create_exclusive", "replace_bytes"])
+def test_reading_mode_refuses_bytes(tmp_path: Path, write: str) -> None:
+    with pytest.raises(StoreWriteError, match="opened for reading"):
+        getattr(Storage(str(tmp_path), read_only=True), write)("a", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_given_as_a_url(tmp_path: Path) -> None:
+    Storage((tmp_path / "a b").as_uri(), read_only=False).replace_bytes("x", b"1")
+    assert (tmp_path / "a b" / "x").read_bytes() == b"1"
 
 
 def test_chunks_of_zeros_are_written(storage: Storage) -> None:

@@ -43,7 +43,9 @@ def test_files_in_and_above_what_is_written_are_left_alone(file: str, found: boo
 def test_a_mark_is_renewed_while_writing_goes_on_and_forgets_what_was_left() -> None:
     written, clock = [], [1000.0]
     mark = WriterMark(
-        lambda path, attributes: written.append((path, dict(attributes.get("writes", {})))), None, lambda: clock[0]
+        lambda path, attributes: written.append((path, dict(attributes.get("writes", {})))),
+        lambda path: None,
+        lambda: clock[0],
     )
     for seconds, path in [(0, "features/a/b/c/d/x"), (1, "features/a/b/c/d/y"), (2, "derived/runs/1"), (3, "")]:
         clock[0] = 1000.0 + seconds
