@@ -66,7 +66,7 @@ def try_coarsely(attempt: Try, n_candidates: int) -> Trial:
     return first.beside(attempt(beside)) if len(beside) else first
 
 
-def choose_steadily(scores: Doubles, losses: Doubles) -> int:
+def choose_steadily(scores: Doubles, losses: Doubles | None) -> int:
     """The candidate of the smallest held-out loss among those whose score is as good as the best, within `MARGIN`.
 
     Scores of a few rows jump by whole predictions, and the best of them flips with the draw of the folds. The loss is
@@ -74,9 +74,11 @@ def choose_steadily(scores: Doubles, losses: Doubles) -> int:
 
     Args:
         scores: (n_folds, n_candidates), two folds or more.
-        losses: (n_candidates,), of all held-out rows. Of equal losses the first candidate wins.
+        losses: (n_candidates,), of all held-out rows. Of equal losses the first candidate wins. None where what was
+            fitted has seen the held-out rows, which makes losses too small: the first as good as the best wins.
     """
-    return int(np.where(find_near(scores, MARGIN), losses, np.inf).argmin())
+    near = find_near(scores, MARGIN)
+    return int(near.argmax() if losses is None else np.where(near, losses, np.inf).argmin())
 
 
 def find_near(scores: Doubles, errors: float) -> Mask:

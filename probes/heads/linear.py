@@ -61,8 +61,8 @@ class LinearProbe(Probe):
 
     Whitening gives the noise of the many small directions the weight of the few large ones, and the L2 penalty then no
     longer tells them apart. Shrinkage by Ledoit & Wolf, the default, keeps part of the order: the fewer rows, the more
-    of it. The folds share the whitening: where rows are few, it sets held-out rows further apart from the others than
-    test rows are, and the choice leans to a strong penalty.
+    of it. The folds share the whitening, which has seen the held-out rows: their losses are too small, most of all
+    at large `C`. So the strongest penalty whose score is as good as the best is chosen there, whatever the losses are.
 
     Args:
         protocol: ``cv`` or ``paper``.
@@ -224,7 +224,7 @@ class LinearProbe(Probe):
                 break
         if found is None:
             return self.default_C, 0, None
-        best = choose_steadily(found.scores, found.losses)
+        best = choose_steadily(found.scores, found.losses if self.whitening is None else None)
         return float(Cs[found.numbers[best]]), len(found.scores), found.starts[best]
 
     def _try(

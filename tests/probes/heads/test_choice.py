@@ -17,6 +17,11 @@ def test_the_loss_decides_where_the_score_cannot(scores, losses, best):
     assert choose_steadily(np.array(scores), np.array(losses, dtype=float)) == best
 
 
+def test_without_losses_the_first_as_good_as_the_best_wins():
+    assert choose_steadily(np.array([[0.5, 0.8, 0.9, 0.6], [0.4, 0.8, 0.7, 0.5]]), None) == 1
+    assert choose_steadily(np.array([[0.5, 0.8, 0.9, 0.6], [0.4, 0.7, 0.9, 0.5]]), None) == 2
+
+
 def test_near_is_within_standard_errors_of_paired_differences():
     scores = np.random.default_rng(0).normal(size=(6, 9))
     gaps = scores[:, [scores.mean(axis=0).argmax()]] - scores

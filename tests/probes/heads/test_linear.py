@@ -80,6 +80,18 @@ def test_candidates_are_scored_as_by_scikit_learn_on_the_same_folds(shape, seed,
     assert probe.chosen_["C"] == candidates[choose_steadily(scores, losses)]
 
 
+def test_losses_of_rows_that_the_whitening_has_seen_do_not_choose(monkeypatch):
+    """They fall far below those of new rows at large C, where such rows score no better, or worse."""
+    X, y = make_data(200, 100, seed=3)
+    seen = []
+    monkeypatch.setattr(
+        probes.heads.linear, "choose_steadily", lambda *given: seen.append(given) or choose_steadily(*given)
+    )
+    LinearProbe(whitening="pca").fit(X, y)
+    LinearProbe().fit(X, y)
+    assert [losses is None for _, losses in seen] == [True, False]
+
+
 def test_the_choice_of_C_hardly_depends_on_the_draw_of_the_folds():
     """The former rule, the best mean of three folds, moves over a factor of a hundred or more on these rows."""
     X, y = make_data(300, 60, seed=8)

@@ -126,7 +126,7 @@ def test_the_kinds_give_the_same_cv_probe(labelled):
 @pytest.mark.parametrize("protocol", ["cv", "paper"])
 def test_full_shrinkage_gives_the_linear_probe(labelled, protocol):
     X, y = labelled
-    settings = {"protocol": protocol, "random_state": 3, "learning_rate": 0.05}
+    settings = {"protocol": protocol, "random_state": 3, "learning_rate": 0.05, "Cs": (1e-2,)}
     whitened = WhitenedProbe(whitening="zca", shrinkage=1.0, **settings).fit(X, y)
     linear = LinearProbe(**settings).fit(X, y)
     np.testing.assert_allclose(whitened.predict_proba(X), linear.predict_proba(X), atol=2e-3)
