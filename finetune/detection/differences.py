@@ -66,7 +66,8 @@ def difference_figure(runs: Sequence[DetectionRun], **options: Any) -> Captioned
         figure,
         f"Difference in mAP from the network trained from scratch ({', '.join(baselines)}) against the IoU threshold: "
         f"{tests}. Marks are differences of means over runs, whose number stands behind the name; bars are "
-        f"{one.confidence:.0%} intervals of a paired bootstrap over the test images ({one.n_resamples:,} resamples).",
+        f"{one.confidence:.0%} intervals of a paired bootstrap over the test images ({one.n_resamples:,} resamples), "
+        "and over runs where a detector has several that differ: else the variance of training is not in them.",
         f"Line charts of the difference in mAP against the IoU threshold for {tests}.",
     )
 

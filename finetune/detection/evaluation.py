@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.errors import FinetuneError, MissingDependencyError
 from finetune.detection.export import coco_dataset, coco_results
 from finetune.detection.targets import AnnotatedImage, Detections
-from probes.statistics.bootstrap import CONFIDENCE, Difference, describe_difference
+from probes.statistics.bootstrap import CONFIDENCE, Difference, average_seeds, describe_difference
 
 try:
     from faster_coco_eval import COCO, COCOeval_faster
@@ -195,8 +195,9 @@ def bootstrap_map50(
 ) -> Difference:
     """Paired bootstrap over images: percentile interval of mAP@50(second) - mAP@50(first), each a mean over its runs.
 
-    All runs are read off the same resample of the images, so the interval tells of the images that were drawn, not of
-    further seeds. A class that a resample misses is in no mean.
+    All runs are read off the same resample of the images. The variance of the runs of a detector is added, see
+    `probes.statistics.bootstrap.average_seeds`, that of both as if their runs were independent; one run, or equal ones,
+    say nothing of training, and the interval tells of the images alone. A class that a resample misses is in no mean.
 
     Args:
         first: Runs (seeds) of the first detector, matched at IoU 0.5.
@@ -204,12 +205,16 @@ def bootstrap_map50(
         n_images: Number of images.
         confidence: Level of the interval.
         n_resamples: Number of resamples.
-        seed: Seed of the resamples.
+        seed: Seed of the resamples, and of the draws of the runs.
     """
     draws = np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=n_resamples)
     weights = np.concatenate([np.ones((1, n_images), dtype=np.int64), draws])
-    means = [np.mean([weighted_map(run, weights) for run in runs], axis=0) for runs in (first, second)]
-    return describe_difference("map50", means[1] - means[0], confidence)
+    scores = [np.stack([weighted_map(run, weights) for run in runs], axis=1) for runs in (first, second)]
+    held = np.isfinite(np.hstack(scores)).all(axis=1)  # a resample without any object is no draw
+    before, after = (average_seeds(own[held], 2 * seed + number) for number, own in enumerate(scores))
+    difference = np.full(len(weights), np.nan)
+    difference[held] = after - before
+    return describe_difference("map50", difference, confidence)
 
 
 def weighted_map(matches: Matches, weights: Indices) -> Floats:

@@ -214,6 +214,38 @@ def test_bootstrap_sees_the_better_detector():
     assert difference == bootstrap_map50([bad, bad], [good, good], len(annotated), n_resamples=200)
 
 
+def spoil(annotated, share, seed):
+    """Matches of a detector that finds that share of the objects."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for one in annotated:
+        kept = rng.random(len(one.boxes)) < share
+        found.append(Detections(one.boxes[kept], one.labels[kept], np.ones(int(kept.sum()), np.float32)))
+    return match_detections(annotated, found)
+
+
+def test_runs_that_differ_widen_the_interval_beyond_that_of_the_images():
+    annotated, _ = random_case(1, n_images=30)
+    base, runs = [spoil(annotated, 0.9, 0)], [spoil(annotated, share, 1) for share in (0.3, 0.6, 0.9)]
+    together = bootstrap_map50(base, runs, len(annotated), n_resamples=500)
+    alone = [bootstrap_map50(base, [run], len(annotated), n_resamples=500) for run in runs]
+    assert together.value == pytest.approx(np.mean([one.value for one in alone]))
+    assert together.high - together.low > 1.5 * max(one.high - one.low for one in alone)
+    equal = bootstrap_map50(base, runs[:1] * 3, len(annotated), n_resamples=500)
+    assert (equal.low, equal.high) == pytest.approx((alone[0].low, alone[0].high))
+
+
+def test_resamples_without_an_object_are_no_draws():
+    annotated, _ = random_case(1, n_images=30)
+    full = next(one for one in annotated if (~one.crowd).any())
+    bare = replace(full, boxes=full.boxes[:0], labels=full.labels[:0], crowd=full.crowd[:0], flux=full.flux[:0])
+    images = [full, bare, bare]
+    first, second = [spoil(images, 1, 0)], [spoil(images, 1, 0), spoil(images, 0, 0)]
+    difference = bootstrap_map50(first, second, len(images), n_resamples=400)
+    assert difference.value == pytest.approx(-0.5)
+    assert np.isfinite([difference.low, difference.high, difference.p_value]).all()
+
+
 def test_completeness_and_reliability_by_hand():
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 90, 90]], np.float32)
     truth = AnnotatedImage(
