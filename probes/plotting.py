@@ -86,7 +86,7 @@ def write_figure(figure: Figure, target: Path | BinaryIO, kind: str) -> None:
 def label_powers(axis: Axis) -> None:
     """Plain numbers on a logarithmic axis, for mathematical text is not parsed: powers of ten, or 1, 2 and 5 of them.
 
-    The limits of the axis must stand.
+    The limits of the axis have to be set before.
     """
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1,) if high > 300 * low else (1, 2, 5)))
@@ -121,7 +121,7 @@ def title_figure(figure: Figure, text: str) -> None:
 
 
 class LegendLayout(NamedTuple):
-    """How the labels of a legend stand.
+    """How the labels of a legend are arranged.
 
     Attributes:
         labels: With line breaks where they are too long.

@@ -332,7 +332,7 @@ def test_detection_from_images_and_from_the_store(squares, tmp_path):
     run("extract", data, *model, "--pooling", "patches", "--weights", "random:0", "--store", tmp_path / "store.zarr")
     assert "detect:stored" in run(*stored).stdout
     refused = run("probe", data, *model, "--store", tmp_path / "store.zarr")
-    assert refused.exit_code == 1 and "dense features are no vectors" in refused.stderr
+    assert refused.exit_code == 1 and "dense features are not one vector a sample" in refused.stderr
 
 
 def test_lists():

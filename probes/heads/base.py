@@ -102,7 +102,7 @@ class Probe(ClassifierMixin, BaseEstimator, ABC):
 
     @staticmethod
     def _check_groups(groups: Any, n: int) -> NDArray[np.intp] | None:
-        """The number of the group of each row; None where every row stands for itself."""
+        """The number of the group of each row; None where every row is on its own."""
         if groups is None:
             return None
         names = column_or_1d(groups)

@@ -29,7 +29,7 @@ def fit_temperature(probabilities: NDArray[np.floating], y: NDArray[np.integer[A
         Temperature between 0.05 and 20; 1 where no other lowers the loss.
 
     Raises:
-        ProbeError: No rows, rows that are no probabilities, or labels that do not fit them.
+        ProbeError: No rows, rows that are not probabilities, or labels that do not fit them.
     """
     logits = _to_logits(probabilities)
     _check_targets(y, logits)
@@ -53,7 +53,7 @@ def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -
         float64 (n, n_classes).
 
     Raises:
-        ProbeError: Rows that are no probabilities, or a temperature that is not above 0.
+        ProbeError: Rows that are not probabilities, or a temperature that is not above 0.
     """
     if not temperature > 0:
         raise ProbeError(f"the temperature is {temperature}", where="temperature", hint="Give one above 0.")
@@ -64,7 +64,7 @@ def _to_logits(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     values = np.asarray(probabilities, dtype=np.float64)
     if values.ndim != 2 or not ((values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-4)):
         raise ProbeError(
-            "these are no probabilities: rows must be positive and sum to one",
+            "these rows are not probabilities: they must be positive and sum to one",
             where=f"array of shape {values.shape}",
             hint="Give what predict_proba returns.",
         )

@@ -37,8 +37,7 @@ class KNNProbe(Probe):
         metric: ``cosine`` or ``euclidean``.
         n_neighbors: ``k``; None to choose it among `candidates`.
         candidates: ``k`` with the best macro-F1 when each training row, or its group, is left out in turn (the smallest
-            of equals);
-            those for which there may be too few other rows are passed over.
+            of equals); those for which there may be too few other rows are passed over.
 
     Attributes:
         classes_: Sorted labels.

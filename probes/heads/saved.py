@@ -101,7 +101,9 @@ def load_head(store: FeatureStore, name: str) -> SavedHead:
         )
     entry = store.get_cached(KIND, matches[0])
     if entry is None:
-        raise CorruptStoreError("a saved head is damaged", where=matches[0], hint="Save the head again.")
+        raise CorruptStoreError(
+            "a saved head is damaged", where=matches[0], hint="Save the head again: skyprobe probe DATA --save."
+        )
     return _restore(matches[0], entry)
 
 

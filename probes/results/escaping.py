@@ -40,7 +40,7 @@ def escape_latex(text: str) -> str:
 def escape_csv(text: str) -> str:
     """The cell of a CSV file that no spreadsheet takes for a formula: an apostrophe precedes = + - @, tab or newline.
 
-    Numbers, and a sign that is the whole cell, are no formulas and remain what they are.
+    Numbers, and a sign that is the whole cell, are not formulas and remain what they are.
     """
     if not _FORMULA.match(text) or len(text) == 1 or _NUMBER.fullmatch(text):
         return text

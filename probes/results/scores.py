@@ -94,7 +94,7 @@ def score_counts(hits: Floats, true: Floats, predicted: Floats, metric: Metric =
 
     Args:
         hits: float64 (..., n_classes), rows that were predicted right.
-        true: float64 (..., n_classes), rows of the class; its shape may be one that spreads to that of `hits`.
+        true: float64 (..., n_classes), rows of the class; its shape may be one that broadcasts to that of `hits`.
         predicted: float64 (..., n_classes), rows that were predicted to be of the class.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
     """

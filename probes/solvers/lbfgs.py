@@ -95,7 +95,7 @@ def minimise(objective: Objective, start: Array, *, tol: float) -> Array:
 
 
 class _Search:
-    """Where each problem that is left stands, how far it dares to go, and what it remembers.
+    """Where each problem that is left is, how far it dares to go, and what it remembers.
 
     Attributes:
         active: (p,) Numbers of the problems that are left.

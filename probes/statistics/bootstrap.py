@@ -66,7 +66,7 @@ def resample_scores(
 ) -> Floats:
     """Scores of several runs on the same resamples of the test rows.
 
-    Whole groups are drawn where there are groups: images of one source are no independent witnesses. The scores depend
+    Whole groups are drawn where there are groups: images of one source are not independent. The scores depend
     on a resample only through counts by class, which are sums over its units (rows or groups); units that count alike
     are drawn together, from a multinomial law. A class that a resample misses is in no mean.
 
@@ -76,7 +76,7 @@ def resample_scores(
         truth: int64 (n,), true classes.
         predictions: int64 (n_runs, n), predicted classes.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
-        groups: Group of each row; an empty one is none. None: every row stands for itself.
+        groups: Group of each row; an empty one is none. None: every row is on its own.
         n_resamples: Number of resamples.
         seed: Seed of the resamples.
 
@@ -218,7 +218,7 @@ def _count(truth: Labels, predictions: Labels, units: Labels) -> NDArray[np.floa
 
 
 def _join_alike(counts: NDArray[np.float32]) -> tuple[NDArray[np.float32], Labels]:
-    """Distinct rows, and how often each stands there; compared as bytes, which sorts fast."""
+    """Distinct rows, and how often each occurs; compared as bytes, which sorts fast."""
     as_bytes = counts.view(np.dtype((np.void, counts.itemsize * counts.shape[1]))).ravel()
     _, first, times = np.unique(as_bytes, return_index=True, return_counts=True)
     return counts[first], times

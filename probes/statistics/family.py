@@ -18,8 +18,8 @@ Pair = tuple[Configuration, Configuration]
 class Family:
     """Paired comparisons that are corrected together (Holm), over one set of resamples.
 
-    A pair counts once, whichever of both is judged, and however many tables show it; one without a common seed is no
-    comparison.
+    A pair counts once, whichever of both is judged, and however many tables show it; one without a common seed is
+    not a comparison.
 
     Args:
         configurations: At least one; of one test set. Those of the pairs may be left out.

@@ -20,14 +20,14 @@ from probes.statistics.ranking import describe_configuration
 from probes.statistics.significance import METRICS, Resamples, describe_intervals
 
 EXPONENTS = np.geomspace(0.02, 4, 150)
-"""Exponents that are tried: below, a power law is no longer told from a logarithm; above, from a step."""
+"""Exponents that are tried: below, a power law cannot be told from a logarithm; above, from a step."""
 
 FEWEST = 4
 """Label fractions that a curve of three parameters needs, so that it does not merely join the points."""
 
 
 HORIZON = 1_000
-"""Times the measured labels, beyond which a number of labels is no longer told."""
+"""Times the measured labels, beyond which a number of labels is not reported."""
 
 N_RESAMPLES = 1_999
 """Resamples that a curve is fitted to; an interval needs fewer than a small p-value does."""

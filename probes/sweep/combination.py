@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 JOINT = "+"
-"""Between the names of backbones whose features stand side by side; no name in the catalogue has it."""
+"""Between the names of backbones whose features are side by side; no name in the catalogue has it."""
 
 COMBINED = "combined"
 """Model id of keys that no extraction makes: theirs begin with the name of an adapter and a colon."""

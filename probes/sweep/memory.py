@@ -34,7 +34,7 @@ def check_vectors(*features: FeatureMatrix) -> None:
     for one in features:
         if one.pooling == DENSE:
             raise ProbeError(
-                "dense features are no vectors",
+                "dense features are not one vector a sample",
                 where=f"{one.table.name}, {one.variant}, {one.backbone}",
                 hint="Name another pooling by --pooling; dense features are for skyprobe detect --mode stored.",
             )

@@ -125,7 +125,7 @@ class _Fit:
         return Scaling(self._scaler.mean_, self._scaler.scale_)
 
     def targets(self, rows: slice | Rows) -> ClassIndex:
-        """Class index of each row; of no meaning for a row without a known label."""
+        """Class index of each row; meaningless for a row without a known label."""
         classes = self.head.classes_
         return np.minimum(np.searchsorted(classes, self._labels[rows]), len(classes) - 1)
 

@@ -152,7 +152,7 @@ def test_the_defaults_are_those_of_the_classes(data):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"fractions": "a"}, UsageError, "'a' are no whole percents"),
+        ({"fractions": "a"}, UsageError, "'a' is not a list of whole percents"),
         ({"fractions": "0"}, ProbeError, "label fractions must be whole percents"),
         ({"seeds": 0}, UsageError, "seeds should be greater"),
         ({"mode": "fully"}, UnknownNameError, "unknown mode 'fully'"),

@@ -109,7 +109,7 @@ def test_they_can_be_audited(extract):
 
 def test_what_wants_vectors_refuses_them(extract, tmp_path):
     features = extract("patches").select().read("patches")
-    with pytest.raises(ProbeError, match=r"dense features are no vectors.*--pooling"):
+    with pytest.raises(ProbeError, match=r"dense features are not one vector a sample.*--pooling"):
         plan(features, ["linear"])
     with pytest.raises(UsageError, match=r"dense features are no table.*npz"):
         export(features, tmp_path / "x.parquet")
