@@ -132,7 +132,7 @@ def _copy(folder: Path) -> Path:
 
 
 def _meaning(code: str) -> str | None:
-    """The code without annotations, which nothing reads while it runs; None where it is not Python."""
+    """The code without annotations and what they import, which nothing reads while it runs; None if it is no code."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -144,6 +144,8 @@ def _meaning(code: str) -> str | None:
                 argument.annotation = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(0)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.test, node.body = ast.Constant(0), [ast.Pass()]
     return ast.dump(tree)
 
 

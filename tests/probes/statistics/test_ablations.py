@@ -173,3 +173,23 @@ def test_intervals_over_rows_alone_are_marked_among_others(make_runs):
     over, shown = table(3)
     assert set(over.values()) == {"rows and seeds"}
     assert "(rows)" not in shown.frame.to_string()
+
+
+def test_a_variant_of_which_nothing_is_known_comes_before_none_that_does_less(make_runs):
+    """Equally many backbones: crop and stretch are two changes, as many as what is not known counts for."""
+    busy = FeatureInfo("k", "dinov2-s", "a-busy", PLAIN | {"crop": "box", "stretch": "asinh"}, 14, 22.1)
+    one_change = FeatureInfo("k", "dinov2-s", "z-box", PLAIN | {"crop": "box"}, 14, 22.1)
+    runs = [*make_runs(variant="a-busy"), *make_runs(variant="unknown")]
+    (base,) = base_configurations(gather_configurations(runs)[0], [busy, one_change])
+    assert base.first.variant == "unknown"
+    runs += make_runs(variant="z-box")
+    (base,) = base_configurations(gather_configurations(runs)[0], [busy, one_change])
+    assert base.first.variant == "z-box"
+
+
+def test_a_frame_has_its_columns_where_nothing_was_compared(make_runs):
+    other = [replace(run, seed=7) for run in make_runs(head="mlp", seeds=1)]
+    found = measure_ablations(gather_configurations([*make_runs(), *other])[0], INFOS)
+    row = ablation_frame(found).iloc[0]
+    assert (row["ablation"], row["change"], row["seeds"], row["comparisons"]) == ("MLP", "mlp", 0, 0)
+    assert row[["metric", "base", "score", "relative", "p", "p_holm", "interval_over"]].isna().all()

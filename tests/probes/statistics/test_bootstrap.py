@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -207,3 +209,37 @@ def test_p_values_of_no_difference_are_spread_evenly():
         scores = resample_scores(truth, runs, "accuracy", n_resamples=300, seed=trial)
         n_small += p_value(scores[:, 1] - scores[:, 0]) < 0.2
     assert 12 <= n_small <= 38  # of 120 a fifth is expected, and four standard deviations are 18
+
+
+def test_defaults_are_those_that_captions_state():
+    truth, first, second = two_runs()
+    runs = np.stack([first, second])
+    scores = resample_scores(truth, runs)
+    assert scores.shape == (10_000, 2)
+    assert np.array_equal(scores, resample_scores(truth, runs, n_resamples=9_999, seed=0))
+    assert np.array_equal(average_seeds(scores), average_seeds(scores, seed=0))
+    found = bootstrap_difference(truth, first, second)
+    assert (found.confidence, found.n_resamples) == (0.95, 9_999)
+    assert [found.low, found.high] == np.quantile(scores[1:, 1] - scores[1:, 0], [0.025, 0.975]).tolist()
+
+
+def test_a_difference_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        bootstrap_difference(*two_runs(), n_resamples=9).value = 1.0
+
+
+def test_an_interval_leaves_out_what_is_no_draw():
+    draws = np.array([0.5, *np.linspace(0, 1, 101), np.nan])
+    assert find_interval(draws, 0.8) == pytest.approx((0.5, 0.1, 0.9))
+
+
+def test_a_class_that_a_resample_misses_is_in_no_mean():
+    """Two rows of two classes, one predicted wrong: a resample holds both, or one of them twice."""
+    scores = resample_scores(np.array([0, 1]), np.array([[0, 0]]), "recall", n_resamples=200)
+    assert scores[0, 0] == 0.5
+    assert set(scores[1:, 0]) == {0.0, 0.5, 1.0}
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ProbeError, match="0, 0 and 0 rows cannot be paired"):
+        bootstrap_difference(*[np.zeros(0, int)] * 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from probes.statistics.learning_curve import (
     curve_frame,
     curve_table,
     fit_curve,
+    fit_curves,
     fit_power_law,
     gather_curves,
     tell_needs,
@@ -208,3 +211,40 @@ def test_the_horizon_is_a_multiple_of_the_most_labels(rising):
     assert curve.labels_for(0.8).value == pytest.approx(400_000)
     assert curve.share_never(0.8) == 0
     assert "about 400,000 labels" in tell_needs([curve], 0.8)[0]
+
+
+def test_the_interval_of_a_prediction_is_of_its_draws(rising):
+    asymptotes = np.linspace(0.8, 0.9, 199)
+    curve = make_curve(rising, [[0.85, 3.0, 0.5], *([a, 3.0, 0.5] for a in asymptotes)])
+    value, low, high = curve.predict(np.array([900.0]))
+    ends = np.quantile(asymptotes, [0.025, 0.975]) - 0.1
+    assert [*value, *low, *high] == pytest.approx([0.75, *ends])
+    assert curve.asymptote == pytest.approx((0.85, *(ends + 0.1)))
+    with pytest.raises(FrozenInstanceError):
+        curve.confidence = 0.5
+
+
+def test_defaults_are_those_that_the_pages_state(rising):
+    assert (EXPONENTS[0], EXPONENTS[-1], len(EXPONENTS)) == (pytest.approx(0.02), pytest.approx(4), 150)
+    curve = fit_curve(rising)
+    assert curve.parameters.shape == (2_000, 3)
+    assert curve.confidence == 0.95
+    assert fit_curve(rising, "accuracy", n_resamples=9).scores == pytest.approx(
+        [1 - w / 240 for w in (150, 105, 90, 80)]
+    )
+    assert fit_curves([]) == []
+
+
+def test_a_frame_tells_the_fit(rising):
+    curve = make_curve(rising, [0.9, 3.0, 0.5])
+    row = curve_frame([curve], 0.8).iloc[0]
+    told = {
+        "exponent": 0.5,
+        "asymptote": 0.9,
+        "doubled": 0.9 - 3.0 * 1600**-0.5,
+        "needed": 900,
+        "score": 0.9 - 3 / 800**0.5,
+    }
+    assert row[list(told)].to_dict() == pytest.approx(told)
+    assert (row["identified"], row["metric"], row["seeds"]) == (True, "macro-F1", 3)
+    assert "interval" not in curve_table([curve], 0.8).caption.split("tell it.")[1]

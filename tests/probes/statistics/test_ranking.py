@@ -81,3 +81,34 @@ def test_settings_are_shown_where_nothing_else_tells_rows_apart(make_runs):
 
 def test_a_line_of_one_run(make_runs):
     assert rank([Configuration(tuple(make_runs(seeds=1)))])["tied"].tolist() == ["-"]
+
+
+def test_what_intervals_are_over_is_told_of_each_row(make_runs, ranked):
+    assert set(rank(ranked)["interval_over"]) == {"rows and seeds"}
+    assert "over 240 test rows and over seeds." in ranking_table(rank(ranked)).caption
+    mixed = gather_configurations([*make_runs(wrong=90), *make_runs(wrong=30, head="mlp", seeds=1)])[0]
+    assert rank(mixed)["interval_over"].tolist() == ["rows", "rows and seeds"]
+    table = ranking_table(rank(mixed))
+    assert table.frame["interval over"].tolist() == ["rows", "rows and seeds"]
+    assert "mean over 1 to 3 runs" in table.caption
+
+
+def test_cells_are_the_numbers_of_the_ranking(ranked):
+    frame = rank(ranked, confidence=0.9)
+    cells, (best, second, *_) = ranking_table(frame, 0.9).frame, frame.itertuples()
+    assert cells["macro-F1"][0] == f"{best.mean:.3f} [{best.low:.3f}, {best.high:.3f}]"
+    told = f"{second.difference:+.3f} [{second.difference_low:+.3f}, {second.difference_high:+.3f}]"
+    assert cells["difference"].tolist()[:2] == ["-", told]
+    assert cells["p (Holm)"].tolist()[1:] == [f"{second.p_holm:.2g}", f"{frame['p_holm'][2]:.2g}", "-"]
+    assert "90% intervals" in ranking_table(frame, 0.9).caption
+    assert "difference from the best, which these same test rows chose" in ranking_table(frame, 0.9).caption
+    wider = rank(ranked)
+    assert (wider["high"] - wider["low"] > frame["high"] - frame["low"]).all()
+
+
+def test_a_ranking_by_accuracy(ranked):
+    table = rank(ranked, "accuracy")
+    assert table["mean"].tolist() == pytest.approx([1 - wrong / 240 for wrong in (30, 31, 90, 99)])
+    assert set(table["metric"]) == {"accuracy"}
+    assert (table["seeds"].tolist(), table["n_test"].tolist()) == ([3] * 4, [240] * 4)
+    assert table["comparisons"].tolist() == [2] * 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -172,3 +172,27 @@ def test_intervals_say_what_they_are_over(make_runs):
     assert str(compare_configurations(one(same), one(same))).endswith(", over test rows only")
     assert compare_configurations(one(same), one(other)).seeds_vary
     assert not compare_configurations(one(same[:1]), one(other[:1])).seeds_vary
+
+
+def test_intervals_widen_with_the_confidence_and_seeds_repeat(make_runs):
+    first, second = make_runs(wrong=70), make_runs(wrong=40, head="mlp")
+    narrow, wide, usual = (compare(first, second, **level).difference
+                           for level in ({"confidence": 0.5}, {"confidence": 0.99}, {}))  # fmt: skip
+    assert wide.low < usual.low < narrow.low < narrow.high < usual.high < wide.high
+    assert (usual.confidence, usual.n_resamples) == (0.95, 9_999)
+    assert compare(first, second, seed=0) == replace(compare(first, second), first=one(first), second=one(second))
+    assert compare(first, second, seed=1).difference != usual
+
+
+def test_a_comparison_cannot_be_changed(make_runs):
+    found = compare(make_runs(), make_runs(wrong=40, head="mlp"))
+    assert found.rows == (str(found.first), str(found.second))
+    with pytest.raises(FrozenInstanceError):
+        found.p_adjusted = 0.0
+
+
+def test_scores_stay_within_their_range(make_runs):
+    runs = [replace(make_runs(wrong=wrong)[seed], seed=seed) for seed, wrong in enumerate((0, 60, 0))]
+    drawn = Resamples([one(runs)]).draw(0)
+    assert drawn.max() == 1.0
+    assert drawn.min() >= 0.0
