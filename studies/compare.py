@@ -16,7 +16,7 @@ from featurestore.files import write_atomically
 from featurestore.registry import unknown_name
 from featurestore.store.layout.names import escape
 from probes.results import tables
-from probes.results.run import COMPARED, Run, write_frame
+from probes.results.run import COMPARED, Run, to_sentence, write_frame
 from probes.results.scores import Metric
 from probes.results.tables import Table
 from probes.statistics.ablations import ablation_frame, ablation_table, measure_ablations
@@ -115,8 +115,8 @@ def _tell_split(found: Findings, configurations: Sequence[Configuration]) -> Fin
     """The same with the split of the runs in every caption and in a column of every frame."""
     split = max(run.split for one in configurations for run in one.runs)  # empty where an older version cached it
     if split:
-        told = f" {split[0].upper()}{split[1:]}."
-        found.tables = {name: replace(one, caption=one.caption + told) for name, one in found.tables.items()}
+        told = to_sentence(split)
+        found.tables = {name: replace(one, caption=f"{one.caption} {told}") for name, one in found.tables.items()}
         found.frames = {name: frame.assign(split=split) for name, frame in found.frames.items()}
     return found
 

@@ -70,6 +70,8 @@ def diagnose_study(
     own = None if columns is None else read_columns(columns)
     images = open_images(features, reporter)
     found = diagnose_datasets(features, store, reporter, images, scheme=scheme, options=options, columns=own)
+    for one in found:
+        reporter.notice(f"{one.dataset}{f' ({one.scheme})' if one.scheme else ''}: {one.split}")
     files = {name: path for one in found for name, path in _write(one, output, images)} if output else {}
     return StudyResult(
         tables=tuple(to_text(table) for one in found for table in tables(one)),
@@ -143,7 +145,7 @@ def _write(found: Diagnostics, output: Path, images: Mapping[str, ImageDataset])
 
     for name, frame in found.frames().items():
         path = output / f"{escape(found.dataset)}-{name}.csv"
-        yield path.name, write_frame(frame, path)
+        yield path.name, write_frame(frame.assign(split=found.split), path)
     for figure in show(found, images):
         for path in save_figure(figure.figure, output, figure.name).values():
             yield path.name, path

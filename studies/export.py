@@ -7,7 +7,7 @@ from pathlib import Path
 from featurestore.errors import LabelMismatchError
 from featurestore.store.export import export
 from featurestore.store.features import FeatureSet
-from probes.sweep.splits import describe_split, name_parts
+from probes.sweep.splits import describe_parts, name_parts
 
 
 def export_features(features: FeatureSet, file: Path) -> Path:
@@ -18,7 +18,6 @@ def export_features(features: FeatureSet, file: Path) -> Path:
     """
     table = features.table
     try:
-        told = describe_split(table) if table.labels else "the dataset has no labels, and its own splits are used"
-        return export(features, file, columns={"part": name_parts(table)}, notes={"split": told})
+        return export(features, file, columns={"part": name_parts(table)}, notes={"split": describe_parts(table)})
     except LabelMismatchError as error:  # groups that straddle the splits; probes refuse them, a table need not
         return export(features, file, columns={"part": table.splits}, notes={"split": error.what})

@@ -16,13 +16,14 @@ from probes.diagnostics.dimension import intrinsic_dimensions
 from probes.diagnostics.duplicates import find_duplicates
 from probes.diagnostics.explanation import explain
 from probes.diagnostics.findings import FEWEST_ROWS, IDENTITY, Diagnostics, DiagnosticsOptions
-from probes.diagnostics.flagged import COLUMNS, list_flagged, part_rows
+from probes.diagnostics.flagged import COLUMNS, list_flagged
 from probes.diagnostics.leaks import find_leaks
 from probes.diagnostics.outliers import find_outliers
 from probes.diagnostics.sampling import FeatureSample, draw_sample
 from probes.diagnostics.separability import separability
 from probes.diagnostics.similarity import align_samples
 from probes.diagnostics.spectrum import effective_rank, singular_values
+from probes.sweep.splits import describe_parts, name_parts
 
 
 def diagnose_features(
@@ -66,6 +67,7 @@ def diagnose_features(
         options,
         alignments=_align(features, samples),
         unreadable={sample: reason for matrix in features for sample, reason in matrix.unreadable.items()},
+        split=describe_parts(table, chosen),
         **{name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]},
     )
 
@@ -89,9 +91,9 @@ def _diagnose_matrix(
     options: DiagnosticsOptions,
 ) -> dict[str, pd.DataFrame]:
     """The tables of one feature matrix, by name."""
-    parts = part_rows(features.table, scheme)
+    parts = name_parts(features.table, scheme)
     values = singular_values(sample.values)
-    duplicates = find_duplicates(features, sample, options.threshold)
+    duplicates = find_duplicates(features, sample, parts, options.threshold)
     leaks = find_leaks(duplicates, parts)
     outliers = find_outliers(features, sample, options.outliers)
     whole = {

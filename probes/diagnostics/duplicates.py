@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from featurestore.store.features import FeatureMatrix
 from probes.diagnostics.neighbours import digest_rows, distinct_digests, nearest_distances
@@ -21,6 +22,9 @@ MOST_PAIRS = 10_000
 
 BLOCK_ROWS = 2048
 """Rows that are compared with as many others at a time: even if all are close, their pairs are held."""
+
+LEARNT = ("train", "valid")
+"""Parts that a head learns from: validation rows count as training."""
 
 SLACK = 1e-4
 """Rounding of squared distances by a product in single precision: closer candidates are measured again."""
@@ -37,15 +41,20 @@ class Duplicates:
         kind: int64 (n,), for each row the first row that equals it.
         pairs: Columns ``first`` < ``second`` (rows) and ``similarity``, the closest first; at most 10,000.
         n_pairs: How many such pairs there are.
+        crossing: The same columns: for each kind with a test row (``first``) the closest other kind with a row that a
+            head learns from (``second``), however many pairs there are.
     """
 
     threshold: float
     kind: Rows
     pairs: pd.DataFrame
     n_pairs: int
+    crossing: pd.DataFrame
 
 
-def find_duplicates(features: FeatureMatrix, sample: FeatureSample, threshold: float | None = None) -> Duplicates:
+def find_duplicates(
+    features: FeatureMatrix, sample: FeatureSample, parts: NDArray[np.str_], threshold: float | None = None
+) -> Duplicates:
     """Rows of (n, d) features that equal others, and pairs of unequal rows that are close.
 
     The cosine is that of rows from which the mean of the sample is subtracted: without that, all images of one survey
@@ -54,13 +63,22 @@ def find_duplicates(features: FeatureMatrix, sample: FeatureSample, threshold: f
     Args:
         features: The rows.
         sample: Rows that give the mean and the default threshold.
+        parts: Part of each row: ``train``, ``valid``, ``test`` or empty, (n,).
         threshold: Lowest cosine similarity; None: `default_threshold`.
     """
     chosen = default_threshold(sample, features.key.dtype) if threshold is None else threshold
     digests = [digest_rows(values) for _, values in read_blocks(features)]
     firsts, place = distinct_digests(np.concatenate(digests))
-    pairs, n_pairs = _close_pairs(features, sample.mean, firsts, chosen)
-    return Duplicates(chosen, firsts[place], pairs, n_pairs)
+    kind = firsts[place]
+    tested, learnt = _mark(kind, parts == "test"), _mark(kind, np.isin(parts, LEARNT))
+    found, crossing, n_pairs = _no_pairs(), _no_pairs(), 0
+    for new in _close_pairs(features, sample.mean, firsts, chosen):
+        n_pairs += len(new)
+        found = _closest(found, new)[:MOST_PAIRS]
+        both = pd.concat([new, new.rename(columns={"first": "second", "second": "first"})])
+        across = both[tested[both["first"]] & learnt[both["second"]]]
+        crossing = _closest(crossing, across).drop_duplicates("first", ignore_index=True)
+    return Duplicates(chosen, kind, found, n_pairs, crossing)
 
 
 def default_threshold(sample: FeatureSample, dtype: str) -> float:
@@ -86,18 +104,26 @@ def default_threshold(sample: FeatureSample, dtype: str) -> float:
     return _cosine(max(rounding, float(middle * (CHANCE / (len(rows) * np.log(2))) ** (1 / shape))))
 
 
-def _close_pairs(features: FeatureMatrix, mean: Floats, firsts: Rows, threshold: float) -> tuple[pd.DataFrame, int]:
-    """The closest pairs among rows that differ, and the number of all."""
-    found, total = _no_pairs(), 0
+def _mark(kind: Rows, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows are the first of a kind that holds any of some rows, (n,)."""
+    marked = np.zeros(len(kind), dtype=bool)
+    marked[kind[rows]] = True
+    return marked
+
+
+def _close_pairs(features: FeatureMatrix, mean: Floats, firsts: Rows, threshold: float) -> Iterator[pd.DataFrame]:
+    """All close pairs among rows that differ, block by block."""
     for rows, units in _units(features, mean, firsts):
         for others, other_units in _units(features, mean, firsts):
             if others[0] > rows[-1]:
                 break
-            new = _compare(rows, units, others, other_units, threshold)
-            total += len(new)
-            found = pd.concat([found, new]) if len(found) else new
-            found = found.sort_values(["similarity", "first", "second"], ascending=[False, True, True])[:MOST_PAIRS]
-    return found.reset_index(drop=True), total
+            yield _compare(rows, units, others, other_units, threshold)
+
+
+def _closest(found: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Both together, the closest first."""
+    joined = pd.concat([found, new]) if len(found) else new
+    return joined.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)
 
 
 def _compare(rows: Rows, units: Floats, others: Rows, other_units: Floats, threshold: float) -> pd.DataFrame:

@@ -63,6 +63,7 @@ class Diagnostics:
         covariates: A line for each feature matrix and quantity, as in `probes.diagnostics.explanation.explain`.
         flagged: A line for each flagged sample, as in `probes.diagnostics.flagged.list_flagged`.
         unreadable: Sample id -> reason, of images without features.
+        split: Where the parts of the rows come from, see `probes.sweep.splits.describe_parts`.
     """
 
     dataset: str
@@ -74,6 +75,7 @@ class Diagnostics:
     covariates: pd.DataFrame
     flagged: pd.DataFrame
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    split: str = ""
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""

@@ -9,24 +9,12 @@ from numpy.typing import NDArray
 from featurestore.samples import SampleTable
 from probes.diagnostics.duplicates import Duplicates
 from probes.diagnostics.outliers import Outliers
-from probes.sweep.splits import name_parts
 
 COLUMNS = ("reason", "sample_id", "part", "label", "other_id", "other_part", "other_label", "value")
 """Columns of `list_flagged`."""
 
 MOST = 10_000
 """Lines of one reason at most."""
-
-
-def part_rows(table: SampleTable, scheme: str | None) -> NDArray[np.str_]:
-    """Part of each row, ``train``, ``valid``, ``test`` or empty, as the probes use it, (n,).
-
-    Without labels there are no probes, and the parts are the dataset's own splits.
-
-    Raises:
-        LabelMismatchError: A group straddles the dataset's own splits.
-    """
-    return table.splits if scheme is None else name_parts(table, scheme)
 
 
 def list_flagged(

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probes.diagnostics.duplicates import Duplicates
+from probes.diagnostics.duplicates import LEARNT, Duplicates
 
 
 def find_leaks(duplicates: Duplicates, parts: NDArray[np.str_]) -> pd.DataFrame:
     """Test rows that have a duplicate among the rows that a head learns from.
 
     Args:
-        duplicates: Pairs among n rows.
+        duplicates: Of n rows, found with these parts.
         parts: Part of each row: ``train``, ``valid``, ``test`` or empty, (n,).
 
     Returns:
@@ -21,13 +21,11 @@ def find_leaks(duplicates: Duplicates, parts: NDArray[np.str_]) -> pd.DataFrame:
         training), ``similarity``; sorted by similarity.
     """
     rows = pd.DataFrame({"row": np.arange(len(parts)), "kind": duplicates.kind, "part": parts})
-    learnt = rows[rows["part"].isin(("train", "valid"))].drop_duplicates("kind")
-    pairs = duplicates.pairs
-    swapped = pairs.rename(columns={"first": "second", "second": "first"})
+    learnt = rows[rows["part"].isin(LEARNT)].drop_duplicates("kind")
     kinds = np.unique(duplicates.kind)
     own = pd.DataFrame({"first": kinds, "second": kinds, "similarity": 1.0})
     leaks = (
-        pd.concat([own, pairs, swapped])
+        pd.concat([own, duplicates.crossing])
         .merge(rows[rows["part"] == "test"].rename(columns={"row": "test", "kind": "first"})[["first", "test"]])
         .merge(learnt.rename(columns={"row": "train", "kind": "second"})[["second", "train"]])
     )

@@ -60,6 +60,8 @@ class Run:
         seconds: Wall time of fit and predict.
         split: Where its training and test rows come from, see `probes.sweep.splits.describe_split`; empty in runs that
             an older version cached.
+        origin: Digest of the labels, heads and libraries behind it, see `probes.sweep.tasks.digest_origin`; empty in
+            runs that an older version cached, and in trainings.
     """
 
     dataset: str
@@ -82,6 +84,7 @@ class Run:
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     split: str = ""
+    origin: str = ""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -120,12 +123,15 @@ def summarise(runs: Sequence[Run]) -> pd.DataFrame:
     ``untested`` (classes without test rows); where any backbone was trained on test rows, also ``seen_test_rows``,
     their number as text.
     """
-    frame = to_frame(runs)
-    f1 = frame[(frame["metric"] == "f1") & (frame["class"] == "macro")]
-    summary = f1.groupby([*COMPARED], sort=True)["value"].agg(["size", "mean", "min", "max"])
-    accuracy = frame[frame["metric"] == "accuracy"].groupby([*COMPARED])["value"].mean()
-    split = f1.groupby([*COMPARED])["split"].max()  # runs of one line have one split, but for older ones without
-    summary = summary.rename(columns={"size": "runs"}).assign(accuracy=accuracy, split=split)
+    cells = [
+        {name: getattr(run, name) for name in (*COMPARED, "split")}
+        | {"f1": run.scores.macro["f1"], "accuracy": run.scores.overall["accuracy"]}
+        for run in runs
+    ]
+    lines = pd.DataFrame(cells, columns=[*COMPARED, "split", "f1", "accuracy"]).groupby([*COMPARED], sort=True)
+    summary = lines["f1"].agg(["size", "mean", "min", "max"]).rename(columns={"size": "runs"})
+    # runs of one line have one split, but for older ones without
+    summary = summary.assign(accuracy=lines["accuracy"].mean(), split=lines["split"].max())
     summary.insert(1, "metric", "macro-F1")
     summary.insert(5, "interval", "min-max")
     untested = {compared: name_untested(part) for compared, part in _group(runs).items()}
@@ -274,9 +280,13 @@ def tell_splits(lines: pd.DataFrame) -> list[str]:
     """
     told = lines[lines["split"] != ""].drop_duplicates(["dataset", "scheme", "split"])
     if len(told) == 1:
-        text = str(told["split"].iloc[0])
-        return [f"{text[0].upper()}{text[1:]}."]
+        return [to_sentence(str(told["split"].iloc[0]))]
     return [f"{one.dataset} ({one.scheme}): {one.split}." for one in told.itertuples()]
+
+
+def to_sentence(split: str) -> str:
+    """Where test rows come from, as a sentence of a caption; empty where nothing is known."""
+    return f"{split[0].upper()}{split[1:]}." if split else ""
 
 
 def _varies(column: pd.Series[Any]) -> bool:

@@ -103,13 +103,26 @@ def describe_split(table: SampleTable, scheme: str | None = None, *, seed: int =
     """
     scheme = table.scheme(scheme)
     split = divide_rows(table, scheme, seed=seed)
+    unused = len(_labelled(table, scheme, "")) if len(_labelled(table, scheme, "train")) else 0
+    beside = f"; {unused:,} labelled rows of no split are not used" if unused else ""
     grouped = ", whole groups" if table.groups is not None and (table.groups != "").any() else ""
     if len(_labelled(table, scheme, "test")):
         how = f"given by the dataset{grouped}"
     else:
         of = "training" if len(_labelled(table, scheme, "train")) else "labelled"
         how = f"drawn ({1 - TRAIN_SHARE:.0%} of the {of} rows are test rows, stratified{grouped}, seed {seed})"
-    return f"split {how}: {len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test"
+    return f"split {how}: {len(split.train):,} train, {len(split.valid):,} valid, {len(split.test):,} test{beside}"
+
+
+def describe_parts(table: SampleTable, scheme: str | None = None, *, seed: int = 0) -> str:
+    """Where the parts of `name_parts` come from: `describe_split`, or that there are no labels.
+
+    Raises:
+        LabelMismatchError: A group straddles the dataset's own splits.
+    """
+    if not _has_labels(table, scheme):
+        return "the dataset has no labels, and its own splits are used"
+    return describe_split(table, scheme, seed=seed)
 
 
 def name_parts(table: SampleTable, scheme: str | None = None, *, seed: int = 0) -> NDArray[np.str_]:
@@ -120,7 +133,7 @@ def name_parts(table: SampleTable, scheme: str | None = None, *, seed: int = 0) 
     Raises:
         LabelMismatchError: A group straddles the dataset's own splits.
     """
-    if not table.labels or not (table.labels[table.scheme(scheme)] != UNLABELLED).any():
+    if not _has_labels(table, scheme):
         return table.splits
     split = divide_rows(table, scheme, seed=seed)
     parts = np.full(len(table), "", dtype="<U5")
@@ -134,7 +147,7 @@ def order_rows(
 ) -> LabelOrder:
     """Order labelled rows so that every prefix is stratified, within rounding, and holds whole groups.
 
-    Within a class, units (groups, or single samples where there are none) stand in the order of a hash of seed and
+    Within a class, units (groups, or single samples where there are none) are in the order of a hash of seed and
     name; the position of a unit is the middle of its rows among those of its class. The first unit that holds a class
     moves to the front, so that the smallest fraction has every class. A group counts as of its most frequent class; an
     empty group is none.
@@ -184,7 +197,7 @@ def parse_fractions(text: str) -> tuple[int, ...]:
     """
     percents = [percent.strip() for percent in text.split(",")]
     if not all(percent.isdecimal() for percent in percents):
-        raise UsageError(f"{text!r} are no whole percents", where="fractions", hint="Write 10,30,50,100.")
+        raise UsageError(f"{text!r} is not a list of whole percents", where="fractions", hint="Write 10,30,50,100.")
     return tuple(map(int, percents))
 
 
@@ -204,7 +217,7 @@ def check_fractions(percents: Sequence[int]) -> None:
 
 
 def _positions(unit: Rows, unit_hash: NDArray[np.uint64], labels: Rows) -> NDArray[np.float64]:
-    """Position in [0, 1) of each unit among the units of its class; the first that holds a class stands at 0."""
+    """Position in [0, 1) of each unit among the units of its class; the first that holds a class is at 0."""
     position = place_units(unit, unit_hash, labels)
     n_classes = int(labels.max(initial=0)) + 1
     unit_of_pair, class_of_pair = np.divmod(np.unique(unit * n_classes + labels), n_classes)
@@ -218,6 +231,10 @@ def hash_names(salt: str, names: Iterable[str]) -> NDArray[np.uint64]:
     """A number for each name that depends on nothing but the salt and the name."""
     digests = (blake2b(f"{salt}\0{name}".encode(), digest_size=8).digest() for name in names)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _has_labels(table: SampleTable, scheme: str | None) -> bool:
+    return bool(table.labels) and bool((table.labels[table.scheme(scheme)] != UNLABELLED).any())
 
 
 def _labelled(table: SampleTable, scheme: str, split: str) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from featurestore.store.layout.names import escape
 from probes.diagnostics.diagnose import name_matrices
 from probes.diagnostics.findings import IDENTITY, Diagnostics
-from probes.diagnostics.flagged import COLUMNS
+from probes.diagnostics.flagged import COLUMNS, MOST
 from probes.plotting import CaptionedFigure
+from probes.results.run import to_sentence
 from probes.results.tables import Table
 from studies.figures.diagnostics import contact_sheet, heat_map, rank_spectrum
 
@@ -38,7 +40,7 @@ _EXPLAINED = {
 
 
 def tables(found: Diagnostics) -> list[Table]:
-    """Everything that was found; of the flagged samples, the worst five of each reason."""
+    """Everything that was found; of flagged samples, the worst five of each reason. Captions tell the split."""
     named = _named(found)
     shown = [_measure_table(found, named["measures"], of) for of in named["measures"]["of"].unique()]
     if len(found.alignments):
@@ -48,10 +50,14 @@ def tables(found: Diagnostics) -> list[Table]:
     if len(found.covariates):
         shown += [_covariate_table(found, named["covariates"], value) for value in _EXPLAINED]
     if len(found.flagged):
-        caption = f"{found.dataset}: flagged images, at most {SHOWN} of each reason; flagged.csv lists all."
+        caption = (
+            f"{found.dataset}: flagged images, at most {SHOWN} of each reason and features; "
+            f"skyprobe diagnose --output FOLDER lists up to {MOST:,}."
+        )
         worst = _worst(named["flagged"])[["features", *COLUMNS]]
         shown.append(Table(caption, worst.reset_index(drop=True)))
-    return shown
+    told = to_sentence(found.split)
+    return [replace(table, caption=f"{table.caption} {told}".rstrip()) for table in shown]
 
 
 def captioned_figures(found: Diagnostics, pictures: Pictures | None = None) -> list[CaptionedFigure]:

@@ -1,5 +1,7 @@
 """The diagnostics as a whole: all tables, their rows, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
@@ -41,6 +43,8 @@ def test_every_measure_of_every_matrix(matrices):
 def test_what_is_shown_states_images_and_measures(matrices):
     found = diagnose_features(matrices)
     captions = " ".join(table.caption for table in tables(found))
+    told = "Split given by the dataset: 80 train, 0 valid, 40 test."
+    assert all(table.caption.endswith(told) for table in tables(found))
     assert "Effective rank and intrinsic dimension of the features of 120 images" in captions
     assert "debiased linear CKA over 120 common images" in captions
     drawn = captioned_figures(found, lambda _variant, _sample: np.zeros((8, 8, 3), np.uint8))
@@ -101,3 +105,12 @@ def test_each_measure_is_of_the_rows_that_it_names(features_of):
     assert shares.sum() == pytest.approx(1)
     assert shares.is_monotonic_decreasing
     assert found.spectra["component"].tolist() == list(range(1, len(shares) + 1))
+
+
+def test_the_split_is_told_as_the_probes_draw_it(features_of):
+    values, labels = np.random.default_rng(4).normal(size=(100, 5)), np.arange(100) % 2
+    drawn = diagnose_features([features_of(values, labels)])
+    assert drawn.split.startswith("split drawn (20% of the labelled rows are test rows, stratified, seed 0): 80 train")
+    bare = features_of(values, labels)
+    bare = diagnose_features([replace(bare, table=replace(bare.table, labels={}, classes={}))])
+    assert (bare.scheme, bare.split) == (None, "the dataset has no labels, and its own splits are used")

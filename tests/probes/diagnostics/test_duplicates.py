@@ -6,9 +6,9 @@ from scipy.stats import weibull_min
 from sklearn.neighbors import NearestNeighbors
 
 from probes.diagnostics.duplicates import default_threshold, find_duplicates
-from probes.diagnostics.flagged import part_rows
 from probes.diagnostics.leaks import find_leaks
 from probes.diagnostics.sampling import draw_sample
+from probes.sweep.splits import name_parts
 
 SPLITS = ["train"] * 200 + ["test"] * 100
 
@@ -23,7 +23,7 @@ def planted(features_of):
 
 
 def look(features, **options):
-    return find_duplicates(features, draw_sample(features, 8192, 0), **options)
+    return find_duplicates(features, draw_sample(features, 8192, 0), features.table.splits, **options)
 
 
 def test_equal_and_close_rows_are_found(planted):
@@ -35,7 +35,7 @@ def test_equal_and_close_rows_are_found(planted):
 
 
 def test_test_rows_with_a_partner_in_training_are_leaks(planted):
-    leaks = find_leaks(look(planted), part_rows(planted.table, "kind"))
+    leaks = find_leaks(look(planted), name_parts(planted.table, "kind"))
     assert sorted(zip(leaks["test"], leaks["train"], strict=True)) == [(250, 10), (260, 20)]
 
 
@@ -71,7 +71,7 @@ def test_pairs_are_those_of_all_rows_at_once_whatever_the_blocks(features_of, mo
     values = np.random.default_rng(1).normal(size=(90, 3)).astype(np.float32) + np.float32(20)
     features = features_of(values)
     sample = draw_sample(features, 45, 0)
-    found = find_duplicates(features, sample, 0.97)
+    found = find_duplicates(features, sample, features.table.splits, 0.97)
     expected = brute_force(values.astype(np.float64), sample.mean.astype(np.float64), 0.97)
     pairs = {(row.first, row.second): row.similarity for row in found.pairs.itertuples()}
     assert pairs.keys() == expected.keys()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from featurestore.errors import LabelMismatchError
 from probes.diagnostics.duplicates import Duplicates
-from probes.diagnostics.flagged import COLUMNS, list_flagged, part_rows
+from probes.diagnostics.flagged import COLUMNS, list_flagged
 from probes.diagnostics.outliers import Outliers
-from probes.sweep.splits import divide_rows
 
 LABELS = [0, 1, 0, 1, -1, 0]
 PARTS = np.array(["train", "valid", "test", "test", "", "train"])
 PAIRS = pd.DataFrame({"first": [0], "second": [4], "similarity": [0.9]})
-DUPLICATES = Duplicates(0.8, np.array([0, 1, 2, 1, 4, 5]), PAIRS, 1)
+DUPLICATES = Duplicates(0.8, np.array([0, 1, 2, 1, 4, 5]), PAIRS, 1, PAIRS[:0])
 LEAKS = pd.DataFrame({"test": [3], "train": [1], "similarity": [1.0]})
 OUTLIERS = Outliers(np.array([5]), np.array([7.5]))
 
@@ -42,23 +39,7 @@ def test_without_labels_nothing_is_named(make_table):
 
 def test_only_so_many_of_one_reason_are_listed(make_table, monkeypatch):
     monkeypatch.setattr("probes.diagnostics.flagged.MOST", 1)
-    duplicates = Duplicates(0.8, np.array([0, 0, 0, 3, 4, 5]), PAIRS, 1)
+    duplicates = Duplicates(0.8, np.array([0, 0, 0, 3, 4, 5]), PAIRS, 1, PAIRS[:0])
     found = list_flagged(make_table(LABELS), "kind", PARTS, LEAKS, duplicates, OUTLIERS)
     assert found["reason"].value_counts().to_dict() == {"leak": 1, "equal": 1, "close": 1, "outlier": 1}
     assert found[found["reason"] == "equal"]["sample_id"].item() == "s001"
-
-
-def test_parts_are_those_of_the_probes(make_table):
-    table = make_table([0, 1] * 30, splits=[""] * 60)
-    split, parts = divide_rows(table, "kind"), part_rows(table, "kind")
-    for name in ("train", "valid", "test"):
-        assert np.flatnonzero(parts == name).tolist() == sorted(getattr(split, name))
-    given = ["train"] * 40 + ["test"] * 20
-    assert part_rows(make_table([0, 1] * 30, splits=given), None).tolist() == given
-    assert part_rows(make_table([-1] * 60, splits=given), "kind").tolist() == given
-
-
-def test_a_group_in_two_splits_is_refused(make_table):
-    table = make_table([0, 1] * 30, splits=["train"] * 40 + ["test"] * 20, groups=["one"] * 60)
-    with pytest.raises(LabelMismatchError, match="one"):
-        part_rows(table, "kind")

@@ -38,8 +38,12 @@ def brute_force(features, threshold):
     return found
 
 
-def test_leaks_are_those_of_all_pairs(features):
-    found = find_leaks(find_duplicates(features, draw_sample(features, 200, 0), THRESHOLD), PARTS)
+@pytest.mark.parametrize(("most", "block"), [(10_000, 2048), (1, 2048), (1, 16)])
+def test_leaks_are_those_of_all_pairs(features, monkeypatch, most, block):
+    """Even where only the closest pair is listed: what leaks is looked for among all of them."""
+    monkeypatch.setattr("probes.diagnostics.duplicates.MOST_PAIRS", most)
+    monkeypatch.setattr("probes.diagnostics.duplicates.BLOCK_ROWS", block)
+    found = find_leaks(find_duplicates(features, draw_sample(features, 200, 0), PARTS, THRESHOLD), PARTS)
     expected = brute_force(features, THRESHOLD)
     assert dict(zip(found["test"], found["train"], strict=True)) == {row: best for row, (_, best) in expected.items()}
     assert found["similarity"].tolist() == pytest.approx([expected[row][0] for row in found["test"]], abs=1e-5)
@@ -47,12 +51,13 @@ def test_leaks_are_those_of_all_pairs(features):
 
 
 def test_equal_rows_leak_from_training_and_from_validation_but_not_among_themselves(features):
-    found = find_leaks(find_duplicates(features, draw_sample(features, 200, 0), 1.0), PARTS)
+    found = find_leaks(find_duplicates(features, draw_sample(features, 200, 0), PARTS, 1.0), PARTS)
     assert found.to_dict("list") == {"test": [85, 86], "train": [3, 65], "similarity": [1.0, 1.0]}
 
 
 def test_rows_without_a_part_do_not_leak(features):
-    duplicates = find_duplicates(features, draw_sample(features, 200, 0), THRESHOLD)
-    assert find_leaks(duplicates, np.full(120, "test")).empty
-    assert find_leaks(duplicates, np.full(120, "train")).empty
-    assert find_leaks(duplicates, np.full(120, "")).empty
+    for part in ("test", "train", ""):
+        parts = np.full(120, part)
+        duplicates = find_duplicates(features, draw_sample(features, 200, 0), parts, THRESHOLD)
+        assert duplicates.n_pairs
+        assert find_leaks(duplicates, parts).empty

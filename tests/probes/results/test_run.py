@@ -242,3 +242,11 @@ def test_tables_name_the_classes_without_test_rows():
     predicted = np.where(np.arange(60) == 0, 2, truth)
     scored = make_run(truth=truth, probabilities=np.eye(3, dtype=np.float32)[predicted])
     assert f1_score(truth, predicted, average="macro") == pytest.approx(scored.scores.macro["f1"] * 2 / 3)
+
+
+def test_a_class_that_is_called_macro_is_not_the_mean(demo_runs):
+    named = [replace(run, classes=("macro", "all", "c")) for run in demo_runs]
+    pd.testing.assert_frame_equal(summarise(named), summarise(demo_runs))
+    line = summarise(named[:1]).iloc[0]
+    expected = f1_score(named[0].truth, named[0].predicted, average="macro")
+    assert (line["runs"], line["mean"]) == (1, pytest.approx(expected))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -5,7 +7,15 @@ from hypothesis import strategies as st
 
 from featurestore.errors import LabelMismatchError, ProbeError, UnknownNameError
 from featurestore.samples import UNLABELLED
-from probes.sweep.splits import check_fractions, describe_split, name_parts, order_rows, split_rows
+from probes.sweep.splits import (
+    check_fractions,
+    describe_parts,
+    describe_split,
+    divide_rows,
+    name_parts,
+    order_rows,
+    split_rows,
+)
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PERCENTS = (1, 7, 10, 30, 50, 99, 100)
@@ -250,4 +260,22 @@ def test_what_is_told_is_what_is_done(make_table):
 
 def test_without_labels_the_parts_are_the_splits(make_table):
     splits = ["train", "test", ""]
-    assert name_parts(make_table([-1] * 3, splits=splits)).tolist() == splits
+    table = make_table([-1] * 3, splits=splits)
+    bare = replace(table, labels={}, classes={})
+    for one in (table, bare):
+        assert name_parts(one).tolist() == splits
+        assert describe_parts(one) == "the dataset has no labels, and its own splits are used"
+
+
+def test_parts_are_those_of_the_probes(make_table):
+    table = make_table([0, 1] * 30)
+    split, parts = divide_rows(table, "kind"), name_parts(table, "kind")
+    for name in ("train", "valid", "test"):
+        assert np.flatnonzero(parts == name).tolist() == sorted(getattr(split, name))
+    assert describe_parts(table) == describe_split(table)
+
+
+def test_labelled_rows_that_no_part_takes_are_told(make_table):
+    table = make_table([0, 1, -1, 0, 1] * 20, splits=["train"] * 50 + [""] * 20 + ["test"] * 30)
+    assert describe_split(table).endswith(": 40 train, 0 valid, 24 test; 16 labelled rows of no split are not used")
+    assert (name_parts(table) == "").sum() == 36
