@@ -13,7 +13,7 @@ _MODELS = ("skyprobe", "torch", "torchvision", "timm", "transformers", "open_cli
 LIBRARIES: dict[Kind, tuple[str, ...]] = {
     "extraction": (*_MODELS, "openvino", "numpy", "pillow", "astropy", "zarr"),
     "training": (*_MODELS, "peft", "numpy"),
-    "probing": ("skyprobe", "scikit-learn", "torch"),
+    "probing": ("skyprobe", "numpy", "scipy", "scikit-learn", "numba"),
     "projection": ("numpy", "scikit-learn", "scipy", "umap-learn"),
     "measurement": ("numpy", "astropy"),
 }

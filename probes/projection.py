@@ -18,6 +18,7 @@ from featurestore.store.dependants import KEYS, list_keys
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
 from featurestore.versions import library_versions
+from probes.solvers.backend import backend_versions
 from probes.solvers.scaling import find_exponent, rescale
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def project(
     pca, explained = principal_components(features.values, n_components)
     parameters = {"n_components": n_components, "n_neighbors": n_neighbors, "min_dist": min_dist, "seed": seed}
     xy = _umap(pca, n_neighbors, min_dist, seed)
-    return Projection(xy, pca, explained, parameters | {"init": "pca"} | library_versions("projection"))
+    libraries = library_versions("projection") | backend_versions()
+    return Projection(xy, pca, explained, parameters | {"init": "pca"} | libraries)
 
 
 def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any) -> Projection:
@@ -88,7 +90,7 @@ def cached_projection(store: FeatureStore, features: FeatureSet, **options: Any)
         "shape": list(features.values.shape),
         "values": hashlib.sha256(np.ascontiguousarray(features.values, dtype="<f4").data).hexdigest(),
     }
-    name = digest(identity | parameters | library_versions("projection"))
+    name = digest(identity | parameters | library_versions("projection") | backend_versions())
     if (found := store.get_cached(KIND, name)) is not None:
         arrays = found.arrays
         return Projection(arrays["xy"], arrays["pca"], arrays["explained"], found.attributes["parameters"])

@@ -36,6 +36,14 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return np.asarray(array.get() if has_gpu() else array)
 
 
+def backend_versions() -> dict[str, str]:
+    """Versions of what computes in place of NumPy and scikit-learn; empty without a GPU.
+
+    They are part of the names of cached results: what a GPU found is not taken for what a CPU would find.
+    """
+    return {name: str(import_module(name).__version__) for name in ("cupy", "cuml")} if has_gpu() else {}
+
+
 def accelerate() -> bool:
     """Let cuML stand in for scikit-learn and umap from here on, which the log says. Nothing without a GPU.
 

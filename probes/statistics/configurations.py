@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.training_rows import SEEN
 from probes.results.run import COMPARED, IDENTITY, Run
 from probes.results.scores import Metric
+from probes.sweep.tasks import digest_origin
 
 if TYPE_CHECKING:
     from featurestore.samples import SampleTable
@@ -85,19 +86,19 @@ def gather_configurations(
 ) -> tuple[tuple[Configuration, ...], int]:
     """The configurations of runs on one dataset and scheme, and how many runs were left out.
 
-    Only runs on the test rows that most runs share can be compared. Of several runs of the same identity, which other
-    library versions or an older state of the dataset left behind, the one with the most training rows counts, and of
-    equals the first.
+    Only runs on the test rows that most runs share can be compared. Of the runs of one configuration those count that
+    were made from the labels of the table with the heads and libraries of today, if there are any. Of several runs of
+    the same identity that are left, the one with the most training rows counts, and of equals the first.
 
     Args:
         runs: The runs, in any order.
-        table: Samples of the dataset, for its groups; None: every test row stands for itself.
+        table: Samples of the dataset, for its groups and labels; None: every test row is on its own, and nothing
+            is known of what was made today.
     """
     shared = max(_group(runs, tested_on), key=len, default=[])
-    once = [max(part, key=lambda run: run.n_train) for part in _group(shared, _identify)]
-    found = [
-        tuple(sorted(part, key=lambda run: run.seed)) for part in _group(once, lambda run: _identify(run, COMPARED))
-    ]
+    today = _find_origin(shared[0].scheme, table) if shared and table else ""
+    fresh = [_keep_fresh(part, today) for part in _group(shared, lambda run: _identify(run, COMPARED))]
+    found = [tuple(max(part, key=lambda run: run.n_train) for part in _group(own, _identify)) for own in fresh]
     groups = _find_groups(shared[0].sample_ids, table) if shared and table else None
     return tuple(Configuration(part, groups) for part in found), len(runs) - len(shared)
 
@@ -114,7 +115,7 @@ def tested_on(run: Run) -> tuple[Any, ...]:
 
 
 def _settings(run: Run) -> str:
-    """What was asked of a probe besides its head: runs that differ in it are no repetitions of each other.
+    """What was asked of a probe besides its head: runs that differ in it are not repetitions of each other.
 
     Trainings need no options: their keys differ with these. Test rows that the backbone was trained on are told of all.
     """
@@ -136,6 +137,16 @@ def _find_groups(sample_ids: Sequence[str], table: SampleTable) -> tuple[str, ..
         return None
     known = dict(zip(table.sample_ids, table.groups.tolist(), strict=True))
     return tuple(known.get(name, "") for name in sample_ids)
+
+
+def _find_origin(scheme: str, table: SampleTable) -> str:
+    """The origin of runs that would be made today; empty for a scheme of a mapping file."""
+    return digest_origin(table, scheme) if scheme in table.labels else ""
+
+
+def _keep_fresh(runs: list[Run], today: str) -> list[Run]:
+    """The runs of one configuration that would be made like this today; all where none is known to be."""
+    return [run for run in runs if run.origin == today] or runs
 
 
 def _group(runs: Iterable[Run], by: Callable[[Run], tuple[Any, ...]]) -> list[list[Run]]:

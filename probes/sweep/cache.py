@@ -17,6 +17,7 @@ from probes.heads.registry import REVISION
 from probes.results.former_names import read_params
 from probes.results.json_values import json_ready
 from probes.results.run import IDENTITY, Run
+from probes.solvers.backend import backend_versions
 from probes.sweep.tasks import Task
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 RUNS = "runs"
 """Kind of the runs of heads in a store."""
 
-_PLAIN = (*IDENTITY, "n_train", "n_valid", "n_features", "params", "seconds", "split")
+_PLAIN = (*IDENTITY, "n_train", "n_valid", "n_features", "params", "seconds", "split", "origin")
 _ARRAYS = ("truth", "probabilities")
 
 
@@ -95,7 +96,7 @@ def task_digests(features: FeatureMatrix, tasks: Sequence[Task]) -> list[str]:
         "content": _content_digest(features),
         "labels": {scheme: features.table.label_digest(scheme) for scheme in {task.scheme for task in tasks}},
         "revision": REVISION,
-        "libraries": library_versions("probing"),
+        "libraries": library_versions("probing") | backend_versions(),
     }
     return [digest(shared | _task_identity(task)) for task in tasks]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from probes.results.former_names import present_parameters, present_protocol
 from probes.sweep.memory import check_vectors
 from probes.sweep.splits import Split, check_fractions, describe_split, order_rows, split_rows
 from probes.sweep.streaming import check_heads, describe_streaming
-from probes.sweep.tasks import Task
+from probes.sweep.tasks import Task, digest_origin
 
 Validation = Literal["split", "rest", "none"]
 
@@ -49,7 +50,7 @@ def plan(
     allow_seen_rows: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Task]:
-    """Decide rows and parameters of every fit; nothing is fitted yet.
+    """Decide rows and parameters of every fit; nothing is fitted yet. What is named twice is fitted once.
 
     Args:
         features: FeatureMatrix with labels and splits, in memory or in their store.
@@ -82,29 +83,28 @@ def plan(
     orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
     known = np.unique(table.labels[scheme][split.train])
     usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
-    told = describe_split(table, scheme)
-    tested = [table.sample_ids[row] for row in split.test]
-    seen = check_test_rows(recorded_rows(features.provenance), tested, table.name, allow=allow_seen_rows)
-    notes = _notes(features, scheme, split) | describe_streaming(features, protocol) | seen
-
-    def task(head: str, fraction: int, seed: int) -> Task:
+    notes = _notes(features, scheme, split, allow_seen_rows) | describe_streaming(features, protocol)
+    told, origin = describe_split(table, scheme), digest_origin(table, scheme)
+    tasks = []
+    for head, fraction, seed in product(dict.fromkeys(heads), dict.fromkeys(fractions), orders):
         train, rest = orders[seed].divide(fraction)
         chooses = HEADS.get(head).uses_validation and protocol == "cv" and features.block_rows is None
         valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
-        chosen_by = {"validation": validation} if len(valid) else {}
         own = given.get(head, {})
-        stated = notes | chosen_by | ({"options": own} if own else {})
-        params = head_params(head, protocol, seed, own)
-        return Task(head, params, protocol, scheme, fraction, seed, train, split.train, valid, split.test, stated, told)
+        stated = notes | ({"validation": validation} if len(valid) else {}) | ({"options": own} if own else {})
+        params, parts = head_params(head, protocol, seed, own), (train, split.train, valid, split.test)
+        tasks.append(Task(head, params, protocol, scheme, fraction, seed, *parts, stated, told, origin))
+    return tasks
 
-    return [task(head, fraction, seed) for head in heads for fraction in fractions for seed in orders]
 
-
-def _notes(features: FeatureMatrix, scheme: str, split: Split) -> dict[str, Any]:
-    """What every run of a scheme has to state: classes that are tested but cannot be learnt."""
-    labels, classes = features.table.labels[scheme], features.table.classes[scheme]
+def _notes(features: FeatureMatrix, scheme: str, split: Split, allow_seen_rows: bool) -> dict[str, Any]:
+    """What every run of a scheme has to state: classes that are tested but cannot be learnt, rows that were seen."""
+    table = features.table
+    labels, classes = table.labels[scheme], table.classes[scheme]
     absent = np.setdiff1d(labels[split.test], labels[split.train])
-    return {"absent_from_train": [classes[label] for label in absent]} if len(absent) else {}
+    tested = [table.sample_ids[row] for row in split.test]
+    seen = check_test_rows(recorded_rows(features.provenance), tested, table.name, allow=allow_seen_rows)
+    return ({"absent_from_train": [classes[label] for label in absent]} if len(absent) else {}) | seen
 
 
 def _seed_list(seeds: int | Sequence[int]) -> list[int]:

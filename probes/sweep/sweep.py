@@ -77,7 +77,7 @@ def cached_sweep(
     runs: dict[str, Run] = {}
     for name, task in zip(digests, tasks, strict=True):
         if (known := cached_run(store, RUNS, name)) is not None:
-            runs[name] = replace(known, split=task.split)  # which older versions did not cache
+            runs[name] = replace(known, split=task.split, origin=task.origin)  # which older versions did not cache
             _tell(runs[name], progress)
     fresh = [number for number, name in enumerate(digests) if name not in runs]
 
@@ -234,6 +234,7 @@ def _make_run(
         params=params,
         seconds=seconds,
         split=task.split,
+        origin=task.origin,
     )
 
 

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from probes.heads.registry import HEADS, Head
+from featurestore.samples import SampleTable
+from featurestore.store.key import digest
+from featurestore.versions import library_versions
+from probes.heads.registry import HEADS, REVISION, Head
+from probes.solvers.backend import backend_versions
 from probes.sweep.splits import Rows
 
 
@@ -27,6 +31,7 @@ class Task:
         test: int64, rows to predict.
         notes: What the result row has to state beyond what the head chose.
         split: Where the rows come from, see `probes.sweep.splits.describe_split`; it decides no number.
+        origin: See `digest_origin`; it decides no number either.
     """
 
     head: str
@@ -41,7 +46,17 @@ class Task:
     test: Rows
     notes: Mapping[str, Any] = field(default_factory=dict)
     split: str = ""
+    origin: str = ""
 
     def build(self) -> Head:
         """The head, unfitted."""
         return HEADS.get(self.head)(**self.params)
+
+
+def digest_origin(table: SampleTable, scheme: str) -> str:
+    """Digest of what a run depends on beside its features and parameters: labels, built-in heads and libraries.
+
+    Of two runs of the same name, it tells the one that would be made today from one that is out of date.
+    """
+    versions = library_versions("probing") | backend_versions()
+    return digest({"labels": table.label_digest(scheme), "revision": REVISION, "libraries": versions})

@@ -13,7 +13,7 @@ def test_the_lists_are_those_that_cached_results_were_named_by() -> None:
     assert {kind: set(libraries) for kind, libraries in LIBRARIES.items()} == {
         "extraction": models | {"openvino", "numpy", "pillow", "astropy", "zarr"},
         "training": models | {"peft", "numpy"},
-        "probing": {"skyprobe", "scikit-learn", "torch"},
+        "probing": {"skyprobe", "numpy", "scipy", "scikit-learn", "numba"},
         "projection": {"numpy", "scikit-learn", "scipy", "umap-learn"},
         "measurement": {"numpy", "astropy"},
     }

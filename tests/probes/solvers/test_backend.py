@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from probes.solvers.backend import accelerate, array_library, has_gpu, to_numpy
+from probes.solvers.backend import accelerate, array_library, backend_versions, has_gpu, to_numpy
 
 
 @pytest.fixture
@@ -21,8 +21,9 @@ def install(monkeypatch):
                 raise has_device
             return has_device
 
-        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(is_available=answer)))
-        monkeypatch.setitem(sys.modules, "cuml", SimpleNamespace())
+        cuda = SimpleNamespace(is_available=answer)
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, __version__="13.3.0"))
+        monkeypatch.setitem(sys.modules, "cuml", SimpleNamespace(__version__="25.02"))
         monkeypatch.setitem(sys.modules, "cuml.accel", SimpleNamespace(install=lambda: installed.append(True)))
         return installed
 
@@ -38,6 +39,7 @@ def test_without_cuml_numpy_runs(install, monkeypatch):
     assert installed == []
     assert array_library() is np
     assert to_numpy(np.arange(3)).tolist() == [0, 1, 2]
+    assert backend_versions() == {}
 
 
 @pytest.mark.parametrize("answer", [False, RuntimeError("no driver"), OSError("libcuda.so.1")], ids=repr)
@@ -54,6 +56,7 @@ def test_with_a_device_cupy_runs_and_cuml_stands_in(install):
     assert installed == [True]
     assert array_library() is sys.modules["cupy"]
     assert to_numpy(SimpleNamespace(get=lambda: [1, 2])).tolist() == [1, 2]
+    assert backend_versions() == {"cupy": "13.3.0", "cuml": "25.02"}
 
 
 def test_only_the_explicit_call_lets_cuml_stand_in_and_the_log_says_so(tmp_path):

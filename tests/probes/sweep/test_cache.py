@@ -10,7 +10,8 @@ import pytest
 from featurestore.errors import MissingFeaturesError, ProbeError
 from featurestore.store import open_store
 from probes.results.run import Run
-from probes.sweep.cache import RUNS, cached_run, cached_runs, save_run
+from probes.sweep.cache import RUNS, cached_run, cached_runs, save_run, task_digests
+from probes.sweep.plan import plan
 from probes.sweep.sweep import cached_sweep
 
 
@@ -52,3 +53,12 @@ def test_test_samples_that_the_store_does_not_know_are_refused(store, toy_featur
         save_run(store, RUNS, "a" * 64, run)
     save_run(store, RUNS, "a" * 64, replace(run, sample_ids=toy_features.table.sample_ids[:90]))
     assert cached_run(store, RUNS, "a" * 64).sample_ids == toy_features.table.sample_ids[:90]
+
+
+def test_what_a_gpu_found_is_not_taken_for_what_a_cpu_would_find(toy_features, monkeypatch):
+    tasks = plan(toy_features, ["centroid"], seeds=1)
+    on_cpu = task_digests(toy_features, tasks)
+    monkeypatch.setattr("probes.sweep.cache.backend_versions", lambda: {"cupy": "13.3.0", "cuml": "25.02"})
+    on_gpu = task_digests(toy_features, tasks)
+    monkeypatch.setattr("probes.sweep.cache.backend_versions", lambda: {"cupy": "13.3.0", "cuml": "25.04"})
+    assert len({*on_cpu, *on_gpu, *task_digests(toy_features, tasks)}) == 3 * len(tasks)

@@ -20,3 +20,10 @@ def test_whitening_of_features_that_stay_in_the_store_is_refused(toy_features, m
     monkeypatch.setattr(type(toy_features), "block_rows", 8)
     with pytest.raises(ProbeError, match="the head 'linear' needs all"):
         plan(toy_features, ["linear"], options={"linear": {"whitening": "pca"}})
+
+
+def test_what_is_named_twice_is_fitted_once(toy_features):
+    tasks = plan(toy_features, ["linear", "knn", "linear"], fractions=[100, 50, 100], seeds=[1, 1])
+    assert [(task.head, task.fraction, task.seed) for task in tasks] == [
+        ("linear", 100, 1), ("linear", 50, 1), ("knn", 100, 1), ("knn", 50, 1),
+    ]  # fmt: skip
