@@ -164,19 +164,27 @@ def compare_configurations(
     return Resamples([first, second], metric, **options).compare(0, 1)
 
 
-def compare(first: Sequence[Run], second: Sequence[Run], metric: Metric = "f1", **options: Any) -> Comparison:
+def compare(
+    first: Sequence[Run],
+    second: Sequence[Run],
+    metric: Metric = "f1",
+    groups: Sequence[str] | None = None,
+    **options: Any,
+) -> Comparison:
     """The paired difference of two configurations, second minus first, from their runs with different seeds.
 
     Args:
         first: Runs of what it is compared with.
         second: Runs of what is judged.
         metric: ``f1``, ``precision``, ``recall`` (macro means) or ``accuracy``.
+        groups: Group of each test row, which are resampled together; None: every row is on its own.
         **options: See `Resamples`.
 
     Raises:
         ProbeError: No common seed, or as in `Resamples`.
     """
-    pair = [Configuration(tuple(sorted(runs, key=lambda run: run.seed))) for runs in (first, second)]
+    known = None if groups is None else tuple(groups)
+    pair = [Configuration(tuple(sorted(runs, key=lambda run: run.seed)), known) for runs in (first, second)]
     seeds = [{run.seed for run in one.runs} for one in pair]
     found = compare_configurations(pair[0], pair[1], metric, **options) if seeds[0] & seeds[1] else None
     if found is None:

@@ -116,6 +116,7 @@ def test_whole_groups_are_resampled(make_runs, make_table):
     one, other = (compare_configurations(*lines).difference for lines in (alone, grouped))
     assert one.value == other.value
     assert (one.low, one.high) != (other.low, other.high)
+    assert compare(runs[:3], runs[3:], groups=grouped[0].groups).difference == other
 
 
 def test_accuracy_on_request(make_runs):
