@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +49,11 @@ def save_run(store: FeatureStore, kind: str, identity: str, run: Run, key: Featu
     row_of = {name: row for row, name in enumerate(store.sample_ids(run.dataset))}
     unknown = [name for name in run.sample_ids if name not in row_of]
     if unknown:
+        source = store.source(run.dataset) or run.dataset
         raise ProbeError(
             f"the store does not know {len(unknown)} test samples, the first is {unknown[0]!r}",
             where=run.dataset,
-            hint="Extract the dataset again, or use another store: skyprobe extract.",
+            hint=f"Extract the dataset again, or use another store: skyprobe extract {quote(source)}.",
         )
     rows = np.array([row_of[name] for name in run.sample_ids], dtype=np.int64)
     arrays = {"rows": rows} | {name: getattr(run, name) for name in _ARRAYS}

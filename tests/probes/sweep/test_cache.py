@@ -48,8 +48,9 @@ def test_test_samples_that_the_store_does_not_know_are_refused(store, toy_featur
     (run,) = make_grid(fractions=[100], seeds=1)
     with pytest.raises(MissingFeaturesError, match="no dataset 'toy'"):
         save_run(store, RUNS, "a" * 64, run)
-    store.put_dataset(toy_features.table)
-    with pytest.raises(ProbeError, match=r"does not know 90 test samples, the first is 's0' \[toy\]"):
+    store.put_dataset(replace(toy_features.table, source="folder:/data/my sky"))
+    told = r"does not know 90 test samples, the first is 's0' \[toy\].*skyprobe extract 'folder:/data/my sky'"
+    with pytest.raises(ProbeError, match=told):
         save_run(store, RUNS, "a" * 64, run)
     save_run(store, RUNS, "a" * 64, replace(run, sample_ids=toy_features.table.sample_ids[:90]))
     assert cached_run(store, RUNS, "a" * 64).sample_ids == toy_features.table.sample_ids[:90]
