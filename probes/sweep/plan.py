@@ -79,17 +79,16 @@ def plan(
     check_vectors(features)
     check_heads(features, heads, given)
     table, scheme = features.table, features.table.scheme(scheme)
-    split = split_rows(table, scheme)
+    labels, split = table.labels[scheme], split_rows(table, scheme)
     orders = {seed: order_rows(table, split.train, scheme, seed) for seed in _seed_list(seeds)}
-    known = np.unique(table.labels[scheme][split.train])
-    usable_valid = split.valid[np.isin(table.labels[scheme][split.valid], known)]
+    usable = split.valid[np.isin(labels[split.valid], labels[split.train])]
     notes = _notes(features, scheme, split, allow_seen_rows) | describe_streaming(features, protocol)
     told, origin = describe_split(table, scheme), digest_origin(table, scheme)
     tasks = []
     for head, fraction, seed in product(dict.fromkeys(heads), dict.fromkeys(fractions), orders):
         train, rest = orders[seed].divide(fraction)
         chooses = HEADS.get(head).uses_validation and protocol == "cv" and features.block_rows is None
-        valid = {"split": usable_valid, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
+        valid = {"split": usable, "rest": rest}.get(validation, rest[:0]) if chooses else rest[:0]
         own = given.get(head, {})
         stated = notes | ({"validation": validation} if len(valid) else {}) | ({"options": own} if own else {})
         params, parts = head_params(head, protocol, seed, own), (train, split.train, valid, split.test)
