@@ -132,7 +132,10 @@ def _copy(folder: Path) -> Path:
 
 
 def _meaning(code: str) -> str | None:
-    """The code without annotations and what they import, which nothing reads while it runs; None if it is no code."""
+    """The code without what changes no result; None if it is not Python.
+
+    Annotations and their imports are not read while it runs, and ``strict`` of zip raises in wrong code alone.
+    """
     try:
         tree = ast.parse(code)
     except SyntaxError:
@@ -146,6 +149,8 @@ def _meaning(code: str) -> str | None:
             node.annotation = ast.Constant(0)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.test, node.body = ast.Constant(0), [ast.Pass()]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "zip":
+            node.keywords = []
     return ast.dump(tree)
 
 

@@ -191,7 +191,8 @@ _NUMBERS = (
 
 
 def _is_bigger(first: str, second: str, infos: Sequence[FeatureInfo]) -> bool:
-    return same_family(first, second) and count_params(second, infos) > count_params(first, infos) > 0
+    small, large = count_params(first, infos), count_params(second, infos)
+    return same_family(first, second) and bool(small) and large > small
 
 
 def _plainness(info: FeatureInfo) -> tuple[int, int]:

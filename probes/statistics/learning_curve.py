@@ -241,7 +241,7 @@ def curve_table(curves: Sequence[LearningCurve], target: float | None = None) ->
 
 
 def _describe(curve: LearningCurve, target: float | None) -> dict[str, Any]:
-    a, doubled = curve.asymptote, [float(ends[0]) for ends in curve.predict(2 * curve.labels[-1:])]
+    doubled = [float(ends[0]) for ends in curve.predict(2 * curve.labels[-1:])]
     row = describe_configuration(curve.steps[-1]) | {
         "metric": METRICS[curve.metric],
         "fractions": len(curve.steps),
@@ -250,12 +250,16 @@ def _describe(curve: LearningCurve, target: float | None) -> dict[str, Any]:
         "exponent": curve.parameters[0, 2],
         "identified": curve.identified,
     }
-    row |= dict(zip(_ends("asymptote"), a, strict=True)) | dict(zip(_ends("doubled"), doubled, strict=True))
-    return row | (dict(zip(_ends("needed"), curve.labels_for(target), strict=True)) if target is not None else {})
+    row |= _with_ends("asymptote", curve.asymptote) | _with_ends("doubled", doubled)
+    return row if target is None else row | _with_ends("needed", curve.labels_for(target))
 
 
 def _ends(name: str) -> list[str]:
     return [name, f"{name}_low", f"{name}_high"]
+
+
+def _with_ends(name: str, values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(_ends(name), values, strict=True))
 
 
 def _count_labels(steps: Sequence[Configuration]) -> Floats:

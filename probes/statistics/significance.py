@@ -184,11 +184,11 @@ def compare(
         ProbeError: No common seed, or as in `Resamples`.
     """
     known = None if groups is None else tuple(groups)
-    pair = [Configuration(tuple(sorted(runs, key=lambda run: run.seed)), known) for runs in (first, second)]
-    seeds = [{run.seed for run in one.runs} for one in pair]
-    found = compare_configurations(pair[0], pair[1], metric, **options) if seeds[0] & seeds[1] else None
+    pair = tuple(Configuration(tuple(sorted(runs, key=lambda run: run.seed)), known) for runs in (first, second))
+    found = compare_configurations(*pair, metric, **options)
     if found is None:
-        raise ProbeError("the runs have no seed in common", where=str(seeds), hint="Compare runs of the same seeds.")
+        seeds = " and ".join(str([run.seed for run in one.runs]) for one in pair)
+        raise ProbeError("the runs have no seed in common", where=seeds, hint="Compare runs of the same seeds.")
     return found
 
 

@@ -139,7 +139,15 @@ def test_a_number_that_is_too_far_away_is_not_told(rising):
 
 @pytest.mark.parametrize(
     ("parameters", "identified"),
-    [([0.9, 3.0, 0.5], True), ([1.0, 3.0, 0.2], False), ([0.6, 0.0, 0.5], False), ([0.9, 3.0, EXPONENTS[0]], False)],
+    [
+        ([0.9, 3.0, 0.5], True),
+        ([1.0, 3.0, 0.2], False),
+        ([0.6, 0.0, 0.5], False),
+        ([0.9, 3.0, EXPONENTS[0]], False),
+        ([0.9, 3.0, EXPONENTS[1]], True),
+        ([0.9, 3.0, EXPONENTS[-2]], True),
+        ([0.9, 3.0, EXPONENTS[-1]], False),
+    ],
 )
 def test_limits_that_decide_are_told(rising, parameters, identified):
     curve = make_curve(rising, parameters)

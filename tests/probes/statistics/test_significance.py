@@ -129,7 +129,7 @@ def test_accuracy_on_request(make_runs):
 def test_lines_without_a_common_seed_are_not_compared(make_runs):
     others = [replace(run, seed=run.seed + 5) for run in make_runs()]
     assert compare_configurations(one(make_runs()), one(others)) is None
-    with pytest.raises(ProbeError, match="the runs have no seed in common"):
+    with pytest.raises(ProbeError, match=r"the runs have no seed in common \[\[0, 1, 2\] and \[5, 6, 7\]\]"):
         compare(make_runs(), others)
 
 
