@@ -80,9 +80,9 @@ def test_votes_of_zero_and_perfect_rows_stay_finite():
         (np.full((4, 2), 0.5), np.zeros(3, dtype=int), "3 labels for 4 rows"),
         (np.full((2, 2), 0.5), np.array([0, 2]), "labels from 0 to 2 for 2 classes"),
         (np.full((2, 2), 0.5), np.array([-1, 0]), "labels from -1 to 0"),
-        (np.array([[2.0, -1.0]]), np.array([0]), "no probabilities"),
-        (np.array([[np.nan, 1.0]]), np.array([0]), "no probabilities"),
-        (np.array([0.5, 0.5]), np.array([0]), "no probabilities"),
+        (np.array([[2.0, -1.0]]), np.array([0]), "not probabilities"),
+        (np.array([[np.nan, 1.0]]), np.array([0]), "not probabilities"),
+        (np.array([0.5, 0.5]), np.array([0]), "not probabilities"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(probabilities, y, message):
