@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,24 +55,25 @@ def measure_image(image: NDArray[Any]) -> dict[str, float]:
 
 
 def measure_images(
-    dataset: ImageDataset, rows: NDArray[np.int64], progress: Callable[[int, int], None] | None = None
+    dataset: ImageDataset, sample_ids: Sequence[str], progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
     """Quantities of some images, a line each with its ``sample_id``; NaN for images that cannot be read.
 
     Where the dataset has boxes, ``box`` is the root of the area of the largest one, in pixels.
     """
-    lines = []
-    for done, row in enumerate(rows.tolist(), start=1):
+    place = {name: row for row, name in enumerate(dataset.table.sample_ids)}
+    sides, lines = _box_sides(dataset.table), []
+    for done, name in enumerate(sample_ids, start=1):
+        row = place.get(name)
         try:
-            lines.append(measure_image(dataset.read(row).image))
+            lines.append({} if row is None else measure_image(dataset.read(row).image) | {"box": sides[row]})
         except UnreadableImageError:
-            lines.append({})
+            lines.append({"box": sides[row]})
         if progress:
-            progress(done, len(rows))
-    names = [dataset.table.sample_ids[row] for row in rows]
-    frame = pd.DataFrame(lines, columns=list(measure_image(np.zeros((1, 1)))), dtype=np.float64)
-    frame.insert(0, SAMPLE_ID, names)
-    return frame if dataset.table.boxes is None else frame.assign(box=_box_sides(dataset.table, rows))
+            progress(done, len(sample_ids))
+    frame = pd.DataFrame(lines, columns=[*measure_image(np.zeros((1, 1))), "box"], dtype=np.float64)
+    frame.insert(0, SAMPLE_ID, list(sample_ids))
+    return frame.drop(columns="box") if dataset.table.boxes is None else frame
 
 
 def cached_covariates(
@@ -96,12 +97,13 @@ def cached_covariates(
     """
     chosen = table.take(rows)
     measured = {"images": chosen.fingerprint, "boxes": _box_digest(chosen), "sigma": SIGMA}
-    name = digest(measured | library_versions("measurement"))
+    measured |= _tell_apart(store, table, rows) | library_versions("measurement")
+    name = digest(measured)
     if (found := store.get_cached(KIND, name)) is not None:
         return pd.DataFrame({SAMPLE_ID: chosen.sample_ids} | {str(key): column for key, column in found.arrays.items()})
     if dataset is None:
         return None
-    frame = measure_images(dataset, rows, progress)
+    frame = measure_images(dataset, chosen.sample_ids, progress)
     arrays = {str(column): frame[column].to_numpy() for column in frame.columns if column != SAMPLE_ID}
     store.put_cached(KIND, name, arrays, {"dataset": table.name})
     return frame
@@ -117,14 +119,24 @@ def _size(signal: Doubles) -> float:
     return float(np.sqrt((sum(squares) * signal).sum() / flux))
 
 
-def _box_sides(table: SampleTable, rows: NDArray[np.int64]) -> Doubles:
-    """Root of the area of the largest box of each row, float64 (m,); NaN for rows without a box."""
+def _tell_apart(store: FeatureStore, table: SampleTable, rows: NDArray[np.int64]) -> dict[str, str]:
+    """What names measurements apart from those of earlier versions, where these were of other images.
+
+    They took rows of the table, which lacks unreadable images, for rows of the dataset.
+    """
+    ids = store.sample_ids(table.name) if table.name in store.datasets() else table.sample_ids
+    alike = all(ids[row] == table.sample_ids[row] for row in rows)
+    return {} if alike else {"rows": "by sample id"}
+
+
+def _box_sides(table: SampleTable) -> Doubles:
+    """Root of the area of the largest box of each row, float64 (n,); NaN for rows without a box."""
     sides = np.full(len(table), np.nan)
     if table.boxes is not None:
         x0, y0, x1, y1 = table.boxes.xyxy[~table.boxes.crowd].astype(np.float64).T
         np.fmax.at(sides, table.boxes.row[~table.boxes.crowd], np.sqrt((x1 - x0) * (y1 - y0)))
-    return sides[rows]
+    return sides
 
 
 def _box_digest(table: SampleTable) -> list[str]:
-    return [] if table.boxes is None else [f"{side:.6g}" for side in _box_sides(table, np.arange(len(table)))]
+    return [] if table.boxes is None else [f"{side:.6g}" for side in _box_sides(table)]

@@ -65,7 +65,7 @@ def images(make_table):
 
 def test_images_that_cannot_be_read_are_unknown_and_crowds_have_no_size(images):
     seen = []
-    found = measure_images(images, np.array([3, 2, 0, 1]), lambda done, total: seen.append((done, total)))
+    found = measure_images(images, ["s003", "s002", "s000", "s001"], lambda done, total: seen.append((done, total)))
     assert found["sample_id"].tolist() == ["s003", "s002", "s000", "s001"]
     assert found["background"].tolist() == pytest.approx([3, np.nan, 0, 1], nan_ok=True)
     assert found["width"].tolist() == pytest.approx([6, np.nan, 6, 6], nan_ok=True)
@@ -79,5 +79,27 @@ def test_what_was_measured_is_cached_under_its_first_name(images, dict_store):
     first = cached_covariates(dict_store, images.table, rows, images)
     again = cached_covariates(dict_store, images.table, rows, None)
     assert images.n_read == 4
-    pd.testing.assert_frame_equal(again[first.columns], first)
+    pd.testing.assert_frame_equal(again, first)
     assert dict_store.list_cached(KIND) and KIND == "nuisance"
+
+
+def test_quantities_are_of_the_images_that_they_name_where_the_features_lack_some(images, dict_store):
+    """Row 0 has no features: row 0 of their table is row 1 of the dataset."""
+    table = images.table.take(np.array([1, 3]))
+    dict_store.put_dataset(images.table)
+    first = cached_covariates(dict_store, table, np.array([1, 0]), images)
+    assert first["sample_id"].tolist() == ["s003", "s001"]
+    assert first["background"].tolist() == [3, 1]
+    pd.testing.assert_frame_equal(cached_covariates(dict_store, table, np.array([1, 0]), None), first)
+
+
+def test_what_an_earlier_version_took_for_other_images_is_measured_again(images, dict_store):
+    table = images.table.take(np.array([1, 3]))
+    cached_covariates(dict_store, table, np.arange(2), images)  # the store knows no other rows: named as before
+    dict_store.put_dataset(images.table)
+    assert cached_covariates(dict_store, table, np.arange(2), None) is None
+
+
+def test_an_image_that_the_dataset_no_longer_has_is_unknown(images):
+    found = measure_images(images, ["gone", "s001"])
+    assert found["width"].tolist() == pytest.approx([np.nan, 6], nan_ok=True)
