@@ -265,7 +265,7 @@ def test_a_study_may_show_attention_and_diagnostics(images, tmp_path):
         (["extract", "DATA", "-b", BACKBONE, "-p", "ful-224"], 2, "full-224"),
         (["extract", "/nowhere/at/all", "-b", BACKBONE], 1, "/nowhere/at/all"),
         (["extract", "DATA"], 2, "Missing option"),
-        (["probe", "DATA", *MODEL, "--fractions", "ten"], 2, "no whole percents"),
+        (["probe", "DATA", *MODEL, "--fractions", "ten"], 2, "not a list of whole percents"),
         (["probe", "DATA", *MODEL, "--head", "lineal"], 2, "linear"),
         (["probe", "DATA", *MODEL, "--protocol", "papre"], 2, "paper"),
         (["probe", "DATA", *MODEL, "--epochs", "0"], 2, "epochs should be greater than or equal to 1"),
