@@ -176,7 +176,7 @@ def test_a_command_line_makes_a_study():
 
 @pytest.mark.parametrize("fractions", ["ten", "10,", "-5", "0.5", ""])
 def test_fractions_that_are_no_whole_percents_are_refused(fractions):
-    with pytest.raises(UsageError, match="no whole percents"):
+    with pytest.raises(UsageError, match="not a list of whole percents"):
         make_study("first", ("resnet-18",), ("full-224",), fractions=fractions)
 
 
