@@ -184,10 +184,10 @@ def compare(
         ProbeError: No common seed, or as in `Resamples`.
     """
     known = None if groups is None else tuple(groups)
-    pair = tuple(Configuration(tuple(sorted(runs, key=lambda run: run.seed)), known) for runs in (first, second))
-    found = compare_configurations(*pair, metric, **options)
+    one, other = (Configuration(tuple(sorted(runs, key=lambda run: run.seed)), known) for runs in (first, second))
+    found = compare_configurations(one, other, metric, **options)
     if found is None:
-        seeds = " and ".join(str([run.seed for run in one.runs]) for one in pair)
+        seeds = " and ".join(str([run.seed for run in each.runs]) for each in (one, other))
         raise ProbeError("the runs have no seed in common", where=seeds, hint="Compare runs of the same seeds.")
     return found
 
