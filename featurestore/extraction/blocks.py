@@ -1,15 +1,13 @@
-"""Blocks of an extraction: workers embed batch after batch, one writer commits.
+"""BlockPlan: which rows of which block go through which forwards, batch by batch.
 
 Batches have fixed slots inside fixed blocks, so that the bytes depend neither on the number of workers nor on what was
-interrupted before. A block is committed when it is whole, and what is done of it when that takes long.
+interrupted before. What goes over the blocks is `featurestore.extraction.processing`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +17,14 @@ from featurestore.errors import BackboneError
 from featurestore.extraction.compiled_backbone import CompiledBackbone
 from featurestore.extraction.embedding import EMPTY, Costs, Embedded, embed_batch, pad_slots
 from featurestore.extraction.requests import ExtractionOptions, ExtractionRequest, row_fingerprints
-from featurestore.store.entry import MISSING, Block, FeatureEntry
+from featurestore.store.entry import MISSING, UNREADABLE, Block, FeatureEntry
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
 
-Progress = Callable[[int, int], None]
-"""Called with (images whose features are committed, images in all)."""
+Mask = NDArray[np.bool_]
+Result = tuple[dict[int, Embedded], Costs]
+"""Job number -> what one batch came to, and its costs."""
 
 _BATCHES_AT_ONCE = 4
 """Batches that a worker decodes before it forwards them, where networks are small: what decoding and forwarding keep in
@@ -33,12 +32,6 @@ the processor's cache drives the other's out, the less often the better."""
 
 _SHARES = 16
 """So many times that many images must be there for each worker: at the end, all wait for the one that has a batch."""
-
-_OPEN_BLOCKS = 2
-"""Blocks in flight besides the one being written: enough that no worker waits, few enough to bound memory."""
-
-COMMIT_SECONDS = 30.0
-"""What is embedded of a block is committed after so long, whole or not: more than that is never lost by a kill."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,14 @@ class Job:
         request: What to extract.
         entry: Where the features stand.
         pending: bool (n,), dataset rows to embed.
+        changed: bool (n,), those of them whose features are there, from an image with another content.
         model: The loaded backbone; None where nothing is pending, and none was loaded to find that out.
     """
 
     request: ExtractionRequest
     entry: FeatureEntry
-    pending: NDArray[np.bool_]
+    pending: Mask
+    changed: Mask
     model: CompiledBackbone | None = None
 
     @property
@@ -70,6 +65,7 @@ class BlockPlan:
 
     Attributes:
         total: Images to decode.
+        workers: Threads that decode and forward.
     """
 
     def __init__(
@@ -89,6 +85,7 @@ class BlockPlan:
         self.threads = get_num_threads()
         self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
         self.workers = options.worker_count
+        self._retry = options.retry_unreadable
         self.batch_size = self._images_at_once(options.batch_size_on(jobs[0].request.runtime.device))
 
     def _images_at_once(self, batch_size: int) -> int:
@@ -108,15 +105,30 @@ class BlockPlan:
         """int64 (r,), the sample in each row of a block; `EMPTY` where the dataset no longer has it."""
         return self.sample_of[block * self.block_rows : (block + 1) * self.block_rows]
 
-    def batches(self, block: int) -> Iterator[dict[int, NDArray[np.int64]]]:
+    def wanted(self, block: int) -> dict[int, Mask]:
+        """Job number -> rows of a block that it had to embed when the plan was made; only jobs with any."""
+        samples = self.samples(block)
+        masks = {number: (samples != EMPTY) & job.pending[samples] for number, job in enumerate(self.jobs)}
+        return {number: mask for number, mask in masks.items() if mask.any()}
+
+    def still_wanted(self, block: int, number: int) -> Mask:
+        """What a job has still to embed of a block, bool (r,): another writer may have done it meanwhile."""
+        samples, job = self.samples(block), self.jobs[number]
+        prints = np.where(samples == EMPTY, 0, self.fingerprints[number][samples]).astype(np.uint64)
+        waiting = job.entry.pending_in(block, prints, job.request.poolings, retry_unreadable=self._retry)
+        still: Mask = (samples != EMPTY) & job.pending[samples] & (waiting | job.changed[samples])
+        return still
+
+    def batches(self, block: int, wanted: Mapping[int, Mask]) -> Iterator[dict[int, NDArray[np.int64]]]:
         """For each batch of a block: job number -> slots, always full length, so that shapes stay fixed."""
         samples = self.samples(block)
+        asked = {number: np.where(mask, samples, EMPTY) for number, mask in wanted.items()}
         for start in range(0, len(samples), self.batch_size):
-            slots = pad_slots(samples[start : start + self.batch_size], self.batch_size)
-            asked = [np.where((slots != EMPTY) & job.pending[slots], slots, EMPTY) for job in self.jobs]
-            yield {number: own for number, own in enumerate(asked) if (own != EMPTY).any()}
+            part = slice(start, start + self.batch_size)
+            slots = {number: pad_slots(own[part], self.batch_size) for number, own in asked.items()}
+            yield {number: own for number, own in slots.items() if (own != EMPTY).any()}
 
-    def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> _Result:
+    def embed(self, slots: Mapping[int, NDArray[np.int64]]) -> Result:
         """One batch through every job that wants something of it."""
         from featurestore.backbones.engines.torch import one_thread
 
@@ -136,6 +148,14 @@ class BlockPlan:
                 if any(pieces):
                     job.entry.write_block(block, self._assemble(block, number, pieces))
         return costs
+
+    def mark_unreadable(self, block: int, row: int, reason: str) -> None:
+        """Commit that one row of a block cannot be embedded, for every job that wants it."""
+        for number, mask in self.wanted(block).items():
+            if mask[row]:
+                data = self._assemble(block, number, [])
+                data.state[row] = UNREADABLE
+                self.jobs[number].entry.write_block(block, replace(data, reasons={row: reason}))
 
     def _assemble(self, block: int, number: int, pieces: Sequence[Embedded | None]) -> Block:
         samples, shapes = self.samples(block), self.jobs[number].loaded.shapes
@@ -158,9 +178,6 @@ class BlockPlan:
         return data
 
 
-_Result = tuple[dict[int, Embedded], Costs]
-
-
 def _copy(piece: Embedded, data: Block, start: int) -> None:
     rows = slice(start, min(start + len(piece.state), len(data.state)))
     length = rows.stop - rows.start
@@ -168,67 +185,3 @@ def _copy(piece: Embedded, data: Block, start: int) -> None:
     data.content[rows] = piece.content[:length]
     for name, values in piece.values.items():
         data.values[name][rows] = values[:length]
-
-
-class _Commits:
-    """Blocks on their way into the store, one at a time, and how many images have arrived there."""
-
-    def __init__(self, plan: BlockPlan, writer: ThreadPoolExecutor, costs: Costs, progress: Progress | None) -> None:
-        self._plan, self._writer, self._costs, self._progress = plan, writer, costs, progress
-        self._writing: deque[tuple[Future[Costs], int]] = deque()
-        self._committed = 0
-
-    def add(self, block: int, results: Sequence[Mapping[int, Embedded]], images: int) -> None:
-        """Commit what is embedded of a block, when the one before has arrived."""
-        self.wait()
-        self._writing.append((self._writer.submit(self._plan.write, block, results), images))
-
-    def wait(self, *, only_if_done: bool = False) -> None:
-        """Wait for what is being written; or only look whether it has arrived."""
-        while self._writing and (not only_if_done or self._writing[0][0].done()):
-            future, images = self._writing.popleft()
-            self._costs.add(future.result())
-            self._committed += images
-            if self._progress:
-                self._progress(self._committed, self._plan.total)
-
-
-def _submitted(plan: BlockPlan, workers: ThreadPoolExecutor) -> Iterator[tuple[int, list[Future[_Result]]]]:
-    """Blocks in order, with a few submitted ahead of the one that is handed out."""
-    opened: deque[tuple[int, list[Future[_Result]]]] = deque()
-    for block in plan.blocks():
-        opened.append((block, [workers.submit(plan.embed, slots) for slots in plan.batches(block)]))
-        if len(opened) > _OPEN_BLOCKS:
-            yield opened.popleft()
-    yield from opened
-
-
-def run_plan(plan: BlockPlan, costs: Costs, progress: Progress | None, clock: Callable[[], float]) -> None:
-    """Workers embed, the writer commits; both stop at the first error, and what was committed stays.
-
-    Args:
-        plan: What to do.
-        costs: To which the costs are added.
-        progress: Called as images are committed.
-        clock: Seconds, from any start.
-    """
-    with ThreadPoolExecutor(plan.workers, "worker") as workers, ThreadPoolExecutor(1, "writer") as writer:
-        commits = _Commits(plan, writer, costs, progress)
-        try:
-            for block, futures in _submitted(plan, workers):
-                started, images = clock(), 0
-                results: list[Mapping[int, Embedded]] = []
-                for future in futures:
-                    embedded, spent = future.result()
-                    results.append(embedded)
-                    costs.add(spent)
-                    images += spent.images
-                    commits.wait(only_if_done=True)
-                    if len(results) < len(futures) and clock() - started >= COMMIT_SECONDS:
-                        commits.add(block, results, images)
-                        started, images, results = clock(), 0, [{} for _ in results]
-                commits.add(block, results, images)
-            commits.wait()
-        except BaseException:
-            workers.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -1,33 +1,23 @@
 """extract_features: images -> preprocessing -> frozen backbones -> store, each image decoded once.
 
 Workers, one thread a processor, each take a batch through decoding, preprocessing and all forwards, while one writer
-commits finished blocks; see `featurestore.extraction.blocks`.
+commits finished blocks; see `featurestore.extraction.processing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from featurestore.extraction.blocks import BlockPlan, Job, Progress, run_plan
-from featurestore.extraction.compiled_backbone import CompiledBackbone, compile_backbones
-from featurestore.extraction.contents import Contents
+from featurestore.extraction.blocks import BlockPlan
 from featurestore.extraction.embedding import Costs
-from featurestore.extraction.requests import (
-    ExtractionOptions,
-    ExtractionRequest,
-    find_entry,
-    list_requests,
-    pending_rows,
-    provenance_of,
-    row_fingerprints,
-)
+from featurestore.extraction.jobs import find_jobs
+from featurestore.extraction.processing import Hooks, Processed, Progress, process_blocks
+from featurestore.extraction.requests import ExtractionOptions, list_requests
 from featurestore.store.entry import FeatureEntry
+from featurestore.store.layout.claims import Claims
 
 if TYPE_CHECKING:
     from featurestore.datasets.base import ImageDataset
@@ -79,6 +69,59 @@ class ExtractionReport:
         return {sample: reason for one in self.features for sample, reason in one.unreadable.items()}
 
 
+class Extraction:
+    """One extraction in this process: what there is to do, and the models that do it.
+
+    Args:
+        dataset: The images.
+        backbones: Names of backbones.
+        variants: Names or specs of preprocessing variants.
+        store: A store opened for writing.
+        options: Weights, engine, precision, batch size and so on.
+        claims: Keep other processes from what this one writes.
+
+    Raises:
+        SkyprobeError: An unknown name, weights that cannot be had, a store that cannot be written.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        backbones: Sequence[str],
+        variants: Sequence[str],
+        store: FeatureStore,
+        options: ExtractionOptions,
+        claims: Claims,
+    ) -> None:
+        self._started = perf_counter()
+        self._name, self._store, self._claims = dataset.table.name, store, claims
+        self._costs = Costs()
+        rows = store.put_dataset(dataset.table, check=True)
+        with self._costs.timed("load"):
+            requests = list_requests(dataset, backbones, variants, options, store)
+            self._jobs = find_jobs(dataset, requests, rows, store, options, claims)
+        pending = [job for job in self._jobs if job.pending.any()]
+        self.plan = BlockPlan(dataset, pending, rows, store.block_rows, options) if pending else None
+
+    @property
+    def blocks(self) -> list[int]:
+        """Numbers of the blocks with something to do, in store order."""
+        return self.plan.blocks() if self.plan else []
+
+    def process(self, blocks: Sequence[int], hooks: Hooks | None = None, rows: range | None = None) -> Processed:
+        """See `featurestore.extraction.processing.process_blocks`."""
+        return process_blocks(self.plan, blocks, self._claims, hooks, rows) if self.plan else Processed()
+
+    def report(self, processed: Processed) -> ExtractionReport:
+        """What was done, here and in other processes."""
+        self._costs.add(processed.costs)
+        extracted = tuple(
+            Extracted(job.entry, processed.embedded[job.request.digest], job.entry.unreadable()) for job in self._jobs
+        )
+        seconds = perf_counter() - self._started
+        return ExtractionReport(self._name, self._store.path, extracted, self._costs, seconds)
+
+
 def extract_features(
     dataset: ImageDataset,
     backbones: Sequence[str],
@@ -86,11 +129,14 @@ def extract_features(
     store: FeatureStore,
     options: ExtractionOptions | None = None,
     progress: Progress | None = None,
-    clock: Callable[[], float] = perf_counter,
+    *,
+    choose: Callable[[Sequence[int]], Sequence[int]] = lambda blocks: blocks,
+    hooks: Hooks | None = None,
 ) -> ExtractionReport:
     """Embed every image of `dataset` by every backbone at every variant into `store`.
 
-    What the store holds already is not computed again; an interrupted extraction goes on where it stopped.
+    What the store holds already is not computed again; an interrupted extraction goes on where it stopped. Several
+    processes that extract the same into one store share the work.
 
     Args:
         dataset: The images.
@@ -99,79 +145,15 @@ def extract_features(
         store: A store opened for writing.
         options: Weights, engine, precision, batch size and so on.
         progress: Called with (images whose features are committed, images in all) as work proceeds.
-        clock: Seconds from any start: parts of a block are committed every half minute.
+        choose: Picks blocks out of those with something to do.
+        hooks: What else is told, and the time.
 
     Raises:
         SkyprobeError: An unknown name, weights that cannot be had, a store that cannot be written. Unreadable images
             raise nothing: they are marked and reported.
     """
-    started = perf_counter()
-    options = options or ExtractionOptions()
-    rows = store.put_dataset(dataset.table, check=True)
-    costs = Costs()
-    with costs.timed("load"):
-        jobs = _find_jobs(dataset, list_requests(dataset, backbones, variants, options, store), rows, store, options)
-    pending = [job for job in jobs if job.pending.any()]
-    if pending:
-        run_plan(BlockPlan(dataset, pending, rows, store.block_rows, options), costs, progress, clock)
-    extracted = tuple(Extracted(job.entry, int(job.pending.sum()), job.entry.unreadable()) for job in jobs)
-    return ExtractionReport(dataset.table.name, store.path, extracted, costs, perf_counter() - started)
-
-
-def _find_jobs(
-    dataset: ImageDataset,
-    requests: Sequence[ExtractionRequest],
-    rows: NDArray[np.int64],
-    store: FeatureStore,
-    options: ExtractionOptions,
-) -> list[Job]:
-    """A job for each request; models are loaded only for those that are not complete."""
-    contents = Contents(dataset, options.worker_count)
-
-    def job(one: ExtractionRequest, entry: FeatureEntry, model: CompiledBackbone | None) -> Job:
-        fingerprints = row_fingerprints(dataset.table, one.preprocessing)
-        retry = options.retry_unreadable
-        pending = pending_rows(entry, one, rows, fingerprints, retry_unreadable=retry)
-        compared = contents.compare(entry, one, rows, fingerprints, every=options.checksum)
-        _renew(entry, compared.same & pending, rows, fingerprints, dataset.table.id_hashes)
-        return Job(one, entry, (pending & ~compared.same) | compared.changed, model)
-
-    known = {one: find_entry(one, dataset.table.name, store) for one in requests}
-    held = {one: job(one, store.mend(entry), None) for one, entry in known.items() if entry}
-    complete = {one: found for one, found in held.items() if not found.pending.any()}
-    models = compile_backbones([one for one in requests if one not in complete], options, dataset.decoder)
-    placed = {one: job(one, _place(one, model, dataset, store, options), model) for one, model in models.items()}
-    return [complete.get(one) or placed[one] for one in requests]
-
-
-def _renew(
-    entry: FeatureEntry,
-    same: NDArray[np.bool_],
-    rows: NDArray[np.int64],
-    fingerprints: NDArray[np.uint64],
-    id_hashes: NDArray[np.uint64],
-) -> None:
-    """Note the new fingerprints of samples whose images are the same, so that they are not compared again."""
-    samples = np.flatnonzero(same)
-    samples = samples[np.argsort(rows[samples])]
-    entry.renew(rows[samples], fingerprints[samples], id_hashes[samples])
-
-
-def _place(
-    request: ExtractionRequest,
-    model: CompiledBackbone,
-    dataset: ImageDataset,
-    store: FeatureStore,
-    options: ExtractionOptions,
-) -> FeatureEntry:
-    """The entry of the request's key, made where there is none; the request is noted for the next time."""
-    entry = store.create(
-        dataset.table.name,
-        request.variant,
-        request.spec.name,
-        request.key(model.backbone),
-        model.shapes,
-        provenance_of(dataset, model.backbone, request, options),
-    )
-    entry.add_request(request.digest)
-    return entry
+    hooks = hooks or Hooks()
+    hooks = replace(hooks, progress=progress) if progress else hooks
+    with Claims(store.storage) as claims:
+        extraction = Extraction(dataset, backbones, variants, store, options or ExtractionOptions(), claims)
+        return extraction.report(extraction.process(choose(extraction.blocks), hooks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -135,15 +135,31 @@ class FeatureEntry:
         Returns:
             bool (n,): present rows that are missing in a wanted pooling, or whose image changed.
         """
+        names = list(self.shapes if poolings is None else poolings)
+        if not self.shapes.keys() >= set(names):
+            return present
         arrays, rows = self.arrays(), len(fingerprints)
-        waiting = arrays.column("stamp").read_all(rows) != fingerprints
-        for pooling in self.shapes if poolings is None else poolings:
-            if pooling not in self.shapes:
-                return present
-            state = arrays.state(pooling).read_all(rows)
-            waiting |= (state != DONE) if retry_unreadable else (state == MISSING)
-        pending: NDArray[np.bool_] = present & waiting
-        return pending
+        states = [arrays.state(name).read_all(rows) for name in names]
+        waiting = _waiting(arrays.column("stamp").read_all(rows), states, fingerprints, retry_unreadable)
+        return present & waiting
+
+    def pending_in(
+        self, block: int, fingerprints: NDArray[np.uint64], poolings: Iterable[str], *, retry_unreadable: bool = False
+    ) -> NDArray[np.bool_]:
+        """Which rows of one block are still to compute, as it is in the store now; see `pending`.
+
+        Args:
+            block: Number of the block.
+            fingerprints: uint64 (r,), current fingerprint of each of its rows.
+            poolings: Poolings that are wanted.
+            retry_unreadable: Whether unreadable rows are tried again.
+        """
+        arrays, rows = self.arrays(), len(fingerprints)
+        stamp, *states = (
+            _first(array.read_block(block), rows)
+            for array in (arrays.column("stamp"), *(arrays.state(name) for name in poolings))
+        )
+        return _waiting(stamp, states, fingerprints, retry_unreadable)
 
     def count_changed(self, pooling: str | None = None) -> int:
         """How many rows were embedded, in one pooling or in any, from an image that has another fingerprint now."""
@@ -338,6 +354,24 @@ class FeatureEntry:
                 where=self._storage.where(self.path),
                 hint=REPAIR,
             )
+
+
+def _waiting(
+    stamp: NDArray[np.uint64],
+    states: Sequence[NDArray[np.uint8]],
+    fingerprints: NDArray[np.uint64],
+    retry_unreadable: bool,
+) -> NDArray[np.bool_]:
+    """Rows whose image changed, or that are not done in one of the poolings."""
+    waiting: NDArray[np.bool_] = stamp != fingerprints
+    for state in states:
+        waiting |= (state != DONE) if retry_unreadable else (state == MISSING)
+    return waiting
+
+
+def _first(values: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The first rows; zeros where there are fewer."""
+    return np.concatenate([values[:rows], np.zeros(max(0, rows - len(values)), values.dtype)])
 
 
 def _parse(

@@ -10,6 +10,7 @@ from featurestore.store.block_damage import find_damage
 from featurestore.store.cache import read_cached
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.layout.backends.base import PARTIAL
+from featurestore.store.layout.claims import Claims
 from featurestore.store.layout.names import escape
 from featurestore.store.layout.table_arrays import StoredTable, read_table
 from featurestore.store.layout.writers import owner_of, touches
@@ -67,6 +68,7 @@ class _Verification:
     def _check_files(self) -> Iterator[Problem]:
         if not self._storage.read_only:
             self._storage.sweep_marks()
+            Claims(self._storage).sweep()
         for key in self._storage.partial_files():
             if touches(key, self._storage.owners()):
                 continue  # it is being written

@@ -1,0 +1,1 @@
+"""Executors: what goes over the blocks of an extraction with several processes or machines."""
