@@ -109,6 +109,11 @@ def scheme_name(labels: str | None) -> str | None:
     return relabelling.name if relabelling else labels
 
 
+def is_mapping(labels: str) -> bool:
+    """Whether labels are named by a mapping file, and not as a scheme of the dataset."""
+    return labels.lower().endswith(SUFFIXES)
+
+
 def choose_labels(table: SampleTable, labels: str | None) -> SampleTable:
     """The table, with the scheme `scheme_name(labels)` added if `labels` is a mapping file.
 
@@ -144,7 +149,7 @@ def describe_labels(table: SampleTable, labels: str | None) -> str:
 
 def _find_relabelling(labels: str | None) -> Relabelling | None:
     """What the mapping file says, if it is one by its name."""
-    return read_relabelling(Path(labels)) if labels and labels.lower().endswith(SUFFIXES) else None
+    return read_relabelling(Path(labels)) if labels and is_mapping(labels) else None
 
 
 def _describe(table: SampleTable, relabelling: Relabelling) -> str:

@@ -76,7 +76,8 @@ def check_test_rows(
             raise SeenRowsError(
                 what,
                 where=dataset,
-                hint="Test on rows that it has not seen; or add --allow-seen-rows, and every result will state it.",
+                hint="Test on rows that it has not seen; or add --allow-seen-rows (allow_seen_rows = true in a study "
+                "file), and every result will state it.",
             )
         if seen:
             return {SEEN: seen}

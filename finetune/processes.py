@@ -89,6 +89,12 @@ def _leave_group() -> None:
     torch.distributed.destroy_process_group()
 
 
+def describe_processes() -> dict[str, int]:
+    """What an identity says of the processes, since a step looks at a batch of each; nothing for a single one."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    return {"processes": count} if count > 1 else {}
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -146,7 +146,7 @@ def finetune_study(study: FinetuneStudy, store: FeatureStore, output: Path, repo
         reporter: Shows progress.
 
     Raises:
-        SkyprobeError: See the parts. Unreadable images raise nothing; the outcome lists them.
+        SkyprobeError: See the parts. Unreadable images raise nothing; the result lists them.
     """
     dataset = open_dataset(study.data)
     reporter.notice(dataset.table.notice)

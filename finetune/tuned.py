@@ -133,7 +133,7 @@ def to_text(card: Mapping[str, Any]) -> str:
         f"- Images: {data['notice'] or data['source'] or data['name']}\n"
         f"- Made: {card['date']}, with {', '.join(f'{name} {text}' for name, text in card['versions'].items())}\n\n"
         "Use it as a backbone: `skyprobe extract DATA -b tuned:FOLDER -p 'VARIANT'`. "
-        "All options stand in `card.json`.\n"
+        "All options are in `card.json`.\n"
     )
 
 
@@ -153,7 +153,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(card, dict) or (card.get("format"), card.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise WeightsUnavailableError(
-            f"the card is none of format version {FORMAT_VERSION}", where=folder, hint="Use the skyprobe that wrote it."
+            f"the card is not of format version {FORMAT_VERSION}", where=folder, hint="Use the skyprobe that wrote it."
         )
     if missing := [name for name in _NEEDED if name not in card]:
         raise WeightsUnavailableError(

@@ -12,13 +12,17 @@ import matplotlib as mpl
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import font_scalings
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from featurestore.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.typing import RcKeyType
+
+Extent = tuple[float, float, float, float]
 
 STYLE: dict[RcKeyType, Any] = {
     "axes.axisbelow": True,
@@ -113,6 +117,21 @@ def wrap(text: str, width: float, fontsize: str = "medium") -> str:
             lines.append("")
         lines[-1] += piece
     return "\n".join(line.rstrip() for line in lines)
+
+
+def draw_picture(axes: Axes, picture: NDArray[Any], title: str = "", extent: Extent | None = None) -> None:
+    """An image without axes; pixels are not smoothed.
+
+    Args:
+        axes: Where.
+        picture: (H, W), drawn in grey, or (H, W, 3).
+        title: Above it, in small letters.
+        extent: Coordinates of its left, right, lower and upper edge; None: its pixels.
+    """
+    axes.imshow(picture, cmap="gray", extent=extent, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize="x-small")
 
 
 def title_figure(figure: Figure, text: str) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.datasets import open_dataset
-from featurestore.errors import SkyprobeError
+from featurestore.errors import PreprocessingError, SkyprobeError, UnreadableImageError
 from featurestore.preprocessing import parse_variant
 from featurestore.store.layout.names import escape
 from probes.diagnostics.covariates import join_columns, read_columns
@@ -23,6 +23,7 @@ from probes.diagnostics.sampling import draw_rows
 from probes.results.run import write_frame
 from probes.results.tables import to_text
 from studies.images.covariates import cached_covariates
+from studies.images.sampling import boxes_of, to_picture
 from studies.result import StudyResult
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from featurestore.store.features import FeatureMatrix
     from probes.plotting import CaptionedFigure
     from studies.report.diagnostics import Pictures
-
-
-_NO_BOXES = np.empty((0, 4), dtype=np.float32)
 
 
 def diagnose_study(
@@ -129,13 +127,15 @@ def show(found: Diagnostics, images: Mapping[str, ImageDataset]) -> list[Caption
 def _read_pictures(dataset: ImageDataset) -> Pictures:
     """From a variant and a sample id to what a backbone sees, uint8 (S, S, 3)."""
     place = {name: row for row, name in enumerate(dataset.table.sample_ids)}
-    boxes = dataset.table.boxes
 
-    def read(variant: str, sample: str) -> NDArray[Any]:
-        row = place[sample]
-        image = dataset.read(row).image
-        seen = parse_variant(variant)[1].apply(image, _NO_BOXES if boxes is None else boxes.of(row))
-        return np.asarray(np.moveaxis(seen, 0, -1) * 255).astype(np.uint8)
+    def read(variant: str, sample: str) -> NDArray[np.uint8]:
+        """The image, or a grey square where it can no longer be shown: the title tells which it was."""
+        preprocessing = parse_variant(variant)[1]
+        try:
+            row = place[sample]
+            return to_picture(preprocessing.apply(dataset.read(row).image, boxes_of(dataset.table, row)))
+        except (KeyError, UnreadableImageError, PreprocessingError):
+            return np.full((preprocessing.resize, preprocessing.resize, 3), 128, dtype=np.uint8)
 
     return read
 

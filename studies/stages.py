@@ -278,7 +278,7 @@ def probe_study(
 def project_study(study: Study, store: FeatureStore, output: Path, reporter: Reporter) -> StudyResult:
     """Project the features, and write the figures and the coordinates."""
     from probes.plotting import save_figure
-    from studies.report.contents import projection_figures
+    from studies.report.projections import projection_figures
 
     clock = Clock()
     features = load_features(study, store, reporter)
@@ -301,7 +301,7 @@ def _coordinates(matrix: FeatureSet, projection: Projection) -> pd.DataFrame:
 
 def format_tables(runs: Sequence[Run]) -> tuple[str, ...]:
     """Summaries as plain text, one for each dataset and label scheme."""
-    from studies.report.contents import order_subjects
+    from studies.report.runs import order_subjects
 
     return tuple(format_table(summarise(part)) for part in order_subjects(runs))
 

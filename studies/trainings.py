@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UsageError
+from featurestore.label_mapping import is_mapping
 from studies.cached_runs import part_outdated, trained_runs
 from studies.sources import find_dataset
 from studies.study_file import placed
@@ -34,10 +35,12 @@ class Trainings:
     Attributes:
         finetune: Trainings of classifiers.
         detect: Trainings of detectors.
+        remarks: What the study asks for and trainings cannot do.
     """
 
     finetune: tuple[FinetuneStudy, ...] = ()
     detect: tuple[DetectionStudy, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def plan_trainings(study: Study) -> Trainings:
     return Trainings(
         tuple(one for at, table in enumerate(study.finetune, 1) for one in _plan_finetune(table, study, at)),
         tuple(one for at, table in enumerate(study.detect, 1) for one in _plan_detect(table, study, at)),
+        tuple(_tell_labels(study)),
     )
 
 
@@ -92,6 +96,8 @@ def carry_out(
         output: Folder of the study.
         reporter: Shows progress.
     """
+    for text in trainings.remarks:
+        reporter.notice(text)
     finished = [
         *_tune(trainings.finetune, store, output / "finetune", reporter),
         *_detect(trainings.detect, store, output / "detect", reporter),
@@ -124,13 +130,30 @@ def _plan_finetune(table: Mapping[str, Any], study: Study, number: int) -> Itera
 
     probe = study.probe
     shared = {"variants": study.variants, "pooling": probe.pooling, "weights": study.extract.weights}
-    shared |= {"labels": next((text for text in probe.labels if not text.endswith((".toml", ".csv"))), None)}
+    shared |= {"labels": _find_scheme(probe.labels)}
     place = ("finetune", number - 1)
     datasets, own, options = _divide(FinetuneStudy, table, study, place)
     with placed(study.file, table, *place):
         made = make_options(**options)
         for data in datasets:
             yield FinetuneStudy(data, **shared | own, options=made, resume=True)
+
+
+def _find_scheme(labels: Sequence[str]) -> str | None:
+    """The first of the labels that trainings can learn; None: the default scheme of each dataset."""
+    return next((text for text in labels if not is_mapping(text)), None)
+
+
+def _tell_labels(study: Study) -> Iterator[str]:
+    """Labels that heads are fitted on and trainings do not learn."""
+    labels, learnt = study.probe.labels, _find_scheme(study.probe.labels)
+    left = [text for text in labels if text != learnt]
+    if left and any("labels" not in table for table in study.finetune):
+        name = learnt or "the default label scheme of each dataset"
+        yield (
+            f"Trainings learn {name}, not {', '.join(left)}: they take one label scheme, and no mapping file. Name "
+            'another with labels = "SCHEME" in [[finetune]].'
+        )
 
 
 def _plan_detect(table: Mapping[str, Any], study: Study, number: int) -> Iterator[DetectionStudy]:

@@ -36,9 +36,9 @@ class DetectionData:
         variant: Name of the preprocessing.
         preprocessing: How an image becomes a square.
         split: Rows by their use.
-        train: Scenes that train.
-        valid: Scenes that validate; may be none.
-        test: Scenes that test.
+        train: Images that train.
+        valid: Images that validate; may be none.
+        test: Images that test.
     """
 
     dataset: ImageDataset
@@ -87,7 +87,7 @@ class DetectionData:
         return tuple(truth for truth in self.train.images if truth.row in wanted)
 
     def inputs(self, annotated: Sequence[AnnotatedImage]) -> DetectionImages:
-        """Scenes as preprocessed images."""
+        """Annotated images, preprocessed."""
         return DetectionImages(self.dataset, annotated, self.preprocessing)
 
     def views(self, store: FeatureStore | None, backbone: str) -> DenseViews:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from featurestore.errors import FinetuneError
 from finetune.detection.evaluation import SWEEP, bootstrap_map50, match_detections
-from finetune.detection.figures import iou_differences
-from finetune.detection.results import DetectionRun, check_comparable
-from probes.plotting import CaptionedFigure
+from finetune.detection.results import DetectionRun, by_detector, check_comparable
 from probes.statistics.bootstrap import Difference
 
 SCRATCH = "scratch"
@@ -39,9 +37,9 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
         FinetuneError: A detector has no baseline, or several; or it was tested on other images.
     """
     found: dict[str, dict[str, Sweep]] = {}
-    for title, group in _group(runs, _describe_test):
-        detectors = dict(_group(group, _describe))
-        baselines = {own[0].backbone: own for own in detectors.values() if own[0].mode == SCRATCH}
+    for title, group in _by_test(runs).items():
+        detectors = dict(by_detector(group, fractions=False))
+        baselines = _find_baselines(detectors.values())
         rows = {
             f"{name} ({len(own)} run{'s' * (len(own) > 1)})": sweep_differences(
                 _baseline(own[0], baselines), own, **options
@@ -52,24 +50,6 @@ def differences_from_scratch(runs: Sequence[DetectionRun], **options: Any) -> di
         if rows:
             found[title] = rows
     return found
-
-
-def difference_figure(runs: Sequence[DetectionRun], **options: Any) -> CaptionedFigure:
-    """The differences as a figure with its caption; arguments and errors as in `differences_from_scratch`."""
-    differences = differences_from_scratch(runs, **options)
-    figure = iou_differences(differences)
-    one = next(iter(next(iter(next(iter(differences.values())).values())).values()))
-    tests = "; ".join(title.replace("\n", ", ") for title in differences)
-    baselines = dict.fromkeys(f"{run.backbone} on {run.dataset}" for run in runs if run.mode == SCRATCH)
-    return CaptionedFigure(
-        "figure-c-map-difference",
-        figure,
-        f"Difference in mAP from the network trained from scratch ({', '.join(baselines)}) against the IoU threshold: "
-        f"{tests}. Marks are differences of means over runs, whose number stands behind the name; bars are "
-        f"{one.confidence:.0%} intervals of a paired bootstrap over the test images ({one.n_resamples:,} resamples), "
-        "and over runs where a detector has several that differ: else the variance of training is not in them.",
-        f"Line charts of the difference in mAP against the IoU threshold for {tests}.",
-    )
 
 
 def sweep_differences(
@@ -95,6 +75,23 @@ def sweep_differences(
     return found
 
 
+def _find_baselines(detectors: Iterable[Sequence[DetectionRun]]) -> dict[str, Sequence[DetectionRun]]:
+    """Backbone -> runs from scratch."""
+    found: dict[str, Sequence[DetectionRun]] = {}
+    for own in detectors:
+        first = own[0]
+        if first.mode != SCRATCH:
+            continue
+        if first.backbone in found:
+            raise FinetuneError(
+                "several detectors from scratch have this backbone, with other settings",
+                where=f"{first.dataset}: {first.backbone}",
+                hint="Use a store of its own for each setting, so that it is clear which one is the baseline.",
+            )
+        found[first.backbone] = own
+    return found
+
+
 def _baseline(run: DetectionRun, baselines: Mapping[str, Sequence[DetectionRun]]) -> Sequence[DetectionRun]:
     """Runs from scratch that a detector is compared with."""
     if run.backbone in baselines:
@@ -113,13 +110,9 @@ def _describe_test(run: DetectionRun) -> str:
     return f"{run.dataset} ({run.view}), {len(run.images):,} test images\n{trained}"
 
 
-def _describe(run: DetectionRun) -> str:
-    return f"{run.backbone}, {run.mode}"
-
-
-def _group(
-    runs: Sequence[DetectionRun], name: Callable[[DetectionRun], str]
-) -> Iterator[tuple[str, list[DetectionRun]]]:
-    """Runs by a name, in the order of the runs."""
-    for wanted in dict.fromkeys(map(name, runs)):
-        yield wanted, [run for run in runs if name(run) == wanted]
+def _by_test(runs: Sequence[DetectionRun]) -> dict[str, list[DetectionRun]]:
+    """Runs by what they were tested on, in their order."""
+    tests: dict[str, list[DetectionRun]] = {}
+    for run in runs:
+        tests.setdefault(_describe_test(run), []).append(run)
+    return tests

@@ -30,6 +30,7 @@ from probes.plotting import (
     PAGE,
     PALETTE,
     STYLE,
+    draw_picture,
     label_powers,
     save_figure,
     share_legend,
@@ -205,7 +206,7 @@ def completeness_reliability(
 
 
 @mpl.rc_context(STYLE)
-def contact_sheet(
+def detection_sheet(
     pictures: Sequence[NDArray[Any]],
     annotated: Sequence[AnnotatedImage],
     detections: Sequence[Detections],
@@ -234,9 +235,7 @@ def contact_sheet(
     for index, (picture, truth) in enumerate(zip(pictures, annotated, strict=True)):
         axes = figure.add_subplot(rows, _COLUMNS, index + 1)
         height, width = truth.size
-        axes.imshow(picture, cmap="gray", extent=(0, width, height, 0), interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(truth.sample_id.rpartition("/")[2][:24], fontsize="x-small")
+        draw_picture(axes, picture, truth.sample_id.rpartition("/")[2][:24], (0, width, height, 0))
         _draw_boxes(axes, index, truth, detections[index], matches, threshold)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour) for colour in COLOURS.values()]
     figure.legend(handles, list(COLOURS), loc="outside lower center", ncols=len(COLOURS))
@@ -296,7 +295,7 @@ def _sheet(run: DetectionRun, dataset: ImageDataset, preprocessing: Preprocessin
     annotated, detections = [run.images[i] for i in chosen], [run.detections[i] for i in chosen]
     pictures = [np.moveaxis(preprocessing.apply(dataset.read(one.row).image, _NO_BOXES), 0, -1) for one in annotated]
     matches = match_detections(annotated, detections, limit=run.scores.limit)
-    return contact_sheet(pictures, annotated, detections, matches, threshold=run.threshold, title=title)
+    return detection_sheet(pictures, annotated, detections, matches, threshold=run.threshold, title=title)
 
 
 def _quantities(

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import FinetuneError
+from featurestore.store.key import digest
+from featurestore.training_rows import SEEN
 from finetune.detection.evaluation import (
     SWEEP,
     DetectionScores,
@@ -33,6 +35,9 @@ LIMIT = "max_detections"
 """Name of the number of detections that count in an image and class, in the parameters and in the summary."""
 
 _SUMMARISED = ("map50", "map", "completeness", "reliability")
+
+_LINE = [*COMPARED, "settings"]
+"""Columns that tell one line of the summary from another."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class DetectionRun:
         params: Options of the training.
         seconds: Wall time of training and detection.
         split: Where its training and test rows come from; empty in runs that an older version cached.
+        method: Start of a digest of what fractions and seeds share; empty in runs that an older version cached.
     """
 
     dataset: str
@@ -74,6 +80,7 @@ class DetectionRun:
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     split: str = ""
+    method: str = ""
 
     @property
     def head(self) -> str:
@@ -85,6 +92,12 @@ class DetectionRun:
         """The columns of `probes.results.run.IDENTITY`: features are dense maps, the labels those of the view."""
         own = {"pooling": "dense", "scheme": f"boxes:{self.view}", "head": self.head, "protocol": "paper"}
         return {name: own[name] if name in own else getattr(self, name) for name in IDENTITY}
+
+    @cached_property
+    def settings(self) -> str:
+        """What tells detectors of one backbone, mode and fraction apart: weights, options, data."""
+        params = {name: value for name, value in self.params.items() if name != SEEN}
+        return self.method or digest({"params": json_ready(params), "threshold": self.threshold})[:6]
 
     @cached_property
     def scores(self) -> DetectionScores:
@@ -113,20 +126,23 @@ def to_frame(runs: Sequence[DetectionRun]) -> pd.DataFrame:
 def summarise(runs: Sequence[DetectionRun]) -> pd.DataFrame:
     """One line for each detector, over its seeds.
 
-    The columns are those of `probes.results.run.COMPARED`, ``runs``, and of ``map50``, ``map``, ``completeness`` and
-    ``reliability`` the mean, with ``map50_min`` and ``map50_max``; and ``max_detections``.
+    The columns are those of `probes.results.run.COMPARED` and ``settings``, ``runs``, and of ``map50``, ``map``,
+    ``completeness`` and ``reliability`` the mean, with ``map50_min`` and ``map50_max``; ``split``; ``max_detections``;
+    and where any backbone was trained on test images, ``seen_test_rows``, their number as text.
     """
-    frame = to_frame(runs)
+    frame = pd.concat([to_frame([run]).assign(settings=run.settings) for run in runs])
     chosen = frame[frame["metric"].isin(_SUMMARISED) & frame["class"].isin(["macro", "all"])]
-    means = chosen.groupby([*COMPARED, "metric"], sort=True)["value"].mean()
+    means = chosen.groupby([*_LINE, "metric"], sort=True)["value"].mean()
     table = means.unstack("metric")[list(_SUMMARISED)]  # noqa: PD010  (pivot_table drops what is NaN throughout)
-    map50 = chosen[chosen["metric"] == "map50"].groupby([*COMPARED], sort=True)["value"].agg(["size", "min", "max"])
+    map50 = chosen[chosen["metric"] == "map50"].groupby(_LINE, sort=True)["value"].agg(["size", "min", "max"])
     table.insert(0, "runs", map50["size"])
-    table["split"] = chosen.groupby([*COMPARED])["split"].max()
+    table["split"] = chosen.groupby(_LINE)["split"].max()
     table.insert(2, "map50_min", map50["min"])
     table.insert(3, "map50_max", map50["max"])
-    limits = {tuple(run.identity[name] for name in COMPARED): run.scores.limit for run in runs}
-    table[LIMIT] = [limits[line] for line in table.index]
+    lines = {(*(run.identity[name] for name in COMPARED), run.settings): run for run in runs}
+    table[LIMIT] = [lines[line].scores.limit for line in table.index]
+    if any(SEEN in run.params for run in runs):
+        table[SEEN] = [str(lines[line].params.get(SEEN, 0)) for line in table.index]
     return table.rename_axis(columns=None).reset_index()
 
 
@@ -146,6 +162,10 @@ def show(summary: pd.DataFrame) -> Table:
         "completeness": summary["completeness"].map("{:.3f}".format),
         "reliability": summary["reliability"].map("{:.3f}".format),
     })  # fmt: skip
+    if summary.duplicated([*COMPARED]).any():
+        frame.insert(list(frame).index("runs"), "settings", summary["settings"])
+    if SEEN in summary:
+        frame[SEEN] = summary[SEEN]
     limits = " or ".join(map(str, sorted(summary[LIMIT].unique())))
     caption = (
         f"{summary['dataset'].iloc[0]}: mAP on the test images, means over runs; mAP is that over IoU 0.5 ... 0.95; "
@@ -161,14 +181,20 @@ def format_table(summary: pd.DataFrame) -> str:
     return to_text(show(summary))
 
 
-def by_detector(runs: Sequence[DetectionRun]) -> Iterator[tuple[str, list[DetectionRun]]]:
-    """Name of a detector -> its runs, in the order of the runs."""
+def by_detector(runs: Sequence[DetectionRun], *, fractions: bool = True) -> Iterator[tuple[str, list[DetectionRun]]]:
+    """Name of a detector -> its runs, in the order of the runs; settings are named only where they have to be.
 
-    def name(run: DetectionRun) -> str:
-        return f"{run.backbone}, {run.mode}, {run.fraction} %"
-
-    for wanted in dict.fromkeys(map(name, runs)):
-        yield wanted, [run for run in runs if name(run) == wanted]
+    Args:
+        runs: Runs on one dataset, view and variant.
+        fractions: Whether the name tells the fraction; of runs of a single one it need not.
+    """
+    detectors: dict[tuple[str, str], list[DetectionRun]] = {}
+    for run in runs:
+        plain = f"{run.backbone}, {run.mode}" + f", {run.fraction} %" * fractions
+        detectors.setdefault((plain, run.settings), []).append(run)
+    names = [plain for plain, _ in detectors]
+    for (plain, settings), own in detectors.items():
+        yield plain if names.count(plain) == 1 else f"{plain}, settings {settings}", own
 
 
 def compare(first: Sequence[DetectionRun], second: Sequence[DetectionRun], **options: Any) -> Difference:

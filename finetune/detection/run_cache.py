@@ -20,7 +20,7 @@ DETECTED = "detected"
 
 _PLAIN = (
     *("dataset", "variant", "backbone", "mode", "view", "fraction", "seed", "n_train", "threshold", "key", "params"),
-    *("seconds", "split"),
+    *("seconds", "split", "method"),
 )
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pandas as pd
 
 from featurestore.backbones.catalogue import find_spec, training_rows
+from featurestore.backbones.engines.base import resolve_runtime
 from featurestore.backbones.weights import fingerprint, parse_weights, seeded
 from featurestore.errors import UsageError
 from featurestore.files import write_atomically
@@ -37,7 +38,7 @@ from finetune.detection.run_cache import cached_run, save_run
 from finetune.detection.targets import VIEWS
 from finetune.detection.training import TrainingOptions, detect, make_options, train_detector
 from finetune.loggers import check_loggers, make_logger
-from finetune.processes import is_first
+from finetune.processes import describe_processes, is_first
 from probes.plotting import save_figure
 from probes.results.json_values import json_ready
 from probes.results.run import write_frame
@@ -141,7 +142,7 @@ class Job:
     seed: int
 
     def folder_name(self, mode: str) -> str:
-        """Name of the folder that its files stand in."""
+        """Name of the folder that its files are in."""
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.backbone)}-{mode}-{self.fraction}-{self.seed}"
 
 
@@ -163,12 +164,18 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
         reporter: Shows progress and notices.
 
     Raises:
-        SkyprobeError: See the stages. Unreadable images raise nothing; the outcome lists them.
+        SkyprobeError: See the stages. Unreadable images raise nothing; the result lists them.
     """
+    started = perf_counter()
     data = prepare_data(study.data, study.variant, study.view)
     reporter.notice(f"{data.dataset.table.name}: {data.told}")
     for text in (data.dataset.table.notice, *(part.describe() for part in data.annotation_sets)):
         reporter.notice(text)
+    if data.watched is data.test and (study.training.trainer.keep_best or study.training.trainer.patience):
+        reporter.notice(
+            f"{data.dataset.table.name}: no validation image has an object, so nothing is chosen by the score: "
+            "training goes on to the last epoch, whose weights count."
+        )
     files: dict[str, Path] = {}
     runs: list[DetectionRun] = []
     for job in map(Job, *zip(*product(study.backbones, study.fractions, range(study.seeds)), strict=True)):
@@ -180,7 +187,7 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
     return StageResult(
         tables=(format_table(summarise(runs)),),
         files=files,
-        seconds={"detect": sum(run.seconds for run in runs)},
+        seconds={"detect": perf_counter() - started},
         unreadable={name: reason for part in data.annotation_sets for name, reason in part.unreadable.items()},
     )
 
@@ -218,7 +225,7 @@ def _run_once(
     """The run of one training and its files: as cached, or trained now."""
     views = data.views(store, job.backbone) if study.mode == STORED else None
     notes = _check_seen(study, data, job, views)
-    identity = _identify(study, data, job, views)
+    identity = digest(_describe(study, data, job, views))
     known, finished = cached_run(store, identity) if store else None, _read_card(folder).get("identity")
     if known and finished == identity:
         return known, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
@@ -247,11 +254,11 @@ def _check_seen(study: DetectionStudy, data: DetectionData, job: Job, views: Den
     return check_test_rows(trained, tested, table.name, allow=study.allow_seen_rows)
 
 
-def _identify(study: DetectionStudy, data: DetectionData, job: Job, views: DenseViews | None) -> str:
-    """Digest of everything that decides the numbers of a run."""
+def _describe(study: DetectionStudy, data: DetectionData, job: Job, views: DenseViews | None) -> dict[str, Any]:
+    """Everything that decides the numbers of a run."""
     spec = find_spec(job.backbone)
     weights = f"random:{job.seed}" if study.mode == "scratch" else study.weights or spec.weights
-    return digest({
+    return {
         "revision": REVISION,
         "job": asdict(job),
         "model": f"{spec.adapter}:{spec.model_id}@{spec.revision}",
@@ -260,7 +267,20 @@ def _identify(study: DetectionStudy, data: DetectionData, job: Job, views: Dense
         "training": json_ready(asdict(study.training)),
         "data": data.digest,
         "libraries": library_versions("training"),
-    })  # fmt: skip
+        **_describe_machine(study),
+    }
+
+
+def _describe_machine(study: DetectionStudy) -> dict[str, Any]:
+    """Device, precision and processes, where they differ from one process on a CPU; ``auto`` names none of them."""
+    runtime = resolve_runtime("torch", study.training.trainer.device, study.training.trainer.precision)
+    plain = (runtime.device, runtime.precision) == ("cpu", "fp32")
+    return describe_processes() | ({} if plain else {"runtime": [runtime.device, runtime.precision]})
+
+
+def _method(study: DetectionStudy, data: DetectionData, job: Job, views: DenseViews | None) -> str:
+    """Start of a digest of what fractions and seeds share."""
+    return digest(_describe(study, data, replace(job, fraction=0, seed=0), views))[:6]
 
 
 def _train(
@@ -315,6 +335,7 @@ def _train(
         ),
         seconds=perf_counter() - started,
         split=data.told,
+        method=_method(study, data, job, views),
     )
     return run, history
 

@@ -24,6 +24,7 @@ from finetune.learners.consistency import ConsistencyLearner
 from finetune.learners.supervision import SupervisedLearner, pixel_batches, predict
 from finetune.models.classifier import SCALING_ROWS, Classifier, plan_stages, trained_share
 from finetune.options import FinetuneOptions
+from finetune.processes import describe_processes
 from finetune.trainer import Progress, Row, train
 from probes.heads.registry import expand_classes
 from probes.results.json_values import json_ready
@@ -203,6 +204,7 @@ def _describe_method(images: Images, task: Task, backbone: Backbone) -> dict[str
         "scheme": images.table.scheme(task.scheme),
         "options": asdict(replace(options, memory=0)),
         "runtime": [runtime.device, runtime.precision],
+        **describe_processes(),
     }
 
 

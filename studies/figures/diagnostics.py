@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import cycle, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,10 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from probes.plotting import COLUMN, DASHES, PAGE, PALETTE, STYLE, legend_label
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from probes.plotting import COLUMN, DASHES, PAGE, PALETTE, STYLE, draw_picture, legend_label, title_figure
 
 TILES = 6
 """Images in a row of a contact sheet: three pairs."""
@@ -44,7 +41,7 @@ def rank_spectrum(shares: Mapping[str, NDArray[np.float64]], ranks: Mapping[str,
         axes.axvline(max(ranks[name], 1), ymax=0.06, color=colour, ls=dashes)
     axes.set(xscale="log", yscale="log", xlabel="component", ylabel="share of the sum of singular values")
     figure.legend(loc="outside lower center", title="effective rank")
-    figure.suptitle(title)
+    title_figure(figure, title)
     return figure
 
 
@@ -69,12 +66,12 @@ def heat_map(cells: pd.DataFrame, label: str, title: str) -> Figure:
     axes.set_yticks(range(rows), list(cells.index))
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label=label)
-    figure.suptitle(title)
+    title_figure(figure, title)
     return figure
 
 
 @mpl.rc_context(STYLE)
-def contact_sheet(flagged: pd.DataFrame, read: Callable[[str], NDArray[Any]], title: str) -> Figure:
+def flagged_sheet(flagged: pd.DataFrame, read: Callable[[str], NDArray[Any]], title: str) -> Figure:
     """The images of some flagged samples: pairs side by side, outliers alone.
 
     Args:
@@ -87,11 +84,13 @@ def contact_sheet(flagged: pd.DataFrame, read: Callable[[str], NDArray[Any]], ti
     figure = Figure(figsize=(PAGE, 1.55 * rows + 0.4))
     for place, line in places:
         first = figure.add_subplot(rows, TILES, place + 1)
-        _draw(first, read(line["sample_id"]), f"{line['reason']} {line['value']:.4g}\n{_shorten(line['sample_id'])}")
+        told = f"{line['reason']} {line['value']:.4g}"
+        draw_picture(first, read(line["sample_id"]), f"{told}\n{_shorten(line['sample_id'])}")
         if line["other_id"]:
             other = figure.add_subplot(rows, TILES, place + 2)
-            _draw(other, read(line["other_id"]), f"{line['part']} | {line['other_part']}\n{_shorten(line['other_id'])}")
-    figure.suptitle(title)
+            told = f"{line['part']} | {line['other_part']}"
+            draw_picture(other, read(line["other_id"]), f"{told}\n{_shorten(line['other_id'])}")
+    title_figure(figure, title)
     return figure
 
 
@@ -105,12 +104,6 @@ def _place(flagged: pd.DataFrame) -> list[tuple[int, dict[str, Any]]]:
         places.append((tile, {str(name): value for name, value in line.items()}))
         tile += width
     return places
-
-
-def _draw(axes: Axes, picture: NDArray[Any], title: str) -> None:
-    axes.imshow(picture)
-    axes.set_title(title, fontsize=5)
-    axes.set_axis_off()
 
 
 def _shorten(name: str, most: int = 24) -> str:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from featurestore.errors import ProbeError
 from featurestore.samples import UNLABELLED
-from probes.plotting import PAGE, PALETTE, STYLE, label_powers, title_figure, wrap
+from probes.plotting import PAGE, PALETTE, STYLE, draw_picture, label_powers, title_figure, wrap
 from studies.images.gallery import Gallery
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ MOST_COLUMNS = 6
 
 _IMAGES, _RAW, _HISTOGRAM = 4.0, 1.0, 2.0
 """Widths of the grid of images, of the unstretched image, and of the histogram with its labels, in inches."""
+
+_UNIT = (0.0, 1.0, 1.0, 0.0)
+"""Boxes are shares of the side."""
 
 _FEWEST_COLUMNS = 4
 """With fewer columns than this, images are not made larger."""
@@ -88,23 +91,17 @@ def _draw_gallery(
         if place >= 0:
             above = row == 0 or gallery.labels[grid[row - 1, column]] != gallery.labels[place]
             axes = part.add_subplot(layout[row, column])
-            _draw_picture(axes, gallery.pictures[place])
+            draw_picture(axes, gallery.pictures[place], extent=_UNIT)
             _draw_boxes(axes, gallery, int(place))
             if above and gallery.labels[place] != UNLABELLED:
                 axes.set_title(wrap(gallery.classes[gallery.labels[place]], side, "small"), fontsize="small")
     raw = part.add_subplot(layout[:, columns])
-    _draw_picture(raw, gallery.raw)
+    draw_picture(raw, gallery.raw, extent=_UNIT)
     raw.set_title("unstretched", fontsize="small")
     _draw_histogram(part.add_subplot(layout[:, columns + 1]), gallery.histogram)
     scheme = f" ({gallery.scheme})" if gallery.scheme else ""
     shown = f"{len(gallery.labels)} of {gallery.n_images:,} images"
     part.suptitle(f"{gallery.dataset}{scheme}, {gallery.variant}: {shown}")
-
-
-def _draw_picture(axes: Axes, picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    axes.imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
 
 
 def _draw_boxes(axes: Axes, gallery: Gallery, place: int) -> None:

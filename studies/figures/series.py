@@ -116,7 +116,7 @@ def grouped_series(runs: Sequence[Run], by: Literal["class", "scheme"]) -> tuple
         Series(
             str(name),
             "",
-            part.set_index("name").reindex(rows),
+            _in_rows(part, rows),
             {"color": colour, "marker": marker},
             _subject_of_scores(part),
         )

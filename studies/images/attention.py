@@ -191,7 +191,7 @@ def make_attention(backbone: Backbone, draw: Draw, variant: str, scheme: str = "
         classes=table.classes[scheme] if scheme else (),
         sample_ids=tuple(table.sample_ids[row] for row in rows),
         labels=table.labels[scheme][rows] if scheme else np.full(len(rows), UNLABELLED, dtype=np.int64),
-        pictures=np.stack([to_picture(pixels[np.arange(3) % len(pixels)]) for pixels in draw.pixels]),
+        pictures=np.stack([to_picture(pixels) for pixels in draw.pixels]),
         blocks=maps.blocks,
         pooled=maps.pooled,
         rollout=maps.rollout,

@@ -65,6 +65,9 @@ class Draw:
             if len(self.rows) == enough:
                 return
             sample = self.table.sample_ids[row]
+            if sample not in self._row_of:
+                self.unreadable[sample] = "the image is no longer at its source"
+                continue
             try:
                 image = self._dataset.read(self._row_of[sample]).image
                 self.pixels.append(self._preprocessing.apply(image, boxes_of(self.table, row)))
@@ -121,8 +124,9 @@ def boxes_of(table: SampleTable, row: int) -> NDArray[np.float32]:
 
 
 def to_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 (S, S, C) of float32 (C, S, S) in [0, 1]."""
-    return np.round(np.moveaxis(pixels, 0, -1) * 255).astype(np.uint8)
+    """uint8 (S, S, 3) of float32 (C, S, S) in [0, 1]: the first three bands; fewer are repeated."""
+    colours = pixels[np.arange(3) % len(pixels)]
+    return np.round(np.moveaxis(colours, 0, -1) * 255).astype(np.uint8)
 
 
 def _by_class(table: SampleTable, scheme: str) -> list[NDArray[np.int64]]:

@@ -13,11 +13,11 @@ from probes.statistics.learning_curve import LearningCurve
 from probes.statistics.significance import METRICS
 from studies.figures.comparisons import class_scores, learning_curves, scheme_scores
 from studies.figures.curves import fitted_curves
-from studies.figures.latent import LatentSpace, Points, umap_grid
 from studies.figures.samples import describe_range, sample_grid
 from studies.figures.scores import at_fraction
 from studies.figures.series import Metric, by_subject, count_images, is_baseline, macro_series
 from studies.images.gallery import Gallery
+from studies.report.projections import latent_figure
 
 
 def study_figures(
@@ -79,35 +79,6 @@ def sample_figure(galleries: Sequence[Gallery]) -> CaptionedFigure:
         "of a single band are drawn in orange. The noise is 1.4826 times the median absolute deviation or, where that "
         f"is zero, the smallest magnitude; the dynamic range is that of the largest value: {ranges}.{passed}",
         f"Images and histograms of {', '.join(_describe_gallery(gallery) for gallery in galleries)}.",
-    )
-
-
-def latent_figure(
-    features: Sequence[FeatureSet], projections: Sequence[Projection], scheme: str | None = None
-) -> CaptionedFigure:
-    """Figure 2: UMAP, datasets by features."""
-    panels: dict[tuple[str, str], dict[str, Points]] = {}
-    classes: dict[tuple[str, str], tuple[str, ...]] = {}
-    several = len({matrix.variant for matrix in features}) > 1
-    for matrix, made in zip(features, projections, strict=True):
-        table, wanted = matrix.table, matrix.table.scheme(scheme)
-        classes[table.name, wanted] = table.classes[wanted]
-        row = panels.setdefault((table.name, wanted), {})
-        name = f"{matrix.backbone}, {matrix.variant}" if several else matrix.backbone
-        row[f"{name}, {matrix.key.short}" if name in row else name] = made.xy, table.labels[wanted]
-    spaces = [LatentSpace(f"{name} ({wanted})", classes[name, wanted], row) for (name, wanted), row in panels.items()]
-    parameters = projections[0].parameters
-    shares = [made.explained.sum() for made in projections]
-    return CaptionedFigure(
-        "figure-2-umap",
-        umap_grid(spaces),
-        f"UMAP (n_neighbors {parameters['n_neighbors']}, min_dist {parameters['min_dist']}, seed {parameters['seed']}) "
-        f"of the first {max(made.pca.shape[1] for made in projections)} principal components, which explain "
-        f"{min(shares):.0%} to {max(shares):.0%} of the variance. Rows are datasets, columns backbones; colours are "
-        "classes, which were not used to make it. Of an unbalanced set a random class-balanced sample is shown.",
-        "Scatter plots coloured by class: "
-        + "; ".join(f"{space.title}, {', '.join(space.panels)}" for space in spaces)
-        + ".",
     )
 
 

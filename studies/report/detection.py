@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from featurestore.errors import FinetuneError
 from featurestore.store.layout.names import escape
-from finetune.detection.differences import SCRATCH, difference_figure
-from finetune.detection.figures import iou_sweep
+from finetune.detection.differences import SCRATCH, differences_from_scratch
+from finetune.detection.figures import iou_differences, iou_sweep
 from finetune.detection.results import DetectionRun, by_detector, show, summarise
 from probes.plotting import CaptionedFigure
 from probes.results.tables import Table
@@ -46,3 +47,21 @@ def detection_figures(runs: Sequence[DetectionRun], notice: Callable[[str], None
         except FinetuneError as error:
             notice(f"No differences from networks trained from scratch are drawn: {error}")
     return captioned_figures
+
+
+def difference_figure(runs: Sequence[DetectionRun], **options: Any) -> CaptionedFigure:
+    """The differences as a figure with its caption; see `finetune.detection.differences.differences_from_scratch`."""
+    differences = differences_from_scratch(runs, **options)
+    figure = iou_differences(differences)
+    one = next(iter(next(iter(next(iter(differences.values())).values())).values()))
+    tests = "; ".join(title.replace("\n", ", ") for title in differences)
+    baselines = dict.fromkeys(f"{run.backbone} on {run.dataset}" for run in runs if run.mode == SCRATCH)
+    return CaptionedFigure(
+        "figure-c-map-difference",
+        figure,
+        f"Difference in mAP from the network trained from scratch ({', '.join(baselines)}) against the IoU threshold: "
+        f"{tests}. Marks are differences of means over runs, whose number stands behind the name; bars are "
+        f"{one.confidence:.0%} intervals of a paired bootstrap over the test images ({one.n_resamples:,} resamples), "
+        "and over runs where a detector has several that differ: else the variance of training is not in them.",
+        f"Line charts of the difference in mAP against the IoU threshold for {tests}.",
+    )

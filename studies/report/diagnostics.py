@@ -18,7 +18,7 @@ from probes.diagnostics.flagged import COLUMNS, MOST
 from probes.plotting import CaptionedFigure
 from probes.results.run import to_sentence
 from probes.results.tables import Table
-from studies.figures.diagnostics import contact_sheet, heat_map, rank_spectrum
+from studies.figures.diagnostics import flagged_sheet, heat_map, rank_spectrum
 
 SHOWN = 5
 """Flagged samples of each reason and feature matrix that tables and contact sheets show; the CSV file lists all."""
@@ -120,7 +120,7 @@ def _flagged_figures(found: Diagnostics, pictures: Pictures) -> list[CaptionedFi
     captioned_figures = []
     for name, part in _worst(_named(found)["flagged"]).groupby("features", sort=False):
         variant = str(part["variant"].iloc[0])
-        sheet = contact_sheet(part, partial(pictures, variant), f"{name}: flagged images")
+        sheet = flagged_sheet(part, partial(pictures, variant), f"{name}: flagged images")
         captioned_figures.append(
             CaptionedFigure(
                 escape(f"{found.dataset}-flagged-{name}"),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finetune.options import TrainerOptions
-from finetune.processes import Processes, is_first, without_averaging
+from finetune.processes import Processes, describe_processes, is_first, without_averaging
 from finetune.trainer import Group, Stage, shuffle_rows, train
 
 N_ROWS, BATCH = 24, 4
@@ -101,13 +101,21 @@ def test_other_processes_write_nothing(monkeypatch):
     assert not is_first()
 
 
+def test_identities_tell_the_number_of_processes(monkeypatch):
+    assert describe_processes() == {}
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert describe_processes() == {}
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert describe_processes() == {"processes": 3}
+
+
 def _stop(row):
     if row["epoch"] == 2:
         raise KeyboardInterrupt
 
 
 def _main(folder, accumulation, stop=""):
-    """What each process does: its weights at the end stand in a file of its own."""
+    """What each process does: its weights at the end are in a file of its own."""
     import os
 
     rank = int(os.environ["RANK"])

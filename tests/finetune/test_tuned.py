@@ -123,7 +123,7 @@ def test_random_weights_are_to_be_had_for_training_from_scratch(folder):
 def test_a_folder_without_a_card_is_no_model(tmp_path, tuned_adapter, text):
     if text is not None:
         (tmp_path / CARD).write_text(text)
-    with pytest.raises(WeightsUnavailableError, match=r"the folder holds no tuned model|the card is none of format"):
+    with pytest.raises(WeightsUnavailableError, match=r"the folder holds no tuned model|the card is not of format"):
         load_backbone(f"tuned:{tmp_path}")
 
 

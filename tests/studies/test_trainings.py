@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from featurestore.store import open_store
 from finetune import study as stages
 from studies.pipeline import run_study
 from studies.study_file import parse_study
-from studies.trainings import Trainings, plan_trainings
+from studies.trainings import Trainings, carry_out, plan_trainings
 
 BACKBONE = "timm:test_efficientnet"
 
@@ -106,3 +108,25 @@ def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, reporter
     monkeypatch.setattr(stages, "run_fit", lambda *_, **__: pytest.fail("trained again"))
     again = run_study(study, store, tmp_path / "out", reporter, "again")
     assert again.tables == outcome.tables
+
+
+def test_labels_that_trainings_do_not_learn_are_told(tmp_path):
+    mapping = tmp_path / "GROUPS.CSV"
+    mapping.write_text("class,scheme.big\nlight,yes\n")
+    own = study_of("sky", '[[finetune]]\nmode = "head"')
+    mapped = replace(own, probe=replace(own.probe, labels=(str(mapping),)))
+    planned = plan_trainings(mapped)
+    assert planned.finetune[0].labels is None
+    (told,) = planned.remarks
+    assert told.startswith(f"Trainings learn the default label scheme of each dataset, not {mapping}")
+    several = plan_trainings(replace(own, probe=replace(own.probe, labels=("kind", "size"))))
+    assert several.remarks[0].startswith("Trainings learn kind, not size")
+    assert several.finetune[0].labels == "kind"
+    assert plan_trainings(own).remarks == ()
+
+
+def test_remarks_reach_the_user(tmp_path, reporter):
+    carry_out(
+        Trainings(remarks=("no mapping file",)), open_store(str(tmp_path / "s.zarr"), mode="a"), {}, tmp_path, reporter
+    )
+    assert reporter.notices == ["no mapping file"]

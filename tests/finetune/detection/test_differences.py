@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from featurestore.errors import FinetuneError
-from finetune.detection.differences import difference_figure, differences_from_scratch, sweep_differences
+from finetune.detection.differences import differences_from_scratch, sweep_differences
 from finetune.detection.evaluation import SWEEP
 
 
@@ -62,32 +62,7 @@ def test_other_test_images_are_refused(make_run):
         sweep_differences([make_run(1)], [make_run(1, classes=("b", "a"))])
 
 
-def test_the_figure_shows_the_differences(make_run):
-    runs = [
-        make_run(1),
-        make_run(4, mode="scratch"),
-        make_run(2, dataset="other"),
-        make_run(3, mode="scratch", dataset="other"),
-    ]
-    plate = difference_figure(runs, n_resamples=20)
-    expected = differences_from_scratch(runs, n_resamples=20)
-    for axes, (title, rows) in zip(plate.figure.axes, expected.items(), strict=True):
-        assert axes.get_title() == title
-        (container,) = axes.containers
-        (row,) = rows.values()
-        line, _, (bars,) = container.lines
-        np.testing.assert_allclose(line.get_xdata(orig=False), SWEEP)
-        np.testing.assert_allclose(line.get_ydata(orig=False), [one.value for one in row.values()])
-        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
-        np.testing.assert_allclose(ends, [(min(one.low, one.value), max(one.high, one.value)) for one in row.values()])
-        low, high = axes.get_ylim()
-        assert low < ends.min()
-        assert high > ends.max()
-    assert "95% intervals of a paired bootstrap over the test images (20 resamples)" in plate.caption
-    assert "vit on radio, vit on other" in plate.caption
-    assert "radio (all), 12 test images" in plate.alt
-
-
-def test_baselines_alone_make_no_figure(make_run):
-    with pytest.raises(FinetuneError, match="there are no differences to draw"):
-        difference_figure([make_run(1, mode="scratch")])
+def test_two_detectors_from_scratch_with_other_settings_are_no_baseline(make_run):
+    baselines = [make_run(4, mode="scratch", method="a"), make_run(5, mode="scratch", method="b")]
+    with pytest.raises(FinetuneError, match="several detectors from scratch have this backbone, with other settings"):
+        differences_from_scratch([make_run(1), *baselines], n_resamples=20)

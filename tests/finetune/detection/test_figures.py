@@ -7,12 +7,12 @@ from matplotlib.colors import to_hex
 
 from featurestore.errors import FinetuneError
 from finetune.detection.evaluation import SWEEP, THRESHOLDS, DetectionScores, match_detections
-from finetune.detection.figures import COLOURS, completeness_reliability, contact_sheet, iou_sweep, training_curves
+from finetune.detection.figures import COLOURS, completeness_reliability, detection_sheet, iou_sweep, training_curves
 from finetune.detection.targets import AnnotatedImage, Detections
 from probes.plotting import save_figure
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 90, 90]], np.float32)
-SCENE = AnnotatedImage(
+TRUTH = AnnotatedImage(
     0, "folder/a.png", (100, 100), BOXES, np.zeros(3, np.int64), np.array([0, 0, 1], bool), np.array([3.0, 1.0, 9.0])
 )
 FOUND = Detections(
@@ -20,7 +20,7 @@ FOUND = Detections(
     np.zeros(4, np.int64),
     np.array([0.9, 0.8, 0.7, 0.3], np.float32),
 )
-MATCHES = match_detections([SCENE], [FOUND])
+MATCHES = match_detections([TRUTH], [FOUND])
 
 
 def scores(value):
@@ -56,7 +56,7 @@ def test_a_sweep_needs_a_detector():
 
 def test_completeness_and_reliability_by_bins():
     figure = completeness_reliability(
-        MATCHES, SCENE.flux[:2], np.array([3.0, 1.0, 2.0, 1.0]), quantity="flux, Jy", threshold=0.5, title="a set"
+        MATCHES, TRUTH.flux[:2], np.array([3.0, 1.0, 2.0, 1.0]), quantity="flux, Jy", threshold=0.5, title="a set"
     )
     complete, reliable = (line.get_ydata() for line in figure.axes[0].lines)
     np.testing.assert_array_equal(complete, [0, 1])  # the faint object was found below the threshold
@@ -69,7 +69,7 @@ def test_values_that_are_not_positive():
 
 
 def test_every_kind_of_box_is_drawn():
-    figure = contact_sheet([np.zeros((50, 50))], [SCENE], [FOUND], MATCHES, threshold=0.5, title="a set")
+    figure = detection_sheet([np.zeros((50, 50))], [TRUTH], [FOUND], MATCHES, threshold=0.5, title="a set")
     (axes,) = figure.axes
     drawn = {}
     for patch in axes.patches:
@@ -88,4 +88,4 @@ def test_every_kind_of_box_is_drawn():
 
 def test_an_empty_sheet():
     with pytest.raises(FinetuneError, match="there are no images to draw"):
-        contact_sheet([], [], [], MATCHES, threshold=0.5, title="")
+        detection_sheet([], [], [], MATCHES, threshold=0.5, title="")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from featurestore.errors import FinetuneError
-from finetune.detection.results import DetectionRun, compare, format_table, summarise, to_frame
+from featurestore.training_rows import SEEN
+from finetune.detection.results import DetectionRun, by_detector, compare, format_table, show, summarise, to_frame
 from finetune.detection.targets import AnnotatedImage, Detections
 from probes.results.run import IDENTITY
 from probes.results.run import to_frame as probe_frame
@@ -92,3 +93,32 @@ def test_comparison_of_two_detectors():
 def test_what_cannot_be_compared(others):
     with pytest.raises(FinetuneError, match="the runs were not tested on the same images and classes"):
         compare([run()], others)
+
+
+def test_detectors_of_other_settings_are_never_averaged():
+    """A store may hold several, of other epochs, weights or boxes; older ones are told by their options."""
+    runs = [run((2, 2), params={"epochs": 5}), run((1, 1), params={"epochs": 50}), run((1, 1), method="abcdef")]
+    summary = summarise(runs)
+    assert summary["runs"].tolist() == [1, 1, 1]
+    assert summary["settings"].nunique() == 3
+    assert sorted(summary["completeness"]) == [0.5, 0.5, 1.0]
+    assert "abcdef" in show(summary).frame["settings"].tolist()
+    names = [name for name, _ in by_detector(runs)]
+    assert names[2] == "lite0, frozen, 100 %, settings abcdef"
+    assert len(set(names)) == 3
+
+
+def test_settings_are_not_shown_where_there_is_one():
+    summary = summarise([run(method="abcdef"), run(method="abcdef", seed=1)])
+    assert summary["runs"].tolist() == [2]
+    assert "settings" not in show(summary).frame
+    assert [name for name, _ in by_detector([run(method="abcdef")])] == ["lite0, frozen, 100 %"]
+
+
+def test_test_images_that_a_backbone_was_trained_on_are_told():
+    seen = [run(params={"epochs": 3, SEEN: 2}), run(params={"epochs": 3, SEEN: 2}, seed=1)]
+    summary = summarise([*seen, run(mode="scratch")])
+    assert summary[SEEN].tolist() == ["2", "0"]
+    assert show(summary).frame[SEEN].tolist() == ["2", "0"]
+    assert SEEN in format_table(summary)
+    assert SEEN not in summarise([run()])

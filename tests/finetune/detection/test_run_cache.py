@@ -66,3 +66,12 @@ def test_runs_of_a_dataset_are_found_in_order(store, table, run):
     save_run(store, "c" * 64, replace(run, dataset="other"), replace(table, name="other"))
     assert [one.seed for one in cached_runs(store, ["sky"])] == [0, 2]
     assert [one.dataset for one in cached_runs(store, ["other"])] == ["other"]
+
+
+def test_a_run_of_an_older_version_is_read(store, table, run):
+    save_run(store, "a" * 64, run, table)
+    entry = store.get_cached("detected", "a" * 64)
+    older = {name: value for name, value in entry.attributes.items() if name not in ("split", "method")}
+    store.put_cached("detected", "b" * 64, entry.arrays, older)
+    found = cached_run(store, "b" * 64)
+    assert (found.split, found.method, found.settings) == ("", "", run.settings)

@@ -9,14 +9,24 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from featurestore.errors import FinetuneError, LabelMismatchError, ProbeError, UnknownNameError, UsageError
+from featurestore.errors import (
+    FinetuneError,
+    LabelMismatchError,
+    ProbeError,
+    SeenRowsError,
+    UnknownNameError,
+    UsageError,
+)
 from featurestore.store import open_store
+from featurestore.training_rows import SEEN, pack_rows
 from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture
-from finetune.detection.results import to_frame
+from finetune.detection.results import summarise, to_frame
+from finetune.detection.run_cache import cached_runs
 from finetune.detection.study import DetectionStudy, detect_study, make_detector
 from finetune.detection.training import TrainingOptions
 from finetune.options import TrainerOptions
+from finetune.processes import Processes
 
 SIDE = 64
 HEADER = {
@@ -205,8 +215,42 @@ def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
         )[1],
     )
     training = replace(study(root).training, trainer=TrainerOptions(keep_best=True, patience=3))
-    detect_study(study(root, training=training, weights="random:1"), None, tmp_path, Quiet())
+    told = Quiet()
+    detect_study(study(root, training=training, weights="random:1"), None, tmp_path, told)
     assert [(one.keep_best, one.patience) for one in given] == [(False, 0)]
+    assert any("no validation image has an object, so nothing is chosen by the score" in text for text in told.notices)
+
+
+def test_more_processes_make_another_detector(root, tmp_path, monkeypatch):
+    store, alone, together = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet(), Quiet()
+    detect_study(study(root), store, tmp_path / "a", alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("finetune.trainer.join_processes", lambda _: Processes())
+    detect_study(study(root), store, tmp_path / "a", together)
+    assert together.labels == alone.labels
+
+
+def test_seen_test_images_are_refused_or_told(root, tmp_path, monkeypatch):
+    packed = pack_rows(["6.fits", "0.fits"])
+    monkeypatch.setattr("finetune.detection.study.training_rows", lambda spec, *_: {spec.name: packed})
+    with pytest.raises(SeenRowsError, match="was trained on 1 of the 3 test rows"):
+        detect_study(study(root), None, tmp_path, Quiet())
+    found = detect_study(study(root, allow_seen_rows=True), None, tmp_path, Quiet())
+    assert SEEN in found.tables[0]
+    assert pd.read_csv(found.files["summary.csv"])[SEEN].tolist() == [1]
+
+
+def test_runs_of_a_study_share_a_method_and_other_options_have_another(root, tmp_path):
+    store = open_store(str(tmp_path / "store.zarr"), mode="a")
+    detect_study(study(root, seeds=2), store, tmp_path / "a", Quiet())
+    detect_study(study(root, weights="random:1"), store, tmp_path / "b", Quiet())
+    first, other, second = cached_runs(
+        store, [prepare_data(f"coco:{root}", f"resize={SIDE}", "all").dataset.table.name]
+    )
+    assert (first.seed, other.seed, second.seed) == (0, 0, 1)
+    assert len({first.method, other.method}) == 2
+    assert second.method in {first.method, other.method}
+    assert sorted(summarise([first, other, second])["runs"]) == [1, 2]
 
 
 def test_the_seed_makes_the_detector(root):

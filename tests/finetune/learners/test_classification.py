@@ -175,3 +175,12 @@ def test_test_rows_decide_nothing(make_sky, make_sky_images, fit):
     other.images[-8:] = [255 - image for image in other.images[-8:]]
     first, second = (run_fit(fit("full", own=make_sky_images(dataset=one))) for one in (sky, other))
     assert all(torch.equal(one, state(second)[name]) for name, one in state(first).items())
+
+
+def test_more_processes_make_another_training(fit, monkeypatch):
+    """They look at more images a step: neither a checkpoint nor a cached run of one process is theirs."""
+    alone = fit("head")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    together = fit("head")
+    assert alone.identity != together.identity
+    assert alone.key != together.key

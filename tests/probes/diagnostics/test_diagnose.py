@@ -9,7 +9,6 @@ from sklearn.metrics import silhouette_score
 from featurestore.errors import ProbeError
 from probes.diagnostics.diagnose import diagnose_features, name_matrices
 from probes.diagnostics.findings import DiagnosticsOptions
-from studies.report.diagnostics import captioned_figures, tables
 
 SPLITS = ["train"] * 80 + ["test"] * 40
 
@@ -40,20 +39,7 @@ def test_every_measure_of_every_matrix(matrices):
     assert (leak["sample_id"], leak["other_id"]) == ("s100", "s003")
 
 
-def test_what_is_shown_states_images_and_measures(matrices):
-    found = diagnose_features(matrices)
-    captions = " ".join(table.caption for table in tables(found))
-    told = "Split given by the dataset: 80 train, 0 valid, 40 test."
-    assert all(table.caption.endswith(told) for table in tables(found))
-    assert "Effective rank and intrinsic dimension of the features of 120 images" in captions
-    assert "debiased linear CKA over 120 common images" in captions
-    drawn = captioned_figures(found, lambda _variant, _sample: np.zeros((8, 8, 3), np.uint8))
-    assert [plate.name for plate in drawn] == [
-        "toy-rank-spectrum", "toy-cka", "toy-flagged-net_b", "toy-flagged-net_c",
-    ]  # fmt: skip
-
-
-def test_a_look_wants_one_dataset_with_rows(matrices, features_of):
+def test_diagnostics_want_one_dataset_with_rows(matrices, features_of):
     with pytest.raises(ProbeError, match="there are no features to diagnose"):
         diagnose_features([])
     with pytest.raises(ProbeError, match="2 images are too few to diagnose"):

@@ -17,6 +17,7 @@ from studies.images.sampling import (
     draw_each_class,
     draw_named,
     identify_samples,
+    to_picture,
 )
 
 CROP = Preprocessing(resize=16)
@@ -101,3 +102,18 @@ def test_the_identity_follows_labels_and_boxes(table):
     assert len({str(identify_samples(*one)) for one in ((table, "kind"), (table, ""), (boxed, "kind"))}) == 3
     assert boxes_of(boxed, 3).tolist() == [[1, 2, 3, 4]]
     assert boxes_of(table, 3) is NO_BOXES
+
+
+@pytest.mark.parametrize(("n_bands", "bands"), [(1, [0, 0, 0]), (2, [0, 1, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
+def test_a_picture_has_three_colours_whatever_the_bands(n_bands, bands):
+    pixels = np.random.default_rng(0).random((n_bands, 4, 4), dtype=np.float32)
+    picture = to_picture(pixels)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, np.round(pixels[bands] * 255).transpose(1, 2, 0))
+
+
+def test_an_image_that_left_its_source_is_passed_over(table):
+    source = Images(table.take(np.arange(8, 40)))
+    draw = Draw(source, table, CROP, [(np.array([5, 30]), 2)])
+    assert draw.rows == [30]
+    assert draw.unreadable == {table.sample_ids[5]: "the image is no longer at its source"}

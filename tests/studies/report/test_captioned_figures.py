@@ -5,7 +5,6 @@ import pytest
 from sklearn.metrics import f1_score
 
 from featurestore.errors import ProbeError
-from probes.projection import Projection
 from probes.statistics.configurations import gather_configurations
 from probes.statistics.learning_curve import fit_curve
 from studies.images.gallery import Gallery
@@ -101,21 +100,7 @@ def test_images_come_first_and_name_what_was_passed_over(make_grid, gallery):
     assert "toy (2 images, classes a, b)" in drawn.alt
 
 
-def test_latent_spaces_have_a_row_for_each_dataset(make_features, make_key):
-    variants = ("full-224", "center-224")
-    features = [make_features(np.arange(60) % 3, variant=name, key=make_key(precision=name)) for name in variants]
-    twin = make_features(np.arange(60) % 3, key=make_key(engine="openvino"))
-    parameters = {"n_components": 2, "n_neighbors": 15, "min_dist": 0.1, "seed": 0}
-    projections = [Projection(f.values[:, :2], f.values[:, :2], np.array([0.5, 0.25]), parameters) for f in features]
-    (drawn,) = study_figures([], features=[*features, twin], projections=[*projections, projections[0]])
-    assert drawn.name == "figure-2-umap"
-    titles = [axes.get_title().replace("\n", " ") for axes in drawn.figure.subfigs[0].axes]
-    assert titles == ["net_b, full-224", "net_b, center-224", f"net_b, full-224, {twin.key.short}"]
-    assert "of the first 2 principal components, which explain 75% to 75%" in drawn.caption
-    assert "n_neighbors 15, min_dist 0.1, seed 0" in drawn.caption
-
-
-def test_fitted_curves_have_a_plate_for_each_dataset(make_runs):
+def test_fitted_curves_have_a_figure_for_each_dataset(make_runs):
     wrong = {10: 150, 30: 110, 50: 95, 100: 80}
     curves = [
         fit_curve(
