@@ -85,10 +85,7 @@ def _conclude(
     from studies.report.contents import write_study_report
 
     features = load_features(study, store, reporter)
-    schemes = {
-        matrix.table.name: tuple(map(matrix.table.scheme, choose_schemes(study, features)[matrix.table.name]))
-        for matrix in features
-    }
+    schemes = _name_schemes(study, features)
     with clock("probe"):
         runs = probe(study, features, store, reporter)
     with clock("train"):
@@ -119,11 +116,20 @@ def _conclude(
             scheme=study.probe.scheme,
             commands=[command],
         )
-    tables = (*format_tables(runs), *map(to_text, trained.tables))
-    unreadable = list_unreadable(features) | dict(trained.unreadable)
     return StudyResult(
-        tables=tables, files=files, extractions=tuple(extractions), seconds=clock.seconds, unreadable=unreadable
+        tables=(*format_tables(runs), *map(to_text, trained.tables)),
+        files=files,
+        extractions=tuple(extractions),
+        seconds=clock.seconds,
+        unreadable=list_unreadable(features) | dict(trained.unreadable),
     )
+
+
+def _name_schemes(study: Study, features: Sequence[FeatureSet]) -> dict[str, tuple[str, ...]]:
+    """Dataset -> names of the label schemes that it is probed under."""
+    chosen = choose_schemes(study, features)
+    tables = {matrix.table.name: matrix.table for matrix in features}
+    return {name: tuple(map(table.scheme, chosen[name])) for name, table in tables.items()}
 
 
 def _draw_samples(

@@ -283,6 +283,16 @@ def _method(study: DetectionStudy, data: DetectionData, job: Job, views: DenseVi
     return digest(_describe(study, data, replace(job, fraction=0, seed=0), views))[:6]
 
 
+def _fit_options(study: DetectionStudy, data: DetectionData, views: DenseViews | None) -> TrainingOptions:
+    """The options as far as these data allow them."""
+    options = study.training
+    if views:  # what is stored cannot be blurred any more; its views are the augmentation
+        options = replace(options, augmentation=None)
+    if data.watched is data.test:  # nothing may be chosen by a score on test images
+        options = replace(options, trainer=replace(options.trainer, keep_best=False, patience=0))
+    return options
+
+
 def _train(
     study: DetectionStudy,
     data: DetectionData,
@@ -293,12 +303,7 @@ def _train(
     notes: Mapping[str, Any],
     identity: str,
 ) -> tuple[DetectionRun, pd.DataFrame]:
-    started = perf_counter()
-    options = study.training
-    if views:  # what is stored cannot be blurred any more; its views are the augmentation
-        options = replace(options, augmentation=None)
-    if data.watched is data.test:  # nothing may be chosen by a score on test images
-        options = replace(options, trainer=replace(options.trainer, keep_best=False, patience=0))
+    started, options = perf_counter(), _fit_options(study, data, views)
     detector = make_detector(study, data, job.backbone, job.seed, views)
     inputs = partial(StoredMaps, views) if views else data.inputs
     annotated, watched = data.training_images(job.fraction, job.seed), inputs(data.watched.images)

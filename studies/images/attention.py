@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from studies.images.sampling import Draw, draw_balanced, draw_named, identify_sa
 
 if TYPE_CHECKING:
     from featurestore.backbones.base import Backbone, BackboneSpec
+    from featurestore.reporter import Reporter
     from featurestore.store import FeatureStore
 
 KIND = "attention"
@@ -79,16 +80,12 @@ class Attention:
         return self.sample_ids[row] if label == UNLABELLED else self.classes[label]
 
 
-class _Reporter(Protocol):
-    def notice(self, text: str) -> None: ...
-
-
 def gather_attention(
     store: FeatureStore,
     names: Sequence[str],
     backbones: Sequence[str],
     variant: str,
-    reporter: _Reporter,
+    reporter: Reporter,
     **options: Any,
 ) -> list[Attention]:
     """What can be shown of these datasets and backbones; of the rest, such as CNNs, the user is told.

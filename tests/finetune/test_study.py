@@ -60,11 +60,11 @@ def make_study(data):
 
 def test_a_study_gives_tables_models_and_kept_runs(tmp_path, store, reporter, make_study):
     study = make_study(fractions="50,100", seeds=2)
-    outcome = finetune_study(study, store, tmp_path / "out", reporter)
+    result = finetune_study(study, store, tmp_path / "out", reporter)
     frame = pd.read_csv(tmp_path / "out" / "results.csv")
     assert set(frame["head"]) == {"finetune:full"}
     assert set(zip(frame["fraction"], frame["seed"], strict=True)) == {(50, 0), (50, 1), (100, 0), (100, 1)}
-    assert "50 %" in outcome.tables[0] and "100 %" in outcome.tables[0]
+    assert "50 %" in result.tables[0] and "100 %" in result.tables[0]
     models = sorted(folder for folder in (tmp_path / "out" / "models").iterdir())
     assert len(models) == 4
     for folder in models:
@@ -74,7 +74,7 @@ def test_a_study_gives_tables_models_and_kept_runs(tmp_path, store, reporter, ma
             "README.md",
             "history.csv",
         }
-        assert outcome.files[folder.name] == folder
+        assert result.files[folder.name] == folder
     assert len(cached_runs(store, store.datasets())) == 4
     assert any("of the parameters trained" in text for text in reporter.notices)
 
@@ -134,8 +134,8 @@ def test_an_interrupted_study_goes_on_from_its_checkpoint(tmp_path, store, repor
 def test_unreadable_images_are_listed(tmp_path, data, store, reporter, make_study):
     path = next((tmp_path / "sky" / "train").rglob("*.png"))
     path.write_bytes(b"no image")
-    outcome = finetune_study(make_study(mode="head", epochs=1), store, tmp_path / "out", reporter)
-    assert len(outcome.unreadable) == 1
+    result = finetune_study(make_study(mode="head", epochs=1), store, tmp_path / "out", reporter)
+    assert len(result.unreadable) == 1
 
 
 def test_all_rows_are_checked_before_the_first_training(tmp_path, store, reporter, make_study, monkeypatch):

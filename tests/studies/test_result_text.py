@@ -73,17 +73,17 @@ def test_an_estimate():
 
 
 def test_an_outcome_as_text_and_json():
-    outcome = StudyResult(
+    result = StudyResult(
         tables=("a table",),
         files={"results.csv": Path("out/results.csv")},
         heads={"abc": "linear on net_b"},
         seconds={"probe": 1.26, "report": 0.5},
         unreadable={f"s{row}": "cut off" for row in range(12)},
     )
-    text = to_text(outcome)
+    text = to_text(result)
     for line in ("a table", "Saved head abc: linear on net_b", "  out/results.csv", "Took: probe 1.3 s, report 0.5 s"):
         assert line in text.splitlines()
-    shown = json.loads(to_json(outcome))
+    shown = json.loads(to_json(result))
     assert shown["files"] == {"results.csv": "out/results.csv"}
     assert shown["tables"] == ["a table"]
     assert len(shown["unreadable"]) == 12
@@ -91,16 +91,16 @@ def test_an_outcome_as_text_and_json():
 
 @pytest.mark.parametrize(("n", "more"), [(10, None), (13, "  and 3 more: skyprobe info lists them")])
 def test_long_lists_of_unreadable_images_are_cut(n, more):
-    outcome = StudyResult(seconds={"probe": 1.0}, unreadable={f"s{row:02d}": "cut off" for row in range(n)})
-    lines = to_text(outcome).splitlines()
+    result = StudyResult(seconds={"probe": 1.0}, unreadable={f"s{row:02d}": "cut off" for row in range(n)})
+    lines = to_text(result).splitlines()
     assert lines[0] == f"{n} images are unreadable:"
     assert lines[1:11] == [f"  s{row:02d}: cut off" for row in range(10)]
     assert lines[11] == (more or "")
 
 
 def test_an_outcome_with_an_extraction_lists_unreadable_images_once(report):
-    outcome = StudyResult(extractions=(report,), seconds={"probe": 1.0}, unreadable=report.unreadable)
-    assert to_text(outcome).count("s001: the file is empty") == 1
+    result = StudyResult(extractions=(report,), seconds={"probe": 1.0}, unreadable=report.unreadable)
+    assert to_text(result).count("s001: the file is empty") == 1
 
 
 def test_rows_and_records_are_shown_as_the_terminal_shows_them():

@@ -16,94 +16,22 @@ from featurestore.errors import (
     StoreWriteError,
     UnknownNameError,
 )
-from featurestore.extraction.embedding import Costs
-from featurestore.extraction.extract import ExtractionReport
 from featurestore.store import open_store
-from featurestore.store.entry import DONE, UNREADABLE, Block
 from featurestore.store.features import FeatureSet
 from featurestore.store.stored_features import StoredFeatures
-from probes.projection import Projection
-from studies import pipeline as whole_study
 from studies import stages
-from studies.spec import FigureOptions, ProbeOptions, Study
-
-BROKEN = 5
-
-
-class FakeDataset:
-    def __init__(self, table):
-        self.table = table
-
-
-@pytest.fixture
-def put(make_table, make_key):
-    """``put(store, variant=..., **key)``: 90 separable rows of 3 classes, one of them unreadable."""
-
-    def write(store, variant="full-224", provenance=None, backbone="net_b", **key):
-        labels = np.arange(90) % 3
-        table = make_table(labels, splits=["train"] * 60 + ["test"] * 30)
-        store.put_dataset(table)
-        values = np.eye(3, 4)[labels] * 3 + np.random.default_rng(1).normal(size=(90, 4))
-        state = np.full(90, DONE, np.uint8)
-        state[BROKEN] = UNREADABLE
-        arrays = store.create(
-            "toy",
-            variant,
-            backbone,
-            make_key(backbone=backbone, **key),
-            {"cls": (4,)},
-            provenance or {"weights": "hub"},
-        )
-        block = Block(
-            {"cls": values.astype(np.float32)},
-            state,
-            np.zeros((90, 16), np.uint8),
-            table.fingerprints,
-            {BROKEN: "cut off"},
-            sample_hashes=table.id_hashes,
-        )
-        arrays.write_block(0, block)
-        return arrays
-
-    return write
-
-
-@pytest.fixture
-def store(tmp_path, put):
-    opened = open_store(str(tmp_path / "store.zarr"), mode="a", block_rows=128)
-    put(opened)
-    return opened
-
-
-@pytest.fixture
-def study(fake_heads):
-    probe = ProbeOptions(heads=("centroids",), fractions=(50, 100), seeds=2)
-    return Study(("toy",), ("net_b",), probe=probe, figures=FigureOptions(projection=False))
-
-
-@pytest.fixture
-def projected(monkeypatch):
-    """A projection without UMAP, which would compile for ten seconds."""
-    seen = []
-
-    def project(store, matrix):
-        seen.append(matrix.backbone)
-        parameters = {"n_neighbors": 15, "min_dist": 0.1, "seed": 0}
-        return Projection(matrix.values[:, :2], matrix.values, np.full(4, 0.25), parameters)
-
-    monkeypatch.setattr(stages, "cached_projection", project)
-    return seen
+from studies.spec import ProbeOptions, Study
 
 
 def test_probing_writes_tables_and_lists_unreadable_images(study, store, reporter, tmp_path):
-    outcome = stages.probe_study(study, store, tmp_path / "out", reporter)
-    assert outcome.unreadable == {"s005": "cut off"}
-    assert all(path.is_file() for path in outcome.files.values())
-    frame = pd.read_csv(outcome.files["results.csv"])
+    result = stages.probe_study(study, store, tmp_path / "out", reporter)
+    assert result.unreadable == {"s005": "cut off"}
+    assert all(path.is_file() for path in result.files.values())
+    frame = pd.read_csv(result.files["results.csv"])
     assert len(frame[["fraction", "seed"]].drop_duplicates()) == 4
-    assert len(outcome.tables) == 1 and "centroids" in outcome.tables[0]
+    assert len(result.tables) == 1 and "centroids" in result.tables[0]
     assert reporter.steps["probe"] == [(done, 4) for done in (1, 2, 3, 4)]
-    assert list(outcome.seconds) == ["probe"]
+    assert list(result.seconds) == ["probe"]
 
 
 def test_without_a_folder_nothing_is_written(study, store, reporter, tmp_path):
@@ -140,11 +68,11 @@ def test_features_without_room_stay_in_the_store_and_are_probed_there(store, rep
     (stored,) = stages.open_features(study, store, reporter, lambda: room - 1)
     assert isinstance(whole, FeatureSet)
     assert isinstance(stored, StoredFeatures)
-    outcome = stages.probe_study(study, store, tmp_path, reporter, available=lambda: room - 1)
-    assert outcome.unreadable == {"s005": "cut off"}
+    result = stages.probe_study(study, store, tmp_path, reporter, available=lambda: room - 1)
+    assert result.unreadable == {"s005": "cut off"}
     runs = stages.probe(study, [stored], store, reporter)
     assert all("streamed" in run.params and run.scores.macro["f1"] > 0.8 for run in runs)
-    assert outcome.tables == (stages.format_table(stages.summarise(runs)),)
+    assert result.tables == (stages.format_table(stages.summarise(runs)),)
 
 
 def test_heads_that_need_all_rows_or_are_saved_are_refused_where_there_is_no_room(study, store, reporter):
@@ -162,15 +90,15 @@ def joint(study, store, put):
 
 
 def test_backbones_side_by_side_are_probed_saved_and_predicted_with(joint, store, reporter):
-    outcome = stages.probe_study(joint, store, None, reporter, save=True)
-    assert "net_b+net_c" in outcome.tables[0]
+    result = stages.probe_study(joint, store, None, reporter, save=True)
+    assert "net_b+net_c" in result.tables[0]
     heads = {row["backbone"]: row["short"] for row in stages.list_head_rows(store)}
     assert len(stages.predict_rows("toy", heads["net_b+net_c"], store, reporter)) == 90
 
 
-def test_backbones_side_by_side_are_extracted_each_once(joint, store, reporter, monkeypatch):
+def test_backbones_side_by_side_are_extracted_each_once(joint, store, reporter, monkeypatch, fake_dataset):
     wanted = []
-    monkeypatch.setattr(stages, "open_dataset", lambda _: FakeDataset(store.dataset("toy")))
+    monkeypatch.setattr(stages, "open_dataset", lambda _: fake_dataset(store.dataset("toy")))
     monkeypatch.setattr(stages, "extract_features", lambda _, backbones, *rest: wanted.append(backbones))
     stages.extract(joint, store, reporter)
     assert wanted == [("net_b", "net_c")]
@@ -183,50 +111,13 @@ def test_backbones_side_by_side_need_room_for_both(joint, store, reporter):
         stages.open_features(joint, store, reporter, lambda: room - 1)
 
 
-def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected):
-    order = []
-    for name in ("load_features", "probe", "project", "write_results"):
-        original = getattr(whole_study, name)
-
-        def spy(*given, name=name, original=original):
-            order.append(name)
-            return original(*given)
-
-        monkeypatch.setattr(whole_study, name, spy)
-
-    def extract(dataset, *given):
-        order.append("extract_features")
-        return ExtractionReport(dataset.table.name, store.path, (), Costs(), 1.0)
-
-    table = replace(store.dataset("toy"), notice="for scholars")
-    monkeypatch.setattr(stages, "extract_features", extract)
-    monkeypatch.setattr(stages, "open_dataset", lambda text: FakeDataset(table))
-    study = replace(study, figures=FigureOptions(projection=True))
-    outcome = whole_study.run_study(study, store, tmp_path / "out", reporter, "skyprobe run")
-    assert order == ["extract_features", "load_features", "probe", "project", "write_results"]
-    assert list(outcome.seconds) == ["extract", "probe", "train", "project", "report"]
-    notice, split, no_images = reporter.notices
-    assert notice == "for scholars"
-    assert split == "toy (kind): split given by the dataset: 59 train, 0 valid, 30 test"
-    assert no_images.startswith("No images of toy are shown: ")
-    assert outcome.files["report"].is_file()
-    assert [one.dataset for one in outcome.extractions] == ["toy"]
-
-
-def test_a_report_needs_neither_images_nor_projection(study, store, reporter, tmp_path, projected):
-    outcome = whole_study.report_study(study, store, tmp_path / "out", reporter, "skyprobe report")
-    assert projected == []
-    assert outcome.extractions == ()
-    assert "cut off" in outcome.files["report"].read_text(encoding="utf-8")
-
-
 def test_projections_are_drawn_and_their_coordinates_written(study, store, reporter, tmp_path, projected):
-    outcome = stages.project_study(study, store, tmp_path / "out", reporter)
+    result = stages.project_study(study, store, tmp_path / "out", reporter)
     assert projected == ["net_b"]
     assert reporter.steps["project"] == [(1, 1)]
-    assert all(path.is_file() for path in outcome.files.values())
-    assert {path.suffix for path in outcome.files.values()} > {".parquet"}
-    frame = pd.read_parquet(outcome.files["projections.parquet"])
+    assert all(path.is_file() for path in result.files.values())
+    assert {path.suffix for path in result.files.values()} > {".parquet"}
+    frame = pd.read_parquet(result.files["projections.parquet"])
     matrix = store.load("toy", "full-224", "net_b")
     assert frame["sample_id"].tolist() == list(matrix.table.sample_ids)
     np.testing.assert_array_equal(frame[["x", "y"]].to_numpy(), matrix.values[:, :2])
@@ -266,37 +157,21 @@ def test_images_that_changed_since_they_were_embedded_are_told(study, store, rep
     assert "run: skyprobe extract toy -b net_b" in notice
 
 
-def test_an_audit_covers_all_features_of_the_dataset_and_needs_some(store, put, monkeypatch):
+def test_an_audit_covers_all_features_of_the_dataset_and_needs_some(store, put, monkeypatch, fake_dataset):
     put(store, "center-224")
     monkeypatch.setattr(stages, "audit", lambda arrays, dataset, n_rows: [(arrays.variant, n_rows)])
     table = store.dataset("toy")
-    monkeypatch.setattr(stages, "open_dataset", lambda text: FakeDataset(table))
+    monkeypatch.setattr(stages, "open_dataset", lambda text: fake_dataset(table))
     assert sorted(stages.audit_features(store, "x", 3)) == [("center-224", 3), ("full-224", 3)]
     table = replace(table, name="other")
     with pytest.raises(MissingFeaturesError, match="skyprobe extract"):
         stages.audit_features(store, "x", 3)
 
 
-@pytest.fixture
-def mapping(tmp_path):
-    """``mapping(text)``: a mapping file of the default scheme of the toy dataset."""
-
-    def write(text):
-        path = tmp_path / "bright.toml"
-        path.write_text(f"[classes]\n{text}\n")
-        return str(path)
-
-    return write
-
-
-def relabelled(study, path):
-    return replace(study, probe=replace(study.probe, labels=(path,)))
-
-
-def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapping, tmp_path):
+def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapping, tmp_path, relabelled):
     study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
-    outcome = stages.probe_study(study, store, tmp_path / "out", reporter, save=True)
-    frame = pd.read_csv(outcome.files["results.csv"])
+    result = stages.probe_study(study, store, tmp_path / "out", reporter, save=True)
+    frame = pd.read_csv(result.files["results.csv"])
     assert set(frame["scheme"]) == {"bright"}
     assert set(frame["class"].dropna()) >= {"one", "two"}
     assert reporter.notices == [
@@ -308,37 +183,13 @@ def test_a_mapping_file_relabels_without_extraction(study, store, reporter, mapp
     assert "bright" not in store.dataset("toy").schemes
 
 
-def test_each_of_several_label_schemes_is_probed_where_a_dataset_has_it(study, store, reporter, mapping, tmp_path):
-    several = replace(study, probe=replace(study.probe, labels=("kind", mapping('c_0 = "one"\nc_1 = "two"'))))
-    outcome = whole_study.report_study(several, store, tmp_path / "out", reporter, "again")
-    assert set(pd.read_csv(outcome.files["results.csv"])["scheme"]) == {"kind", "bright"}
-    assert (tmp_path / "out" / "figures" / "figure-5-schemes.pdf").is_file()
-    alien = replace(study, probe=replace(study.probe, labels=("kind", "knid")))
-    with pytest.raises(UnknownNameError, match=r"unknown label scheme 'knid'.*Did you mean kind"):
-        stages.probe_study(alien, store, None, reporter)
-
-
-def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporter, mapping, fake_heads):
+def test_runs_of_two_mappings_of_one_name_are_not_confused(study, store, reporter, mapping, fake_heads, relabelled):
     seen = fake_heads["centroids"].seen_
     stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_1 = "two"')), store, None, reporter)
     stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_2 = "two"')), store, None, reporter)
     assert len(seen) == 8
     stages.probe_study(relabelled(study, mapping('c_0 = "one"\nc_1 = "two"')), store, None, reporter)
     assert len(seen) == 8
-
-
-def test_reports_and_projections_take_a_mapping_file(study, store, reporter, mapping, projected, tmp_path, monkeypatch):
-    asked = []
-    carry_out = whole_study.carry_out
-    monkeypatch.setattr(whole_study, "carry_out", lambda *given: asked.append(given[2:4]) or carry_out(*given))
-    study = relabelled(study, mapping('c_0 = "one"\nc_1 = "two"'))
-    study = replace(study, figures=FigureOptions(projection=True))
-    outcome = whole_study.report_study(study, store, tmp_path / "report", reporter, "again")
-    page = outcome.files["report"].read_text()
-    assert "toy (bright)" in page
-    assert "unlabelled are the samples of kind c_2 (29)" in page
-    assert asked == [({"toy": ("bright",)}, tmp_path / "report")]
-    assert stages.project_study(study, store, tmp_path / "umap", reporter).files
 
 
 def test_sky_groups_are_chosen_when_probing(study, store, reporter):
@@ -356,13 +207,3 @@ def test_a_store_that_cannot_be_written_can_be_probed_but_saves_no_head(study, s
     assert open_store(store.path).list_cached("runs") == []
     with pytest.raises(StoreWriteError, match="no head can be saved"):
         stages.probe_study(study, reader, None, reporter, save=True)
-
-
-def test_tables_and_reports_carry_the_split(study, store, reporter, tmp_path):
-    outcome = whole_study.report_study(study, store, tmp_path, reporter, "again")
-    assert "Split given by the dataset: 59 train, 0 valid, 30 test." in outcome.tables[0]
-    assert "Split given by the dataset: 59 train, 0 valid, 30 test." in outcome.files["report"].read_text()
-    for name in ("results.csv", "summary.csv", "results.parquet", "predictions.parquet"):
-        read = pd.read_csv if name.endswith(".csv") else pd.read_parquet
-        assert set(read(outcome.files[name])["split"]) == {"split given by the dataset: 59 train, 0 valid, 30 test"}
-    assert "Split given by the dataset" in outcome.files["summary.tex"].read_text()

@@ -11,7 +11,7 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.preprocessing import parse_variant
-from studies.spec import FigureOptions, ProbeOptions, Study, make_study
+from studies.spec import FigureOptions, ProbeOptions, Study
 from studies.study_file import parse_study, read_study, shipped_studies
 from studies.trainings import plan_trainings
 
@@ -164,33 +164,10 @@ def test_the_demo_study_is_the_main_job():
     assert study.figures.projection
 
 
-def test_a_command_line_makes_a_study():
-    study = make_study(
-        "first", ("resnet-18",), ("full-224",), "random:0", "fp32", heads="linear, knn", fractions="10, 100", seeds=2
-    )
-    assert study.probe == ProbeOptions(("linear", "knn"), fractions=(10, 100), seeds=2)
-    assert study.extract == ExtractionOptions(weights="random:0", precision="fp32")
-    assert (study.datasets, study.title) == (("first",), "first")
-    assert make_study("first", ("resnet-18",), ("full-224",)).probe == ProbeOptions()
-
-
-@pytest.mark.parametrize("fractions", ["ten", "10,", "-5", "0.5", ""])
-def test_fractions_that_are_no_whole_percents_are_refused(fractions):
-    with pytest.raises(UsageError, match="not a list of whole percents"):
-        make_study("first", ("resnet-18",), ("full-224",), fractions=fractions)
-
-
 def test_parameters_of_heads_come_from_the_table_of_options_and_epochs_from_their_own_key():
     text = f"{MINIMAL}[probe]\nheads = ['linear', 'knn']\nepochs = 200\noptions.linear.class_weight = 'none'\n"
     options = parse_study(text, where="x").probe.head_options
     assert options == {"linear": {"epochs": 200, "class_weight": "none"}}
-
-
-def test_validation_rows_and_options_that_cannot_be_are_refused_at_once():
-    with pytest.raises(UsageError, match="validation should be 'split', 'rest' or 'none'"):
-        ProbeOptions(validation="tests")
-    with pytest.raises(UsageError, match="options for heads that are not named: knn"):
-        ProbeOptions(options={"knn": {"metric": "cosine"}})
 
 
 @pytest.mark.parametrize("name", sorted(shipped_studies()))

@@ -97,9 +97,9 @@ def test_mistakes_are_told_before_any_work(text, error, message):
 def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, reporter, monkeypatch):
     store = open_store(str(tmp_path / "store.zarr"), mode="a")
     study = study_of(data, '[[finetune]]\nmode = "head"\nfractions = [100]\nseeds = 1\nepochs = 1')
-    outcome = run_study(study, store, tmp_path / "out", reporter, "again")
-    assert "finetune:head" in outcome.tables[0]
-    assert "centroid" in outcome.tables[0]
+    result = run_study(study, store, tmp_path / "out", reporter, "again")
+    assert "finetune:head" in result.tables[0]
+    assert "centroid" in result.tables[0]
     assert (tmp_path / "out" / "finetune" / "01-head" / "results.csv").is_file()
     assert (tmp_path / "out" / "tables" / "ranking.tex").is_file()
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
@@ -107,7 +107,7 @@ def test_a_study_trains_once_and_shows_all_in_one_table(tmp_path, data, reporter
 
     monkeypatch.setattr(stages, "run_fit", lambda *_, **__: pytest.fail("trained again"))
     again = run_study(study, store, tmp_path / "out", reporter, "again")
-    assert again.tables == outcome.tables
+    assert again.tables == result.tables
 
 
 def test_labels_that_trainings_do_not_learn_are_told(tmp_path):

@@ -134,8 +134,8 @@ def test_views_follow_the_images(root, store):
 
 def test_a_study_from_the_store_loads_no_backbone(root, store, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune.detection.study, "load_body", None)
-    outcome = detect_study(study(root, mode="stored"), store, tmp_path, Quiet())
-    frame = pd.read_csv(outcome.files["results.csv"], dtype={"key": str})
+    result = detect_study(study(root, mode="stored"), store, tmp_path, Quiet())
+    frame = pd.read_csv(result.files["results.csv"], dtype={"key": str})
     assert frame["head"].unique().tolist() == ["detect:stored"]
     assert frame["key"].unique().tolist() == [store.select(variant=f"resize={SIDE}").key.short]
     assert '"views": 2' in frame["params"][0]

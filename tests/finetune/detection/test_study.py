@@ -3,15 +3,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
-from astropy.io import fits
 from astropy.table import Table
 
 from featurestore.errors import (
     FinetuneError,
-    LabelMismatchError,
     ProbeError,
     SeenRowsError,
     UnknownNameError,
@@ -29,10 +26,6 @@ from finetune.options import TrainerOptions
 from finetune.processes import Processes
 
 SIDE = 64
-HEADER = {
-    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 32.0, "CRPIX2": 32.0,
-    "CDELT1": -0.0005, "CDELT2": 0.0005,
-}  # fmt: skip
 
 
 class Quiet:
@@ -49,32 +42,6 @@ class Quiet:
         self.notices.append(text)
 
 
-def write_set(root, n_train=6, n_test=3, **changes):
-    """FITS images of one bright square each, its box in COCO; one box leaves its image, one lies outside."""
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    for number in range(n_train + n_test):
-        values = rng.normal(0, 1, (SIDE, SIDE)).astype(np.float32)
-        x, y = (int(corner) for corner in rng.integers(4, 40, 2))
-        values[y : y + 16, x : x + 16] += 20
-        fits.PrimaryHDU(values, fits.Header(HEADER)).writeto(root / f"{number}.fits")
-        split = "train" if number < n_train else "test"
-        images.append({"id": number, "file_name": f"{number}.fits", "height": SIDE, "width": SIDE, "split": split})
-        annotations.append([number, [x, y, 16, 16], 0])
-    annotations += [[0, [-5, 50, 10, 10], 0], [1, [200, 200, 10, 10], 0], [2, [0, 0, 9, 9], 1]]
-    content = {
-        "info": {"box_origin": "lower"},
-        "images": images,
-        "annotations": [
-            {"id": n, "image_id": image, "category_id": n % 2, "bbox": box, "iscrowd": crowd}
-            for n, (image, box, crowd) in enumerate(annotations)
-        ],
-        "categories": [{"id": 0, "name": "point"}, {"id": 1, "name": "double"}],
-    } | changes
-    (root / "annotations.json").write_text(json.dumps(content))
-    return root
-
-
 def study(root, **changes):
     own = DetectionStudy(
         f"coco:{root}",
@@ -88,33 +55,28 @@ def study(root, **changes):
     return replace(own, **changes)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_set(tmp_path_factory.mktemp("set"))
-
-
 def test_a_study_from_images_to_catalogue(root, tmp_path):
     reporter = Quiet()
-    outcome = detect_study(study(root, view="source", threshold=0.05), None, tmp_path, reporter)
+    result = detect_study(study(root, view="source", threshold=0.05), None, tmp_path, reporter)
     told = " ".join(reporter.notices)
     assert "1 boxes left their image and were clipped" in told
     assert "1 boxes are left out, since they lie outside of their image" in told
     assert reporter.labels == ["train timm-test_efficientnet-frozen-100-0"]
-    assert all(path.exists() for path in outcome.files.values())
+    assert all(path.exists() for path in result.files.values())
     folder = "timm-test_efficientnet-frozen-100-0"
     wanted = ["history.csv", "detections.json", "catalogue.fits", "catalogue.reg", "training.png", "contact_sheet.svg",
               "by_size.pdf", "by_flux.pdf"]  # fmt: skip
-    assert {"results.csv", "results.parquet", "summary.csv", "truth.json", "iou_sweep.svg"} <= outcome.files.keys()
-    assert {f"{folder}/{name}" for name in wanted} <= outcome.files.keys()
-    assert "detect:frozen" in outcome.tables[0]
+    assert {"results.csv", "results.parquet", "summary.csv", "truth.json", "iou_sweep.svg"} <= result.files.keys()
+    assert {f"{folder}/{name}" for name in wanted} <= result.files.keys()
+    assert "detect:frozen" in result.tables[0]
 
-    frame = pd.read_csv(outcome.files["results.csv"])
+    frame = pd.read_csv(result.files["results.csv"])
     assert set(frame["class"]) == {"source", "macro", "all"}
     assert frame["n_train"].unique().tolist() == [6]
-    truth = json.loads(outcome.files["truth.json"].read_text())
-    results = json.loads(outcome.files[f"{folder}/detections.json"].read_text())
+    truth = json.loads(result.files["truth.json"].read_text())
+    results = json.loads(result.files[f"{folder}/detections.json"].read_text())
     assert [image["file_name"] for image in truth["images"]] == ["6.fits", "7.fits", "8.fits"]
-    assert len(Table.read(outcome.files[f"{folder}/catalogue.fits"])) == len(results) > 0
+    assert len(Table.read(result.files[f"{folder}/catalogue.fits"])) == len(results) > 0
 
 
 def test_resuming_a_finished_study_changes_nothing(root, tmp_path):
@@ -191,17 +153,11 @@ def test_the_limit_of_detections_follows_the_data_and_is_stated(root, tmp_path, 
     data = prepare_data(f"coco:{folder}", f"resize={SIDE}", "all")
     detector = make_detector(study(folder), data, "timm:test_efficientnet", 0)
     assert detector.heads.detections_per_img == data.limit == 5
-    outcome = detect_study(study(folder), None, tmp_path / "out", Quiet())
-    params = [json.loads(text) for text in pd.read_csv(outcome.files["results.csv"])["params"]]
+    result = detect_study(study(folder), None, tmp_path / "out", Quiet())
+    params = [json.loads(text) for text in pd.read_csv(result.files["results.csv"])["params"]]
     assert {one["max_detections"] for one in params} == {5}
-    assert pd.read_csv(outcome.files["summary.csv"])["max_detections"].tolist() == [5]
-    assert "the best 5 detections count" in " ".join(outcome.tables[0].split())
-
-
-def test_fractions_are_nested(root):
-    data = prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-    half, whole = ({truth.row for truth in data.training_images(percent, 0)} for percent in (50, 100))
-    assert half < whole == set(range(6))
+    assert pd.read_csv(result.files["summary.csv"])["max_detections"].tolist() == [5]
+    assert "the best 5 detections count" in " ".join(result.tables[0].split())
 
 
 def test_test_images_choose_nothing(root, tmp_path, monkeypatch):
@@ -262,28 +218,9 @@ def test_the_seed_makes_the_detector(root):
     assert (weights[0] != weights[2]).any()
 
 
-def test_a_set_without_test_objects(tmp_path):
-    root = write_set(tmp_path, n_train=4, n_test=1)
-    content = json.loads((root / "annotations.json").read_text())
-    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 4]
-    (root / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(FinetuneError, match="a detector needs objects in training and in test images"):
-        prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-
-
-def test_a_crop_and_a_set_without_boxes(tmp_path):
-    root = write_set(tmp_path)
-    with pytest.raises(UsageError, match="a detector looks at whole images"):
-        prepare_data(f"coco:{root}", "center-224", "all")
-    write_set_without_boxes = json.loads((root / "annotations.json").read_text()) | {"annotations": []}
-    (root / "annotations.json").write_text(json.dumps(write_set_without_boxes))
-    with pytest.raises(LabelMismatchError, match="the dataset has no boxes"):
-        prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
-
-
 def test_rows_of_a_study_name_the_backbone(root, tmp_path):
-    outcome = detect_study(study(root, mode="scratch"), None, tmp_path, Quiet())
-    frame = pd.read_parquet(outcome.files["results.parquet"])
+    result = detect_study(study(root, mode="scratch"), None, tmp_path, Quiet())
+    frame = pd.read_parquet(result.files["results.parquet"])
     assert frame["head"].unique().tolist() == ["detect:scratch"]
     assert frame["backbone"].unique().tolist() == ["timm:test_efficientnet"]
     assert list(frame.columns) == list(to_frame([]).columns)
