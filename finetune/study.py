@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from itertools import product
 from pathlib import Path, PurePath
 from time import perf_counter
@@ -198,7 +198,7 @@ def _train_once(
     folder = output / "models" / name
     known = cached_run(store, fit.identity)
     if known and (folder / CARD).exists() and read_card(folder)["identity"] == fit.identity:
-        return known, folder
+        return replace(known, params={**known.params, **fit.notes}), folder  # an older version may not have known them
     checkpoint, log = folder / CHECKPOINT, make_logger(study.log, output, name)
     progress = reporter.progress(f"train {name}")
     tuned = run_fit(fit, checkpoint=checkpoint, resume=study.resume, progress=progress, on_epoch=log)

@@ -228,7 +228,8 @@ def _run_once(
     identity = digest(_describe(study, data, job, views))
     known, finished = cached_run(store, identity) if store else None, _read_card(folder).get("identity")
     if known and finished == identity:
-        return known, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
+        told = replace(known, params={**known.params, **notes})  # an older version may not have known them
+        return told, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
     if study.resume and finished not in (None, identity):
         reporter.notice(f"{folder.name}: a detector of other weights, options or data is replaced")
         study = replace(study, resume=False)

@@ -158,8 +158,8 @@ def train_detector(
         on_epoch: Called with the row of each epoch.
 
     Returns:
-        One row an epoch, as `finetune.trainer.train` gives it; the losses are ``loss_objectness``, ``loss_rpn_box_reg``,
-        ``loss_classifier`` and ``loss_box_reg``.
+        One row an epoch, as `finetune.trainer.train` gives it; the losses are ``loss_objectness``,
+        ``loss_rpn_box_reg``, ``loss_classifier`` and ``loss_box_reg``.
 
     Raises:
         FinetuneError: No training image; or see `finetune.trainer.train`.

@@ -58,7 +58,7 @@ def make_study(data):
     return make
 
 
-def test_a_study_gives_tables_models_and_kept_runs(tmp_path, store, reporter, make_study):
+def test_a_study_gives_tables_models_and_cached_runs(tmp_path, store, reporter, make_study):
     study = make_study(fractions="50,100", seeds=2)
     result = finetune_study(study, store, tmp_path / "out", reporter)
     frame = pd.read_csv(tmp_path / "out" / "results.csv")

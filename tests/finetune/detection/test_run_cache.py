@@ -55,7 +55,7 @@ def test_a_run_comes_back_as_it_was(store, table, run):
     assert found.scores.map50 == run.scores.map50
 
 
-def test_what_was_not_kept_is_not_there(store):
+def test_what_was_not_cached_is_not_there(store):
     assert cached_run(store, "a" * 64) is None
     assert cached_runs(store, ["sky"]) == []
 

@@ -196,6 +196,16 @@ def test_seen_test_images_are_refused_or_told(root, tmp_path, monkeypatch):
     assert pd.read_csv(found.files["summary.csv"])[SEEN].tolist() == [1]
 
 
+def test_seen_test_images_of_a_cached_run_are_told(root, tmp_path, monkeypatch):
+    """It was cached by a version that did not look."""
+    store, again = open_store(str(tmp_path / "store.zarr"), mode="a"), Quiet()
+    detect_study(study(root), store, tmp_path / "a", Quiet())
+    monkeypatch.setattr("finetune.detection.study.training_rows", lambda spec, *_: {spec.name: pack_rows(["6.fits"])})
+    found = detect_study(study(root, allow_seen_rows=True), store, tmp_path / "a", again)
+    assert again.labels == []
+    assert pd.read_csv(found.files["summary.csv"])[SEEN].tolist() == [1]
+
+
 def test_runs_of_a_study_share_a_method_and_other_options_have_another(root, tmp_path):
     store = open_store(str(tmp_path / "store.zarr"), mode="a")
     detect_study(study(root, seeds=2), store, tmp_path / "a", Quiet())
