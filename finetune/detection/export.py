@@ -66,8 +66,8 @@ def sky_catalogue(
 
     Columns: ``sample_id``; ``ra``, ``dec`` of the middle of the box (ICRS, degrees); ``width``, ``height`` (arcsec);
     ``angle``, position angle of the image's upward axis (degrees from north to east); ``class``; ``score``; ``x0``,
-    ``y0``, ``x1``, ``y1`` (pixels of the image in display order). A source on two overlapping images stands there
-    twice. Detections in images without celestial coordinates are left out.
+    ``y0``, ``x1``, ``y1`` (pixels of the image in display order). A source on two overlapping images is there
+    twice. Detections in images without celestial coordinates are left out; `tell_without_sky` says how many images.
 
     Args:
         dataset: Where the headers are read; its readers of FITS files have them.
@@ -81,6 +81,17 @@ def sky_catalogue(
         if wcs is not None:
             parts.append(_catalogue_part(wcs, truth, found, classes))
     return vstack(parts, metadata_conflicts="silent") if parts else None
+
+
+def tell_without_sky(dataset: ImageDataset, annotated: Sequence[AnnotatedImage]) -> str:
+    """How many images have no celestial coordinates, where others do; empty where all or none have them."""
+    without = sum(_celestial(dataset, truth.row) is None for truth in annotated)
+    if without in (0, len(annotated)):
+        return ""
+    return (
+        f"{dataset.table.name}: {without:,} of {len(annotated):,} test images have no celestial coordinates, and their "
+        "detections are in detections.json, not in catalogue.fits"
+    )
 
 
 def ds9_regions(catalogue: Table) -> str:

@@ -30,7 +30,7 @@ from finetune.detection.body import load_body, shapes_of
 from finetune.detection.data import DetectionData, prepare_data
 from finetune.detection.detector import Detector
 from finetune.detection.evaluation import score_detections
-from finetune.detection.export import coco_dataset, coco_results, sky_catalogue, write_json, write_sky
+from finetune.detection.export import coco_dataset, coco_results, sky_catalogue, tell_without_sky, write_json, write_sky
 from finetune.detection.features import DenseViews, StoredMaps
 from finetune.detection.figures import illustrate, iou_sweep
 from finetune.detection.results import SCORE_THRESHOLD, DetectionRun, by_detector, format_table, summarise, to_frame
@@ -176,6 +176,7 @@ def detect_study(study: DetectionStudy, store: FeatureStore | None, output: Path
             f"{data.dataset.table.name}: no validation image has an object, so nothing is chosen by the score: "
             "training goes on to the last epoch, whose weights count."
         )
+    reporter.notice(tell_without_sky(data.dataset, data.test.images))
     files: dict[str, Path] = {}
     runs: list[DetectionRun] = []
     for job in map(Job, *zip(*product(study.backbones, study.fractions, range(study.seeds)), strict=True)):

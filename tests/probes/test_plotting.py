@@ -3,12 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 
 from featurestore.errors import StoreWriteError
-from probes.plotting import STYLE, arrange_legend, label_powers, save_figure, wrap
+from probes.plotting import STYLE, arrange_legend, draw_picture, label_powers, save_figure, wrap
 from studies.figures.scores import confusion, f1_by_fraction, per_class_f1
 
 
@@ -71,3 +72,12 @@ def test_importing_loads_no_pyplot():
     loaded = "assert not {'matplotlib.pyplot', 'umap', 'torch'} & sys.modules.keys()"
     code = f"import sys, studies.figures.latent, studies.figures.scores; {loaded}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_picture_has_no_axes_and_is_not_smoothed():
+    axes = Figure().add_subplot()
+    draw_picture(axes, np.zeros((4, 6)), "one", (0, 3, 2, 0))
+    (image,) = axes.images
+    assert (image.get_interpolation(), image.get_extent()) == ("nearest", [0, 3, 2, 0])
+    assert (list(axes.get_xticks()), list(axes.get_yticks()), axes.get_title()) == ([], [], "one")
+    assert not any(spine.get_visible() for spine in axes.spines.values())

@@ -12,7 +12,15 @@ from PIL import Image
 
 from featurestore.datasets.formats.coco import Coco
 from featurestore.datasets.formats.fits import FitsFolder
-from finetune.detection.export import coco_dataset, coco_results, ds9_regions, sky_catalogue, write_json, write_sky
+from finetune.detection.export import (
+    coco_dataset,
+    coco_results,
+    ds9_regions,
+    sky_catalogue,
+    tell_without_sky,
+    write_json,
+    write_sky,
+)
 from finetune.detection.targets import AnnotatedImage, Detections
 
 HEIGHT, WIDTH = 20, 30
@@ -105,6 +113,12 @@ def test_images_without_coordinates_are_left_out(images):
     assert list(catalogue["sample_id"]) == ["a.fits"]
     assert sky_catalogue(images, annotated[1:], [found([[1, 1, 3, 3]], [0], [0.5])], ("u",)) is None
     assert len(sky_catalogue(images, annotated[:1], [found()], ("u",))) == 0
+
+
+def test_images_without_coordinates_beside_others_are_told(images):
+    both = [truth(0, "a.fits"), truth(1, "b.fits")]
+    assert "1 of 2 test images have no celestial coordinates" in tell_without_sky(images, both)
+    assert tell_without_sky(images, both[:1]) == tell_without_sky(images, both[1:]) == ""
 
 
 def test_pictures_have_no_sky(tmp_path):
