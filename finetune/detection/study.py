@@ -229,7 +229,9 @@ def _run_once(
     identity = digest(_describe(study, data, job, views))
     known, finished = cached_run(store, identity) if store else None, _read_card(folder).get("identity")
     if known and finished == identity:
-        told = replace(known, params={**known.params, **notes})  # an older version may not have known them
+        told = replace(known, params={**known.params, **notes}, method=_method(study, data, job, views))
+        if store and is_first() and (told.params, told.method) != (known.params, known.method):
+            save_run(store, identity, told, data.dataset.table)  # an older version did not know them
         return told, {f"{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
     if study.resume and finished not in (None, identity):
         reporter.notice(f"{folder.name}: a detector of other weights, options or data is replaced")

@@ -19,7 +19,7 @@ from featurestore.training_rows import SEEN, pack_rows
 from finetune.detection.data import prepare_data
 from finetune.detection.detector import Architecture
 from finetune.detection.results import summarise, to_frame
-from finetune.detection.run_cache import cached_runs
+from finetune.detection.run_cache import cached_run, cached_runs, save_run
 from finetune.detection.study import DetectionStudy, detect_study, make_detector
 from finetune.detection.training import TrainingOptions
 from finetune.options import TrainerOptions
@@ -53,6 +53,10 @@ def study(root, **changes):
         ),
     )
     return replace(own, **changes)
+
+
+def prepare(root):
+    return prepare_data(f"coco:{root}", f"resize={SIDE}", "all")
 
 
 def test_a_study_from_images_to_catalogue(root, tmp_path):
@@ -204,6 +208,16 @@ def test_seen_test_images_of_a_cached_run_are_told(root, tmp_path, monkeypatch):
     found = detect_study(study(root, allow_seen_rows=True), store, tmp_path / "a", again)
     assert again.labels == []
     assert pd.read_csv(found.files["summary.csv"])[SEEN].tolist() == [1]
+
+
+def test_further_seeds_join_those_that_an_older_version_cached(root, tmp_path):
+    store = open_store(str(tmp_path / "store.zarr"), mode="a")
+    detect_study(study(root), store, tmp_path / "a", Quiet())
+    (identity,) = store.list_cached("detected")
+    save_run(store, identity, replace(cached_run(store, identity), method=""), prepare(root).dataset.table)
+    found = detect_study(study(root, seeds=2), store, tmp_path / "a", Quiet())
+    assert pd.read_csv(found.files["summary.csv"])["runs"].tolist() == [2]
+    assert len({run.method for run in cached_runs(store, [prepare(root).dataset.table.name])}) == 1
 
 
 def test_runs_of_a_study_share_a_method_and_other_options_have_another(root, tmp_path):
