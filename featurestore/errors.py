@@ -111,6 +111,10 @@ class StorageUnderflowError(StoreError):
     """Features that are too small for the storage dtype."""
 
 
+class UnreachableError(StoreError, DatasetError):
+    """An object store, of a store or of images, that does not answer, or refuses."""
+
+
 class ProbeError(SkyprobeError):
     """Features and labels that a probe cannot be fitted on."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -345,11 +344,15 @@ def _study(
 
 def _reopen(path: str | Path | None) -> FeatureStore:
     """A store that is there, for writing where that is possible; a mistyped path must not become an empty store."""
+    from featurestore.errors import StoreWriteError
     from featurestore.store.opening import open_store as open_below
 
     text = None if path is None else str(path)
     found = open_below(text, mode="r", volatile=True)
-    return open_below(text, mode="a") if "://" in found.path or os.access(found.path, os.W_OK) else found
+    try:
+        return open_below(text, mode="a")
+    except StoreWriteError:
+        return found
 
 
 def _listed(names: str | Preprocessing | Sequence[str | Preprocessing]) -> list[str]:

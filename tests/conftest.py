@@ -5,6 +5,7 @@ A property may take as long as a busy machine needs: speed lives in benchmarks/.
 
 from dataclasses import replace
 from types import SimpleNamespace
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from featurestore.store.features import FeatureSet
 from featurestore.store.key import FeatureKey
 from probes.heads.registry import HEADS
 from probes.results.run import Run
+from tests.object_server import CREDENTIALS, serve_objects
 
 settings.register_profile("skyprobe", deadline=None)
 settings.load_profile("skyprobe")
@@ -292,3 +294,27 @@ def _detect(jitter, backbone="vit", mode="frozen", seed=0, **changes):
 def make_run():
     """``make_run(jitter, backbone, mode, seed, **changes)``: a run on twelve drawn images."""
     return _detect
+
+
+@pytest.fixture(scope="session")
+def running_objects(tmp_path_factory):
+    with serve_objects(tmp_path_factory.mktemp("objects")) as server:
+        yield server
+
+
+@pytest.fixture
+def object_server(running_objects, monkeypatch):
+    """An S3 server that the environment points to, and which disturbs nothing yet; each test has buckets of its own."""
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": running_objects.url}.items():
+        monkeypatch.setenv(name, value)
+    running_objects.proxy.requests.clear()
+    yield running_objects
+    running_objects.proxy.choose = lambda method, path: None
+    running_objects.proxy.delay = 0.0
+
+
+@pytest.fixture
+def bucket(object_server) -> str:
+    name = f"b-{uuid4().hex[:12]}"
+    object_server.make_bucket(name)
+    return name

@@ -491,7 +491,7 @@ def test_labels_that_changed_are_those_of_the_next_command(images, tmp_path):
 def test_a_store_that_cannot_be_written_can_be_probed(images, store, tmp_path, monkeypatch):
     copy = tmp_path / "copy.zarr"
     shutil.copytree(store, copy)
-    monkeypatch.setattr("studies.commands.running.is_writable", lambda path: path != str(copy))
+    monkeypatch.setattr("featurestore.store.layout.backends.local.os.access", lambda path, mode: path != copy)
     words = ["probe", images, *MODEL, "--store", copy, "--head", "centroid", "--fractions", "70", "--seeds", "1"]
     before = sorted(copy.rglob("*"))
     result = run(*words)

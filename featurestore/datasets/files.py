@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from featurestore.datasets.boundary import decoding
 from featurestore.datasets.decoding.arrays import check_channels
 from featurestore.datasets.decoding.fits import decode_fits, read_header
 from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
+from featurestore.datasets.remote import Place, RemotePath, Stamp
 from featurestore.datasets.source_file import open_file, read_file
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
 from featurestore.samples import SampleTable, join_notices
@@ -37,7 +39,7 @@ _COMPANIONS = (
 )  # fmt: skip
 """Endings of what lies beside images and is none: nobody misses it among the samples."""
 
-_Place = tuple[int, int]
+_Inode = tuple[int, int]
 
 _PACKERS = (".gz", ".bz2", ".xz", ".z", ".zip", ".zst", ".lz4")
 
@@ -68,19 +70,23 @@ def stem_of(path: str) -> str:
     return path[: -len(ending)] if ending else PurePosixPath(path).with_suffix("").as_posix()
 
 
-def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file below `folder` by its relative POSIX path, in no order; hidden files and folders are left out.
+def walk(folder: Place) -> Iterator[tuple[str, Stamp]]:
+    """Every file below `folder`, in no order: its relative POSIX path, and what makes its fingerprint.
 
-    Links are followed, but not back into a folder that they lie in.
+    Hidden files and folders are left out. Links are followed, but not back into a folder that they lie in.
 
     Raises:
         DatasetError: The folder, or one inside it, cannot be listed; or a name is no UTF-8.
     """
-    pending = [("", frozenset[_Place]())]
+    return folder.files() if isinstance(folder, RemotePath) else _walk_disk(folder)
+
+
+def _walk_disk(folder: Path) -> Iterator[tuple[str, Stamp]]:
+    pending = [("", frozenset[_Inode]())]
     try:
         while pending:
             prefix, above = pending.pop()
-            place = _place(folder / prefix)
+            place = _inode(folder / prefix)
             if place in above:
                 continue
             with os.scandir(folder / prefix) as entries:
@@ -90,7 +96,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     if entry.is_dir():
                         pending.append((f"{prefix}{entry.name}/", above | {place}))
                     else:
-                        yield _checked(prefix + entry.name, folder), entry
+                        yield _checked(prefix + entry.name, folder), partial(_stamp, entry)
     except OSError as error:
         raise DatasetError(
             f"the folder cannot be listed: {error.strerror}",
@@ -99,7 +105,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
         ) from error
 
 
-def _place(folder: Path) -> _Place:
+def _inode(folder: Path) -> _Inode:
     """What a folder is, by whatever path it is reached."""
     status = folder.stat()
     return status.st_dev, status.st_ino
@@ -124,10 +130,10 @@ class FoundImages(dict[str, int]):
 
 
 def find_images(
-    folder: Path,
+    folder: Place,
     wanted: Callable[[str], bool] = is_image,
     salt: object = None,
-    catalogue: Path | None = None,
+    catalogue: Place | None = None,
 ) -> FoundImages:
     """The images below a folder.
 
@@ -138,7 +144,8 @@ def find_images(
         catalogue: A file that is no image, whatever its name.
 
     Returns:
-        Paths and fingerprints: 64 bits of BLAKE2b over size, times (ns), inode and salt.
+        Paths and fingerprints: 64 bits of BLAKE2b over size, times (ns), inode and salt; in an object store over size,
+        entity tag and salt.
 
     Raises:
         EmptyDatasetError: No image; the message names what lies there instead.
@@ -146,9 +153,10 @@ def find_images(
     """
     found: dict[str, int] = {}
     others: list[str] = []
-    for path, entry in walk(folder):
-        if wanted(entry.name) and not _is_same(folder / path, catalogue):
-            found[path] = fingerprint_of(_status(entry), salt=_decoding(entry.name, salt))
+    for path, stamp in walk(folder):
+        name = path.rpartition("/")[2]
+        if wanted(name) and not _is_same(folder / path, catalogue):
+            found[path] = stamp(_decoding(name, salt))
         else:
             others.append(path)
     if not found:
@@ -162,7 +170,7 @@ def find_images(
     return images
 
 
-def _is_same(path: Path, catalogue: Path | None) -> bool:
+def _is_same(path: Place, catalogue: Place | None) -> bool:
     return catalogue is not None and path.name == catalogue.name and path.resolve() == catalogue.resolve()
 
 
@@ -185,7 +193,7 @@ def _decoding(name: str, salt: object) -> object:
     return (salt, "values as written") if name.lower().endswith(_DECODED_ANEW) else salt
 
 
-def image_kinds(folder: Path) -> set[str]:
+def image_kinds(folder: Place) -> set[str]:
     """Which of ``picture`` and ``fits`` lie below a folder."""
     kinds = set()
     for path, _ in walk(folder):
@@ -196,11 +204,12 @@ def image_kinds(folder: Path) -> set[str]:
     return kinds
 
 
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
+def _stamp(entry: os.DirEntry[str], salt: object) -> int:
     try:
-        return entry.stat()
+        status = entry.stat()
     except FileNotFoundError:  # a link to nowhere: still a row, which reading will report
-        return entry.stat(follow_symlinks=False)
+        status = entry.stat(follow_symlinks=False)
+    return fingerprint_of(status, salt=salt)
 
 
 def fingerprint_of(*files: os.stat_result, salt: object = None) -> int:
@@ -223,7 +232,7 @@ def some_of(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def check_match(missing: Sequence[str], surplus: Sequence[str], where: Path) -> None:
+def check_match(missing: Sequence[str], surplus: Sequence[str], where: Place) -> None:
     """Refuse annotations without an image and images without an annotation.
 
     Raises:
@@ -258,7 +267,7 @@ class FileDataset:
     def __init__(
         self,
         table: SampleTable,
-        root: Path,
+        root: Place,
         paths: Sequence[str],
         extension: str | int | None = None,
         notice: str = "",
@@ -312,6 +321,6 @@ class FileDataset:
             return read_header(file, str(path), self._extension)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Place) -> BinaryIO:
     with decoding(path, _NOT_READ):
         return open_file(path)

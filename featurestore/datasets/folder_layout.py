@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featurestore.datasets.labels import SPLIT_NAMES, encode_labels, normalise_split, scheme_fields
+from featurestore.datasets.remote import Place
 from featurestore.errors import DatasetError, LabelMismatchError
 from featurestore.samples import join_notices
 
@@ -16,7 +16,7 @@ SCHEME = "class"
 """Label scheme of class folders."""
 
 
-def read_layout(paths: Sequence[str], root: Path, keep: str | Sequence[str] = ()) -> dict[str, Any]:
+def read_layout(paths: Sequence[str], root: Place, keep: str | Sequence[str] = ()) -> dict[str, Any]:
     """Labels, classes, splits and a notice of missing labels, for a sample table.
 
     The layouts are ``IMAGE``, ``CLASS/IMAGE``, ``SPLIT/IMAGE`` and ``SPLIT/CLASS/IMAGE``, where SPLIT is one of
@@ -48,7 +48,7 @@ def read_layout(paths: Sequence[str], root: Path, keep: str | Sequence[str] = ()
     }
 
 
-def _tell_inner_splits(parts: Sequence[tuple[str, ...]], root: Path) -> str:
+def _tell_inner_splits(parts: Sequence[tuple[str, ...]], root: Place) -> str:
     """A notice of folders in class folders that are called like splits: they may be meant as such."""
     inner = sorted({"/".join(part[:2]) for part in parts if len(part) > 2 and part[1].lower() in SPLIT_NAMES})
     if not inner:
@@ -61,7 +61,7 @@ def _tell_inner_splits(parts: Sequence[tuple[str, ...]], root: Path) -> str:
     )
 
 
-def _has_splits(folders: set[str], root: Path) -> bool:
+def _has_splits(folders: set[str], root: Place) -> bool:
     splits = sorted(folder for folder in folders if folder.lower() in SPLIT_NAMES)
     others = sorted(folders.difference(splits))
     if splits and others:
@@ -73,7 +73,7 @@ def _has_splits(folders: set[str], root: Path) -> bool:
     return bool(splits)
 
 
-def _check_depths(parts: Sequence[tuple[str, ...]], folder: Path) -> None:
+def _check_depths(parts: Sequence[tuple[str, ...]], folder: Place) -> None:
     loose = sorted(part[0] for part in parts if len(part) == 1)
     if loose and len(loose) < len(parts):
         raise LabelMismatchError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from featurestore.datasets.remote import Place
 from featurestore.errors import UsageError
 
 OPTIONS = ("catalogue", "file", "labels", "split", "keep", "image", "extension", "channels", "box_origin", "groups")
@@ -19,7 +20,7 @@ _ENDING = re.compile(rf"(?P<data>.*),(?P<name>{'|'.join(OPTIONS)})=(?P<value>[^,
 _SPECIAL = re.compile(r"[%,+]")
 
 
-def source_at(kind: str, path: Path) -> str:
+def source_at(kind: str, path: Place) -> str:
     """``KIND:PATH`` with the absolute path: what opens the dataset from anywhere."""
     return f"{kind}:{path.resolve()}"
 
@@ -34,7 +35,7 @@ def default_name(source: str) -> str:
     return f"{readable or 'dataset'}-{sha256(source.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
-def identity(kind: str, path: Path, name: str | None) -> dict[str, Any]:
+def identity(kind: str, path: Place, name: str | None) -> dict[str, Any]:
     """The fields ``name`` and ``source`` of a sample table; `name` wins over the default."""
     source = source_at(kind, path)
     return {"name": name or default_name(source), "source": source}
@@ -76,7 +77,7 @@ def _parse(name: str, value: str) -> Any:
 
 
 def _format(name: str, value: Any) -> str:
-    if name in _PATHS:
+    if name in _PATHS and "://" not in str(value):
         value = Path(value).expanduser().resolve()
     parts = value if isinstance(value, tuple | list) else [value]
     return "+".join(_SPECIAL.sub(lambda sign: f"%{ord(sign[0]):02X}", str(part)) for part in parts)

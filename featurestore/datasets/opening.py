@@ -11,12 +11,16 @@ from typing import Any
 
 from featurestore.datasets.base import ImageDataset
 from featurestore.datasets.naming import OPTIONS, source_at, split_options, with_options
+from featurestore.datasets.remote import Place, RemotePath
 from featurestore.errors import DatasetError, SkyprobeError, UsageError
 from featurestore.registry import Registry, unknown_name
 from featurestore.samples import SampleTable
 from featurestore.sky_groups import group_by_sky, split_groups
 
 READERS: Registry[Any] = Registry("skyprobe.datasets", "dataset reader")
+
+REMOTE_KINDS = ("fits", "table", "image_folder")
+"""Kinds that are read from object stores too; the others map or link files, which need a disk."""
 
 DETECTION_ORDER = ("hf", "galaxy_mnist", "coco", "voc", "mirabest", "npy", "fits", "table", "image_folder")
 """Kinds that a bare path is tried as, the most specific first; any other kind is opened as ``KIND:PATH``."""
@@ -26,8 +30,9 @@ def open_dataset(text: str, **options: Any) -> ImageDataset:
     """Open a dataset.
 
     Args:
-        text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. The
-            kind of a bare path is the first of `DETECTION_ORDER` whose reader recognises it: a folder that
+        text: ``first``; ``KIND:PATH`` with a kind of `READERS`, such as ``galaxy_mnist:PATH``; or a bare path. PATH may
+            be a URL of an object store, for `REMOTE_KINDS`. The kind of a bare path is the first of
+            `DETECTION_ORDER` whose reader recognises it: a folder that
             ``datasets`` saved, GalaxyMNIST HDF5 files, COCO annotation files, Pascal-VOC ones, MiraBest batches, .npy
             arrays, FITS images (without pictures beside them), a catalogue, pictures (and FITS images beside them). A
             path that exists and reads like ``KIND:PATH`` is taken for a path, unless there is a file or folder PATH as
@@ -88,11 +93,13 @@ def source_of(text: str) -> str:
     return with_options(kind if path is None else source_at(kind, path), given)
 
 
-def _locate(text: str, options: Mapping[str, Any]) -> tuple[str, Path | None]:
+def _locate(text: str, options: Mapping[str, Any]) -> tuple[str, Place | None]:
     """Kind and path; no path for a shortcut that needs none."""
     if not text.strip():  # as a path, this would be the current folder
         raise UsageError("no dataset is named", where="dataset", hint="Give a path, KIND:PATH or a shortcut.")
     kind, colon, rest = text.partition(":")
+    if "://" in text:
+        return _locate_remote(text, options)
     path = _expand(text)
     if kind in READERS.names() and (not _exists(path) or _wins_over_path(kind, colon, rest)):
         return kind, _path_of(kind, rest)
@@ -101,6 +108,26 @@ def _locate(text: str, options: Mapping[str, Any]) -> tuple[str, Path | None]:
     if colon and kind.isidentifier() and len(kind) > 1:  # one letter is a drive
         raise unknown_name("dataset kind", kind, READERS.names())
     raise _missing(path)
+
+
+def _locate_remote(text: str, options: Mapping[str, Any]) -> tuple[str, Place]:
+    """Kind and path of ``URL`` or ``KIND:URL``."""
+    kind, _, rest = text.partition(":")
+    if "://" not in rest:
+        path = RemotePath.parse(text)
+        return (_detect_labelled(path) if "catalogue" in options else _detect(path, REMOTE_KINDS)), path
+    if kind not in READERS.names():
+        raise unknown_name("dataset kind", kind, READERS.names())
+    if kind not in REMOTE_KINDS:
+        raise UsageError(
+            f"the dataset kind {kind} is read from a disk only",
+            where=text,
+            hint=f"Copy the data to a disk first; of an object store, {', '.join(REMOTE_KINDS)} are read.",
+        )
+    path = RemotePath.parse(rest)
+    if not path.exists():
+        raise _missing(path)
+    return kind, path
 
 
 def _wins_over_path(kind: str, colon: str, rest: str) -> bool:
@@ -139,7 +166,7 @@ def _needs_no_path(kind: str) -> bool:
     return signature(READERS.get(kind)).parameters["path"].default is not Parameter.empty
 
 
-def _missing(path: Path) -> SkyprobeError:
+def _missing(path: Place) -> SkyprobeError:
     ending = re.search(r",([a-z_-]+)=[^,/]*$", str(path))
     if ending and ending[1] not in OPTIONS:
         return unknown_name("option of a dataset", ending[1], OPTIONS)
@@ -156,13 +183,15 @@ def _unknown_option(option: str, kind: str, known: Sequence[str]) -> SkyprobeErr
     )
 
 
-def _detect_labelled(path: Path) -> str:
+def _detect_labelled(path: Place) -> str:
     """The kind of images whose catalogue is given."""
     return "fits" if READERS.get("fits").detects(path) else "table"
 
 
-def _detect(path: Path) -> str:
-    for kind in DETECTION_ORDER:
+def _detect(path: Place, kinds: Sequence[str] = DETECTION_ORDER) -> str:
+    if isinstance(path, RemotePath) and not path.exists():
+        raise _missing(path)
+    for kind in kinds:
         if READERS.get(kind).detects(path):
             return kind
     raise DatasetError(

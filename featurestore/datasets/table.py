@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.files import is_fits, some_of
 from featurestore.datasets.labels import as_text
+from featurestore.datasets.remote import Place, on_disk
 from featurestore.datasets.source_file import check_regular
 from featurestore.errors import DatasetError
 from featurestore.registry import unknown_name
@@ -21,13 +22,15 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".ecsv", ".parquet")
 _FITS_NAMES = ("catalogue.fits", "catalog.fits")
 
 
-def find_catalogue(folder: Path) -> Path | None:
+def find_catalogue(folder: Place) -> Place | None:
     """The catalogue directly in a folder: one of `TABLE_SUFFIXES`, or ``catalogue.fits``; None if there is none.
 
     Raises:
         DatasetError: There are several.
     """
-    candidates = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in TABLE_SUFFIXES or p.name in _FITS_NAMES)
+    files: Iterable[Place] = folder.glob("[!.]*")
+    candidates = [path for path in files if path.suffix.lower() in TABLE_SUFFIXES or path.name in _FITS_NAMES]
+    candidates.sort(key=str)
     if len(candidates) > 1:
         names = some_of([path.name for path in candidates])
         raise DatasetError(
@@ -36,7 +39,7 @@ def find_catalogue(folder: Path) -> Path | None:
     return candidates[0] if candidates else None
 
 
-def require_catalogue(folder: Path) -> Path:
+def require_catalogue(folder: Place) -> Place:
     """The catalogue directly in a folder.
 
     Raises:
@@ -63,10 +66,10 @@ class Catalogue:
         DatasetError: The file is not such a table.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         with _reading(path):
-            names, self._values = _open(path)
+            names, self._values = _open(on_disk(path))
             self.names = [name.strip() for name in names]
             twice = [name for name, count in Counter(self.names).items() if name and count > 1]
             if twice:
@@ -94,7 +97,7 @@ class Catalogue:
         return next((lower[name] for name in known if name in lower), None)
 
 
-def _reading(path: Path) -> AbstractContextManager[None]:
+def _reading(path: Place) -> AbstractContextManager[None]:
     hint = "Give a CSV file with a header line, an ECSV or Parquet file, or a FITS table."
     return reading(path, "the catalogue cannot be read", hint=hint)
 

@@ -19,6 +19,18 @@ def default_store_path() -> str:
     return os.environ.get("SKYPROBE_STORE") or "skyprobe.zarr"
 
 
+def is_store(path: str | None = None) -> bool:
+    """Whether anything stands where a store is to be; opening it says whether that is one.
+
+    Args:
+        path: A folder or URL; `default_store_path` for None.
+
+    Raises:
+        StoreError: That cannot be known: a folder that cannot be read, an object store that does not answer.
+    """
+    return not Storage(str(path or default_store_path()), read_only=True).is_vacant()
+
+
 def open_store(
     path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512, volatile: bool = False
 ) -> FeatureStore:
@@ -34,7 +46,7 @@ def open_store(
     Raises:
         StoreError: There is no store to read.
         StoreFormatError: The folder is not a skyprobe store, or one of another format version.
-        StoreWriteError: The store cannot be made.
+        StoreWriteError: The store cannot be made or written.
     """
     if block_rows < 1:
         raise UsageError(f"a block of {block_rows} rows", where="block_rows", hint="Use 1 or more; 512 suits most.")
@@ -45,7 +57,10 @@ def open_store(
         if storage.is_vacant():
             _make(storage, block_rows)
         attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
-    return FeatureStore(storage, _checked(attributes, path), volatile=volatile and storage.read_only)
+    checked = _checked(attributes, path)
+    if not storage.read_only:
+        storage.check_writable()
+    return FeatureStore(storage, checked, volatile=volatile and storage.read_only)
 
 
 def _root_attributes(storage: Storage) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -35,14 +34,8 @@ def use_gpu() -> None:
 def open_store(path: str | None, mode: Literal["r", "a"]) -> FeatureStore:
     """A store; what a reader finds new in the sources of its datasets, and works out, is forgotten with it."""
     from featurestore import store
-    from featurestore.errors import StoreWriteError
 
-    opened = store.open_store(path, mode=mode, volatile=mode == "r")
-    if mode == "a" and not is_writable(opened.path):
-        raise StoreWriteError(
-            "the store cannot be written", where=opened.path, hint="Check its permissions, or name another by --store."
-        )
-    return opened
+    return store.open_store(path, mode=mode, volatile=mode == "r")
 
 
 def open_existing(path: str | None) -> FeatureStore:
@@ -53,28 +46,23 @@ def open_existing(path: str | None) -> FeatureStore:
 
 def open_cache(path: str | None) -> FeatureStore:
     """A store to read features from, and to cache results in where it can be written."""
+    from featurestore.errors import StoreWriteError
+
     opened = open_store(path, "r")
-    if is_writable(opened.path):
+    try:
         return open_store(path, "a")
-    make_terminal().notice(
-        f"{opened.path} cannot be written: results are not cached, and are worked out again next time."
-    )
-    return opened
-
-
-def is_writable(path: str) -> bool:
-    """Whether a store can be written, as far as that is known: an object store tells when it is tried."""
-    return "://" in path or os.access(Path(path).expanduser(), os.W_OK)
+    except StoreWriteError:
+        make_terminal().notice(
+            f"{opened.path} cannot be written: results are not cached, and are worked out again next time."
+        )
+        return opened
 
 
 def exists(path: str | None) -> bool:
     """Whether there is a store to read."""
-    from featurestore.store import default_store_path
+    from featurestore.store import is_store
 
-    try:
-        return Path(path or default_store_path()).exists()
-    except OSError:  # opening it will say why
-        return True
+    return is_store(path)
 
 
 def find(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from featurestore.datasets.columns import ColumnChoice, sample_fields
 from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, image_kinds, is_fits
 from featurestore.datasets.folder_layout import read_layout
 from featurestore.datasets.naming import identity
+from featurestore.datasets.remote import Place, place_at
 from featurestore.datasets.table import Catalogue, find_catalogue, require_catalogue
 from featurestore.samples import SampleTable
 
@@ -51,10 +51,10 @@ class FitsFolder(FileDataset):
         split: str | None = None,
         keep: str | Sequence[str] = (),
     ) -> None:
-        root = Path(path)
+        root = place_at(path)
         choice = ColumnChoice(file, labels, split, keep)
         find = require_catalogue if labels or file or split else find_catalogue
-        chosen = Path(catalogue) if catalogue else find(root)
+        chosen = place_at(catalogue) if catalogue else find(root)
         found = find_images(root, is_fits, (extension, channels) if channels else extension, chosen)
         fields: dict[str, Any]
         if chosen:
@@ -70,6 +70,6 @@ class FitsFolder(FileDataset):
         super().__init__(table, root, paths, extension, found.notice, channels)
 
     @staticmethod
-    def detects(path: Path) -> bool:
+    def detects(path: Place) -> bool:
         """Whether there are FITS files below the folder, and no pictures."""
         return path.is_dir() and image_kinds(path) == {"fits"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from featurestore.datasets.files import FileDataset, find_images, fingerprints_of, image_kinds, is_fits
 from featurestore.datasets.folder_layout import read_layout
 from featurestore.datasets.naming import identity
+from featurestore.datasets.remote import Place, place_at
 from featurestore.samples import SampleTable, join_notices
 
 
@@ -39,7 +39,7 @@ class ImageFolder(FileDataset):
         channels: str | None = None,
         keep: str | Sequence[str] = (),
     ) -> None:
-        root = Path(path)
+        root = place_at(path)
         found = find_images(root, salt=(extension, channels) if channels else extension)
         paths = tuple(found)
         table = SampleTable(
@@ -52,12 +52,12 @@ class ImageFolder(FileDataset):
         super().__init__(table, root, paths, extension, notice, channels)
 
     @staticmethod
-    def detects(path: Path) -> bool:
+    def detects(path: Place) -> bool:
         """Whether there are pictures below the folder, alone or beside FITS files."""
         return path.is_dir() and "picture" in image_kinds(path)
 
 
-def _tell_kinds(paths: Sequence[str], root: Path) -> str:
+def _tell_kinds(paths: Sequence[str], root: Place) -> str:
     """What to do where FITS files and pictures may be the same images twice."""
     n_fits = sum(is_fits(path) for path in paths)
     if n_fits in (0, len(paths)):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from featurestore.datasets.columns import ColumnChoice, sample_fields
 from featurestore.datasets.files import FileDataset, find_images
 from featurestore.datasets.naming import identity
+from featurestore.datasets.remote import Place, place_at
 from featurestore.datasets.table import TABLE_SUFFIXES, Catalogue, find_catalogue, require_catalogue
 from featurestore.samples import SampleTable
 
@@ -43,14 +43,14 @@ class CatalogueFolder(FileDataset):
         split: str | None = None,
         keep: str | Sequence[str] = (),
     ) -> None:
-        place = Path(path)
+        place = place_at(path)
         root = place.parent if place.is_file() else place
-        chosen = Path(catalogue) if catalogue else place if place.is_file() else require_catalogue(root)
+        chosen = place_at(catalogue) if catalogue else place if place.is_file() else require_catalogue(root)
         found = find_images(root, catalogue=chosen)
         fields, paths = sample_fields(Catalogue(chosen), found, ColumnChoice(file, labels, split, keep))
         super().__init__(SampleTable(**identity("table", place, name), **fields), root, paths, notice=found.notice)
 
     @staticmethod
-    def detects(path: Path) -> bool:
+    def detects(path: Place) -> bool:
         """Whether it is a catalogue, or a folder with one."""
         return path.suffix.lower() in TABLE_SUFFIXES if path.is_file() else find_catalogue(path) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +12,35 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from typing_extensions import override
 from zarr.storage import ObjectStore
 
+from featurestore.object_storage.connection import Connection, connect
+from featurestore.object_storage.refusals import explain_refusal
+from featurestore.object_storage.repetition import ATTEMPTS, pause, repeat, repeat_async
 from featurestore.store.layout.backends.base import METADATA, Backend, Use
-from featurestore.store.layout.backends.connection import Connection, connect
-from featurestore.store.layout.backends.refusals import explain_refusal
 from featurestore.store.layout.writers import WRITERS
 
 if TYPE_CHECKING:
     import obstore.store
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
 
 _REQUESTS = 16
 """Objects that are asked for at once."""
 
-_ATTEMPTS = 5
-"""How often an object is created before an answer that stays out is an error."""
+
+class _PatientStore(ObjectStore["obstore.store.ObjectStore"]):
+    """The same objects for Zarr."""
+
+    @override
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return await repeat_async(lambda: super(_PatientStore, self).get(key, prototype, byte_range))
+
+    @override
+    async def set(self, key: str, value: Buffer) -> None:
+        await repeat_async(lambda: super(_PatientStore, self).set(key, value))
+
+    @override
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        await repeat_async(lambda: super(_PatientStore, self).set_if_not_exists(key, value))
 
 
 class ObjectFiles(Backend):
@@ -41,18 +56,21 @@ class ObjectFiles(Backend):
     def __init__(self, connection: Connection, *, read_only: bool) -> None:
         self.place = connection.place
         self._objects: obstore.store.ObjectStore = connection.objects
-        self.store = ObjectStore(connection.objects, read_only=read_only)
+        self.store = _PatientStore(connection.objects, read_only=read_only)
 
     @override
     def children(self, path: str) -> list[str]:
-        found = self._objects.list_with_delimiter(path)
+        found = repeat(lambda: self._objects.list_with_delimiter(path))
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return [name.rstrip("/").rpartition("/")[2] for name in paths]
 
     @override
     def has_chunks(self, path: str) -> bool:
-        batches = self._objects.list(path)
-        return any(entry["path"].rpartition("/")[2] != METADATA for batch in batches for entry in batch)
+        def look() -> bool:
+            batches = self._objects.list(path)
+            return any(entry["path"].rpartition("/")[2] != METADATA for batch in batches for entry in batch)
+
+        return repeat(look)
 
     @override
     def is_vacant(self) -> bool:
@@ -79,27 +97,32 @@ class ObjectFiles(Backend):
 
     @override
     def create_exclusive(self, key: str, data: bytes) -> bool:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 self._objects.put(key, data, mode="create")
             except AlreadyExistsError:
-                return self.read_bytes(key) == data  # an earlier attempt, whose answer was lost, may have made it
+                found = self.read_bytes(key)
+                if found is not None:
+                    return found == data  # an earlier attempt, whose answer was lost, may have made it
             except GenericError:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == ATTEMPTS - 1:
                     raise
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - spreads those who collide
             else:
                 return True
-        raise AssertionError
+            time.sleep(pause(attempt))
+        return False  # others are at it
 
     @override
     def replace_bytes(self, key: str, data: bytes) -> None:
-        self._objects.put(key, data)
+        repeat(lambda: self._objects.put(key, data))
 
     @override
     def delete_folder(self, path: str) -> None:
-        for batch in self._objects.list(path, chunk_size=1000):
-            self._objects.delete([entry["path"] for entry in batch])
+        def delete() -> None:
+            for batch in self._objects.list(path, chunk_size=1000):
+                self._objects.delete([entry["path"] for entry in batch])
+
+        repeat(delete)
 
     @override
     def check_writable(self, key: str, data: bytes) -> None:
@@ -111,7 +134,7 @@ class ObjectFiles(Backend):
 
     def _get(self, key: str) -> obstore.Bytes | None:
         try:
-            return self._objects.get(key).bytes()
+            return repeat(lambda: self._objects.get(key).bytes())
         except FileNotFoundError:
             return None
 

@@ -8,8 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from featurestore.errors import StoreError, UsageError
-from featurestore.store.layout.backends.refusals import NO_CREDENTIALS, explain_refusal
+from featurestore.errors import UnreachableError, UsageError
+from featurestore.object_storage.refusals import NO_CREDENTIALS, explain_refusal
 
 if TYPE_CHECKING:
     import obstore.store
@@ -44,7 +44,7 @@ class Connection(NamedTuple):
     objects: obstore.store.ObjectStore
 
 
-def connect(url: str) -> Connection:
+def connect(url: str, prefix: str = "") -> Connection:
     """Reach the objects at a URL.
 
     Credentials are found as by Amazon's own tools: the environment, profiles, single sign-on, the role of the machine.
@@ -52,21 +52,24 @@ def connect(url: str) -> Connection:
     Args:
         url: ``s3://bucket/prefix``, ``gs://``, ``az://`` or ``memory://``; of S3, the query may name ``endpoint_url``,
             ``region``, and ``anonymous=true``, which otherwise come from the environment.
+        prefix: What is looked at below it, to see whether it answers.
 
     Raises:
         UsageError: The URL cannot be understood.
-        StoreError: There are no credentials, there is no such bucket, or nobody answers.
+        UnreachableError: There are no credentials, there is no such bucket, or nobody answers.
     """
     parts = urlsplit(url)
     place = parts._replace(query="").geturl()
     if parts.scheme not in _SCHEMES or not parts.netloc:
         raise UsageError(
-            "a store cannot lie there", where=url, hint="Use a folder, s3://BUCKET/NAME.zarr, gs://... or az://...."
+            "this is no URL of an object store",
+            where=url,
+            hint="Use a folder, or s3://BUCKET/NAME, gs://..., az://....",
         )
     if parts.scheme == "memory":
         return Connection(place, _memory(place))
     config = _amazon_config(url) if parts.scheme in _AMAZON else _no_options(url)
-    _check_answer(place, _open(place, config, _FIRST_CLIENT, _FIRST))
+    _check_answer(place, _open(place, config, _FIRST_CLIENT, _FIRST), prefix)
     return Connection(place, _open(place, config, _CLIENT, _PATIENT))
 
 
@@ -86,13 +89,13 @@ def _open(place: str, config: dict[str, Any], client: ClientConfig, retry: Retry
     return from_url(place, client_options={**client, **allowed}, retry_config=retry, **config)
 
 
-def _check_answer(place: str, objects: obstore.store.ObjectStore) -> None:
+def _check_answer(place: str, objects: obstore.store.ObjectStore, prefix: str) -> None:
     """Ask for one name, which needs a server that answers, credentials and a bucket."""
     try:
-        next(iter(objects.list(chunk_size=1)), None)
+        next(iter(objects.list(prefix or None, chunk_size=1)), None)
     except Exception as error:
         reason, hint = explain_refusal(error, place)
-        raise StoreError(f"the store cannot be reached: {reason}", where=place, hint=hint) from error
+        raise UnreachableError(reason, where=place, hint=hint) from error
 
 
 def _no_options(url: str) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def _find_credentials(url: str) -> Any:
     except Exception as error:  # a profile that is not there, a login that has expired
         reason = NO_CREDENTIALS.reason.format(place=urlsplit(url)._replace(query="").geturl())
         more = "" if isinstance(error, ValueError) else f" ({error})"
-        raise StoreError(f"{reason}{more}", where=url, hint=NO_CREDENTIALS.hint) from error
+        raise UnreachableError(f"{reason}{more}", where=url, hint=NO_CREDENTIALS.hint) from error
 
 
 def _is_loopback(endpoint: str | None) -> bool:
