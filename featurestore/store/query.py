@@ -78,8 +78,10 @@ def find_dataset(store: FeatureStore, text: str) -> str | None:
 def leads_to(text: str, source: str) -> bool:
     """Whether what the user typed leads to a source, ``KIND:PATH`` with an absolute path."""
     kind, _, path = source.partition(":")
-    if not path or text in {source, path}:
-        return text in {source, path}
+    if text == source or not path:
+        return text == source
+    if "://" in path:
+        return text == path
     try:
         return Path(text.removeprefix(f"{kind}:")).expanduser().resolve() == Path(path)
     except (OSError, RuntimeError):  # a path that cannot be looked up, or ~NAME without such a user
