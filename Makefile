@@ -6,13 +6,16 @@ PYTHON ?= python3
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
 
-.PHONY: demo test lint mutants bench bench-peers bench-growth docs clean
+.PHONY: demo test test-cluster lint mutants bench bench-peers bench-growth docs clean
 
 demo: $(VENV)/.demo           ## run the main job on real radio galaxies
 	$(BIN)/skyprobe demo
 
 test: $(VENV)/.test           ## run the tests
 	$(SINGLE) $(BIN)/pytest -n 2 --dist loadfile
+
+test-cluster: $(VENV)/.test   ## SLURM and Ray on this machine, with processes killed; as root on Debian, which it installs SLURM on
+	SKYPROBE_CLUSTER=1 $(SINGLE) PYTHONPATH=. $(BIN)/python -m pytest tests/cluster tests/featurestore/extraction/executors
 
 lint: $(VENV)/.dev            ## style, types and import contracts
 	$(BIN)/ruff check .

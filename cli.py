@@ -5,6 +5,7 @@ The verbs are in `studies.commands`; here they become one command with one way t
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +13,9 @@ from typing import Any
 
 import click
 
-from studies.commands import analysis, extraction, listing, probing, stores, training
-from studies.commands.running import make_terminal
+from studies.commands import analysis, extraction, listing, probing, slurm, stores, training
+from studies.commands.running import make_terminal, typed_command
+from studies.commands.stopping import stop_on_signals
 
 _FORMER_COMMANDS = {"look": "diagnose"}
 
@@ -35,16 +37,19 @@ class _Group(click.Group):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = partial(_show_warning, warnings.showwarning)
-                return super().invoke(ctx)
+                with stop_on_signals():
+                    return super().invoke(ctx)
         except SkyprobeError as error:
             make_terminal().notice(f"skyprobe: {error}")
             ctx.exit(2 if isinstance(error, UsageError | UnknownNameError) else 1)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
             click.echo(
-                "skyprobe: interrupted; what is done is stored, the same command goes on (training: with --resume).",
+                f"skyprobe: stopped by {signal.Signals(number).name}; what is done is stored. To go on (training: with "
+                f"--resume), run: {typed_command()}",
                 err=True,
             )
-            ctx.exit(1)
+            ctx.exit(128 + number)
 
 
 def _show_warning(show: Callable[..., None], message: Warning, category: type[Warning], *place: Any) -> None:
@@ -65,12 +70,12 @@ def main() -> None:
     DATA is a path, whose kind is detected, or a shortcut: first, galaxy_mnist:PATH, rgz:PATH, or any KIND:PATH of
     `skyprobe datasets`; with ,groups=sky:RADIUS (arcsec) at its end, neighbours on the sky stay in one split; with
     ,labels=COLUMN,split=COLUMN,file=COLUMN,catalogue=PATH the columns of a catalogue are chosen. Exit
-    codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable.
+    codes: 0 done, 1 failed, 2 usage, 3 done but some images are unreadable, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
 
 
 for _command in (
-    *(extraction.demo, extraction.run, extraction.extract),
+    *(extraction.demo, extraction.run, extraction.extract, slurm.slurm),
     *(probing.probe, probing.report, probing.umap, probing.predict),
     *(analysis.attention, analysis.advise, analysis.compare, analysis.diagnose),
     *(training.finetune, training.detect),

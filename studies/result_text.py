@@ -36,10 +36,11 @@ def _(value: ExtractionReport) -> str:
     phases = ", ".join(f"{name} {getattr(costs, name):,.1f} s" for name in ("decode", "preprocess", "forward", "write"))
     lines = [head + rate, f"  load models {costs.load:,.1f} s; summed over workers: {phases}"]
     for one in value.features:
-        done, unreadable, _missing = one.entry.counts()
+        done, unreadable, missing = one.entry.counts()
+        left = f", {missing:,} not extracted yet" if missing else ""
         lines.append(
             f"  {one.entry.variant}  {one.entry.backbone}  {one.entry.key.short}: {one.embedded:,} embedded now, "
-            f"{done:,} stored, {unreadable:,} unreadable"
+            f"{done:,} stored, {unreadable:,} unreadable{left}"
         )
     return "\n".join([*lines, *_list_unreadable(value.unreadable), f"Store: {value.store}"])
 

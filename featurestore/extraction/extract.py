@@ -80,6 +80,10 @@ class Extraction:
         options: Weights, engine, precision, batch size and so on.
         claims: Keep other processes from what this one writes.
 
+    Attributes:
+        costs: Of loading the models.
+        plan: Which rows of which block go through which forwards; None where nothing is to do.
+
     Raises:
         SkyprobeError: An unknown name, weights that cannot be had, a store that cannot be written.
     """
@@ -95,9 +99,9 @@ class Extraction:
     ) -> None:
         self._started = perf_counter()
         self._name, self._store, self._claims = dataset.table.name, store, claims
-        self._costs = Costs()
+        self.costs = Costs()
         rows = store.put_dataset(dataset.table, check=True)
-        with self._costs.timed("load"):
+        with self.costs.timed("load"):
             requests = list_requests(dataset, backbones, variants, options, store)
             self._jobs = find_jobs(dataset, requests, rows, store, options, claims)
         pending = [job for job in self._jobs if job.pending.any()]
@@ -114,12 +118,12 @@ class Extraction:
 
     def report(self, processed: Processed) -> ExtractionReport:
         """What was done, here and in other processes."""
-        self._costs.add(processed.costs)
+        self.costs.add(processed.costs)
         extracted = tuple(
             Extracted(job.entry, processed.embedded[job.request.digest], job.entry.unreadable()) for job in self._jobs
         )
         seconds = perf_counter() - self._started
-        return ExtractionReport(self._name, self._store.path, extracted, self._costs, seconds)
+        return ExtractionReport(self._name, self._store.path, extracted, self.costs, seconds)
 
 
 def extract_features(

@@ -288,7 +288,6 @@ def provenance_of(
         "licence": backbone.spec.licence,
         "reference": backbone.spec.reference,
         "batch_size": options.batch_size_on(device),
-        "workers": options.worker_count,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": library_versions("extraction"),

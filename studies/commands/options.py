@@ -56,6 +56,15 @@ engine_options = together(
         "--checksum", is_flag=True, help="Compare the content of all images, also of files that look untouched."
     ),
 )
+executor_options = together(
+    click.option("--executor", default="local", show_default=True, help="local, or ray: the actors of a Ray cluster."),
+    click.option(
+        "--devices", metavar="N", help="Processes, or `all`: one for each GPU; on a CPU they share --workers."
+    ),
+    click.option("--slice", "part", metavar="I/N", help="Every N-th block, from 0; default: the place in a SLURM job."),
+    click.option("--ray-address", metavar="ADDRESS", help="auto or HOST:PORT; default: a Ray on this machine."),
+    click.option("--gpus-per-worker", type=float, help="GPUs of each actor; default: 1, or 0 on the CPU."),
+)
 columns_options = together(
     click.option("--label-column", "labels", multiple=True, help="Column with labels; may be repeated."),
     click.option("--file-column", "file", help="Column with the names of the images."),

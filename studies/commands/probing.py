@@ -34,14 +34,35 @@ from studies.commands.running import (
 @store_option
 @output_option
 @click.option("--save", is_flag=True, help="Save each head, fitted on all training labels, for `skyprobe predict`.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: each feature matrix on a machine of a Ray cluster.",
+)
+@click.option("--ray-address", metavar="ADDRESS", help="auto or HOST:PORT; default: a Ray on this machine.")
 @json_option
-def probe(store: str | None, output: Path | None, save: bool, as_json: bool, **given: Any) -> None:
+def probe(
+    store: str | None,
+    output: Path | None,
+    save: bool,
+    executor: str,
+    ray_address: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Fit heads on stored features of DATA over label fractions and seeds; no image is read."""
     use_gpu()
     from studies.spec import make_study
     from studies.stages import probe_study
 
-    finish(probe_study(make_study(**given), open_cache(store), output, make_terminal(), save=save), as_json)
+    study, opened = make_study(**given), open_cache(store)
+    if executor == "ray":
+        from studies.spreading import spread_probes
+
+        spread_probes(study, opened, ray_address, make_terminal())
+    finish(probe_study(study, opened, output, make_terminal(), save=save), as_json)
 
 
 @click.command()

@@ -226,7 +226,7 @@ def test_provenance_is_ready_for_json_and_names_versions(make_dataset):
     assert json.loads(json.dumps(found)) == found
     assert found["versions"]["numpy"] == np.__version__
     assert {"torch", "timm", "zarr", "skyprobe"} <= found["versions"].keys()
-    assert (found["weights"], found["licence"], found["batch_size"], found["workers"]) == ("hub", SPEC.licence, 4, 2)
+    assert (found["weights"], found["licence"], found["batch_size"]) == ("hub", SPEC.licence, 4)
 
 
 def test_the_spec_of_a_model_outside_the_catalogue_is_recalled_from_the_store(make_dataset, store, monkeypatch):
