@@ -32,11 +32,18 @@ def test_a_signal_stops_once_and_handlers_are_put_back(number):
     assert signal.getsignal(number) == before
 
 
+@pytest.fixture
+def foreground():
+    """Ctrl-C works, also where the tests themselves run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_a_stopped_command_says_how_to_go_on(number, code, monkeypatch):
+def test_a_stopped_command_says_how_to_go_on(number, code, foreground, monkeypatch):
     monkeypatch.setattr("studies.commands.listing.make_terminal", lambda: os.kill(os.getpid(), number))
     monkeypatch.setattr(sys, "argv", ["skyprobe", "datasets", "fetch", "my data"])
-    monkeypatch.setattr(signal, "SIGINT", number) if number == signal.SIGINT else None
     done = CliRunner().invoke(main, ["datasets", "fetch", "rgz", "-o", "nowhere"])
     assert done.exit_code == code
     assert f"stopped by {number.name}; what is done is stored." in done.stderr
