@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from studies.commands import analysis, extraction, listing, probing, slurm, stores, training
+from studies.commands import analysis, doctor, extraction, listing, probing, slurm, stores, training
 from studies.commands.running import make_terminal, typed_command
 from studies.commands.stopping import stop_on_signals
 
@@ -80,6 +80,7 @@ for _command in (
     *(analysis.attention, analysis.advise, analysis.compare, analysis.diagnose),
     *(training.finetune, training.detect),
     *(stores.list_features, stores.info, stores.explain, stores.verify, stores.remove, stores.export),
+    doctor.doctor,
     *(listing.list_backbones, listing.list_datasets, listing.list_variants),
 ):
     main.add_command(_command)

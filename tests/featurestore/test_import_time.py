@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,15 @@ GOLDEN = "tests/featurestore/store/golden/format-1"
 
 @pytest.mark.parametrize(
     "words",
-    ["ls", "info galaxies", "explain galaxies", "verify", "export galaxies {file}.npz", "rm galaxies --yes --key none"],
+    [
+        "ls",
+        "info galaxies",
+        "explain galaxies",
+        "verify",
+        "export galaxies {file}.npz",
+        "rm galaxies --yes --key none",
+        "doctor",
+    ],
 )
 def test_store_commands_load_neither_probes_nor_tables_nor_models(words: str, tmp_path: Path) -> None:
     arguments = [*words.format(file=tmp_path / "x").split(), "--store", GOLDEN]
@@ -47,6 +56,8 @@ finally:
     print("loaded:", *sorted(set(sys.modules) & {HEAVY | {"pandas", "astropy", "scipy", "pyarrow", "PIL"}}))
 """
     root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0 or "not in the store" in run.stderr, run.stderr
     assert run.stdout.splitlines()[-1] == "loaded:", run.stdout
