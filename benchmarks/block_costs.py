@@ -1,8 +1,8 @@
-"""What one block costs, on a disk and in a bucket: seconds, requests, bytes and objects; ``docs/scale.md`` counts on it.
+"""What one block costs, on a disk and in a bucket: seconds, requests, bytes; ``docs/scale.md`` counts on it.
 
-``python -m benchmarks.block_costs`` writes blocks of random features into a store in a temporary folder, and into one on
-moto's server on loopback. The server's own time is that of a Python program and says nothing of S3: requests and bytes
-are what is measured there, and how much of them waits for one another, by letting every answer take longer.
+``python -m benchmarks.block_costs`` writes blocks of random features into a store in a temporary folder, and into one
+on moto's server on loopback. The server's own time is that of a Python program and says nothing of S3: requests and
+bytes are what is measured there, and how much of them waits for one another, by letting every answer take longer.
 """
 
 from __future__ import annotations
