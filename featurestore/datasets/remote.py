@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -115,6 +116,29 @@ class RemotePath:
         found = self._ask(lambda objects: objects.list_with_delimiter(self.key or None))
         yield from (self._at(entry["path"]) for entry in found["objects"] if fnmatch(_name(entry), pattern))
 
+    def stamp(self, salt: object) -> int:
+        """Fingerprint of the file, as `files` has it.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            UnreachableError: The server does not answer, or refuses.
+        """
+        return _stamp_of(self._ask(lambda objects: objects.head(self.key)))(salt)
+
+    def open_ranges(self) -> io.BufferedReader:
+        """The file, of which only those ranges are asked for that are read, of 256 KiB and more.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            UnreachableError: The server does not answer, or refuses.
+        """
+        size = self._ask(lambda objects: objects.head(self.key))["size"]
+
+        def read_range(start: int, length: int) -> bytes:
+            return self._ask(lambda objects: objects.get_range(self.key, start=start, length=length).to_bytes())
+
+        return io.BufferedReader(_Ranges(size, read_range), 2**18)
+
     def read_bytes(self, check_size: Callable[[int], object] = int) -> bytes:
         """All of a file, in one request.
 
@@ -161,6 +185,30 @@ class RemotePath:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self)) from None
         except BaseError as error:
             raise _refused(error, str(self)) from error
+
+
+class _Ranges(io.RawIOBase):
+    """A file that is read range by range."""
+
+    def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
+        self._size, self._read_range, self._at = size, read_range, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(0, min(len(buffer), self._size - self._at))
+        if length:
+            buffer[:length] = self._read_range(self._at, length)
+            self._at += length
+        return length
 
 
 Place = Path | RemotePath

@@ -35,8 +35,8 @@ def list_datasets(context: click.Context, as_json: bool) -> None:
 
 
 @list_datasets.command("crop")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--catalogue", required=True, type=click.Path(path_type=Path), help="Sources: CSV, ECSV, FITS, VOTable.")
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("--catalogue", required=True, type=click.Path(), help="Sources: CSV, ECSV, FITS, VOTable.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option("--size", default=256, show_default=True, help="Side of a crop, pixels.")
 @click.option("--stride", type=int, help="Pixels from one crop to the next; default: its size.")
@@ -53,13 +53,16 @@ def list_datasets(context: click.Context, as_json: bool) -> None:
 @click.option("--axis-unit", help="Unit of the axes where the catalogue states none; default: arcsec.")
 @json_option
 def crop_dataset(
-    images: tuple[Path, ...], catalogue: Path, output: Path, physical: bool, as_json: bool, **given: Any
+    images: tuple[str, ...], catalogue: str, output: Path, physical: bool, as_json: bool, **given: Any
 ) -> None:
     """Cut FITS IMAGES and the ellipses of a catalogue into crops with boxes, a COCO dataset; again, only new images."""
     from featurestore.datasets.cropping.crop import CropOptions, crop_images
+    from featurestore.datasets.remote import place_at
 
     options = CropOptions(**(given | ({"percentiles": None} if physical else {})))
-    show(crop_images(images, catalogue, output, options, make_terminal().progress("crop")), as_json)
+    places = [place_at(image) for image in images]
+    report = crop_images(places, place_at(catalogue), output, options, make_terminal().progress("crop"))
+    show(report, as_json)
 
 
 @list_datasets.command("fetch")

@@ -25,6 +25,7 @@ from featurestore.datasets.cropping.crop_folder import (
 from featurestore.datasets.cropping.parent_image import ParentImage
 from featurestore.datasets.cropping.sky_catalogue import Sources, place_sources, read_sources
 from featurestore.datasets.files import fingerprint_of, some_of, stem_of
+from featurestore.datasets.remote import Place, on_disk
 from featurestore.errors import DatasetError, UsageError
 
 ANNOTATIONS = "annotations.json"
@@ -101,8 +102,8 @@ class CropReport:
 
 
 def crop_images(
-    images: Sequence[Path],
-    catalogue: Path,
+    images: Sequence[Place],
+    catalogue: Place,
     output: Path,
     options: CropOptions | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -116,7 +117,7 @@ def crop_images(
     by the same options are left as they are.
 
     Args:
-        images: FITS images or cubes; their names must differ.
+        images: FITS images or cubes; their names must differ. Of those in an object store, only the plane is read.
         catalogue: The sources; see `read_sources`.
         output: Folder for the crops.
         options: How to cut.
@@ -128,14 +129,15 @@ def crop_images(
         StoreWriteError: The folder cannot be written.
     """
     chosen = options or CropOptions()
-    sources = read_sources(catalogue, chosen.axis_unit)
+    table = on_disk(catalogue)
+    sources = read_sources(table, chosen.axis_unit)
     stems = _check_names(images, sources)
-    request = asdict(chosen) | {"catalogue": hashlib.sha256(catalogue.read_bytes()).hexdigest()}
+    request = asdict(chosen) | {"catalogue": hashlib.sha256(table.read_bytes()).hexdigest()}
     request = json.loads(json.dumps(request))
     check_request(output, request)
     n_cut = 0
     for done, (path, stem) in enumerate(zip(images, stems, strict=True), 1):
-        parent = {"request": request, "stamp": fingerprint_of(_status(path))}
+        parent = {"request": request, "stamp": _stamp(path)}
         folder = folder_of(output, stem)
         if not parent.items() <= read_record(folder / RECORD).items():
             write_folder(folder, partial(_cut, path, sources, chosen, parent))
@@ -144,7 +146,7 @@ def crop_images(
     return _finish(output, chosen.size, sources, n_cut)
 
 
-def _check_names(images: Sequence[Path], sources: Sources) -> list[str]:
+def _check_names(images: Sequence[Place], sources: Sources) -> list[str]:
     stems = [stem_of(path.name) for path in images]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
@@ -160,14 +162,14 @@ def _check_names(images: Sequence[Path], sources: Sources) -> list[str]:
     return stems
 
 
-def _status(path: Path) -> Any:
+def _stamp(path: Place) -> int:
     try:
-        return path.stat()
+        return fingerprint_of(path.stat()) if isinstance(path, Path) else path.stamp(None)
     except OSError as error:
         raise DatasetError(f"the image cannot be read: {error.strerror}", where=path, hint="Check the path.") from error
 
 
-def _cut(path: Path, sources: Sources, options: CropOptions, parent: dict[str, Any], folder: Path) -> None:
+def _cut(path: Place, sources: Sources, options: CropOptions, parent: dict[str, Any], folder: Path) -> None:
     """Write the crops of one image, and the record of them."""
     image = ParentImage.read(path, options.plane, options.extension)
     rows, boxes = _boxes_in(image, sources)

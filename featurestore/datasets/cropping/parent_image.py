@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from featurestore.datasets.decoding.fits import physical_values
 from featurestore.datasets.decoding.quiet import ignored_warnings
-from featurestore.errors import DatasetError
+from featurestore.datasets.remote import Place
+from featurestore.errors import DatasetError, SkyprobeError
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class ParentImage:
         cards: What the headers of its crops say of it: keyword -> (value, comment).
     """
 
-    path: Path
+    path: Place
     values: NDArray[np.float32]
     wcs: Any
     cards: dict[str, tuple[Any, str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, plane: int = 0, extension: str | int | None = None) -> ParentImage:
-        """Read one plane; the others of a cube stay on the disk.
+    def read(cls, path: Place, plane: int = 0, extension: str | int | None = None) -> ParentImage:
+        """Read one plane; the others of a cube stay on the disk, or in the bucket.
 
         Args:
             path: A FITS file, compressed or not.
@@ -46,11 +47,12 @@ class ParentImage:
         from astropy.io import fits
 
         try:
-            with ignored_warnings(), fits.open(path, memmap=False) as hdus:
+            file = path if isinstance(path, Path) else path.open_ranges()
+            with ignored_warnings(), fits.open(file, memmap=False) as hdus:
                 hdu = _choose(hdus, extension, path)
                 values = _plane_of(hdu, plane, path)
                 wcs, unit = _celestial(hdu.header, values.shape), str(hdu.header.get("BUNIT", ""))
-        except DatasetError:
+        except SkyprobeError:
             raise
         except Exception as error:  # inside a parser, damage can surface as almost anything
             raise _refusal(f"the FITS image cannot be read: {error or type(error).__name__}", path) from error
@@ -91,7 +93,7 @@ class ParentImage:
         hdu.writeto(path)
 
 
-def _choose(hdus: Any, extension: str | int | None, path: Path) -> Any:
+def _choose(hdus: Any, extension: str | int | None, path: Place) -> Any:
     images = (one for one in hdus if one.is_image and one.shape)
     hdu = next(images, None) if extension is None else hdus[extension]
     if hdu is None or not hdu.is_image or len(hdu.shape) < 2:
@@ -99,7 +101,7 @@ def _choose(hdus: Any, extension: str | int | None, path: Path) -> Any:
     return hdu
 
 
-def _plane_of(hdu: Any, plane: int, path: Path) -> NDArray[np.float32]:
+def _plane_of(hdu: Any, plane: int, path: Place) -> NDArray[np.float32]:
     shape = hdu.shape[:-2]
     if plane >= math.prod(shape):
         raise _refusal(f"there is no plane {plane}, but {math.prod(shape)} planes, counted from 0", path)
@@ -117,5 +119,5 @@ def _celestial(header: Any, shape: tuple[int, ...]) -> Any:
     return wcs
 
 
-def _refusal(what: str, path: Path) -> DatasetError:
+def _refusal(what: str, path: Place) -> DatasetError:
     return DatasetError(what, where=path, hint="Give a FITS image, or a cube and the number of its plane.")

@@ -9,8 +9,11 @@ from astropy.io import fits
 from PIL import Image
 
 from featurestore.datasets import open_dataset
+from featurestore.datasets.cropping.crop import CropOptions, crop_images
+from featurestore.datasets.cropping.parent_image import ParentImage
 from featurestore.datasets.naming import split_options
 from featurestore.datasets.opening import source_of
+from featurestore.datasets.remote import place_at
 from featurestore.errors import DatasetError, EmptyDatasetError, UnreachableError, UnreadableImageError, UsageError
 from featurestore.store.query import leads_to
 
@@ -118,3 +121,32 @@ def test_what_is_not_there_or_no_image(put, bucket: str) -> None:
         open_dataset(f"image_folder:{url}")
     with pytest.raises(UsageError, match=r"npy is read from a disk only.*Copy the data"):
         open_dataset(f"npy:{url}")
+
+
+def test_of_a_cube_in_a_bucket_only_the_plane_is_read(put, object_server, tmp_path: Path) -> None:
+    file, cube = io.BytesIO(), np.random.default_rng(0).normal(size=(8, 500, 600)).astype("f4")
+    fits.PrimaryHDU(cube).writeto(file)
+    url, _ = put({"cube.fits": file.getvalue()})
+    image = ParentImage.read(place_at(f"{url}/cube.fits"), plane=5)
+    np.testing.assert_array_equal(image.values, cube[5])
+    object_server.proxy.requests.clear()
+    ParentImage.read(place_at(f"{url}/cube.fits"), plane=5)
+    assert sum(one.received for one in object_server.proxy.requests) < 2 * cube[5].nbytes
+    assert len(object_server.proxy.requests) < 10
+
+
+def test_crops_of_a_bucket_are_those_of_a_disk(put, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    fits.PrimaryHDU(np.random.default_rng(0).normal(size=(64, 64)).astype("f4")).writeto(file)
+    url, folder = put({"a.fits": file.getvalue(), "sources.csv": b"x,y,major,minor,pa\n20,20,6,4,0\n50,40,6,4,30\n"})
+    options = CropOptions(size=32)
+    for root, output in ((url, tmp_path / "remote"), (str(folder), tmp_path / "local")):
+        report = crop_images([place_at(f"{root}/a.fits")], place_at(f"{root}/sources.csv"), output, options)
+        assert report.crops == 2
+    for crop in (tmp_path / "local" / "images").rglob("*.fits"):
+        remote = tmp_path / "remote" / crop.relative_to(tmp_path / "local")
+        assert remote.read_bytes() == crop.read_bytes()
+    again = crop_images([place_at(f"{url}/a.fits")], place_at(f"{url}/sources.csv"), tmp_path / "remote", options)
+    assert again.images_cut_now == 0
+    with pytest.raises(DatasetError, match=r"cannot be read: no such object \[s3://.*b.fits\]"):
+        crop_images([place_at(f"{url}/b.fits")], place_at(f"{url}/sources.csv"), tmp_path / "remote", options)
