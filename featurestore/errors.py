@@ -79,6 +79,10 @@ class PoolingError(BackboneError):
     """A pooling that the backbone does not offer."""
 
 
+class ExtractionError(SkyprobeError):
+    """An extraction that cannot go on."""
+
+
 class StoreError(SkyprobeError):
     """A store that cannot be used."""
 

@@ -6,7 +6,7 @@ inside its graph. A spec is written as ``resize=480,crop=box:0.2,stretch=percent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import PreprocessingError, UsageError
 from featurestore.registry import unknown_name
-from featurestore.resizing import INTERPOLATIONS, RESIZERS, resize
+from featurestore.resizing import INTERPOLATIONS, ON_DEVICE, RESIZERS, resize
 from featurestore.stretching import Stretch
 
 ORIENTATIONS = 8
@@ -39,8 +39,8 @@ class Preprocessing:
             the mean of all bands, repeated; ``I-J-K`` or ``I``: bands by number, from 0; ``I+J`` in place of a number:
             the mean of these bands. Two, four or more, such as ``0-1-2-3-4``, stay as many channels, and the input
             layer of the backbone is inflated to them (see `featurestore.backbones.channels`).
-        resizer: ``torch`` (on the CPU; 8-bit images are resized as 8-bit), ``pillow``, or ``cuda``: by torch on a GPU,
-            where the backbone runs on one too.
+        resizer: ``torch`` (on the CPU; 8-bit images are resized as 8-bit), ``pillow``, or the device class of a GPU,
+            ``cuda`` or ``xpu``: by torch there, where the backbone runs too.
         orientation: One of the eight ways to lay a square: quarter turns against the clock, 0 to 3; from 4 on, the
             same after the left and the right have changed places.
     """
@@ -121,6 +121,16 @@ class Preprocessing:
         return n_named if n_named > 1 else _THREE
 
     @property
+    def channel_sizes(self) -> list[int]:
+        """How many bands are averaged for each channel; none for a rule that names no bands."""
+        return [len(bands) for bands in _parse_channels(self.channels)]
+
+    @property
+    def resizes_on_device(self) -> bool:
+        """Whether a GPU resizes, which it does in its pass."""
+        return self.resizer in ON_DEVICE
+
+    @property
     def uses_boxes(self) -> bool:
         """Whether the pixels depend on annotated boxes."""
         return self.crop.startswith("box")
@@ -128,7 +138,7 @@ class Preprocessing:
     @property
     def keeps_bytes(self) -> bool:
         """Whether 8-bit images come out as 8-bit: nothing stretches them, and no bands are averaged."""
-        averages = self.channels == "mean" or any(len(bands) > 1 for bands in _parse_channels(self.channels))
+        averages = self.channels == "mean" or any(size > 1 for size in self.channel_sizes)
         return Stretch.parse(self.stretch) == Stretch() and not averages
 
     def apply(self, image: NDArray[Any], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -148,13 +158,18 @@ class Preprocessing:
         Raises:
             PreprocessingError: The image has no contrast to stretch, no box to crop to, or bands without a rule.
         """
+        cut = self.cut(image, boxes)
+        resized = resize(cut, self.resize, self.interpolation, self.antialias, self.resizer)
+        pixels = resized if self.keeps_bytes and resized.dtype == np.uint8 else to_unit(resized)
+        return orient(_combine(pixels, self.channels), self.orientation)
+
+    def cut(self, image: NDArray[Any], boxes: NDArray[np.float32]) -> NDArray[Any]:
+        """What `render` does before it resizes: the chosen bands, stretched and cropped, (h, w, C)."""
         bands = image[..., None] if image.ndim == 2 else image
         bands = _choose(bands, self.channels)
         bands = Stretch.parse(self.stretch).apply(bands)
         x0, y0, x1, y1 = self._window(bands.shape[1], bands.shape[0], boxes)
-        resized = resize(bands[y0:y1, x0:x1], self.resize, self.interpolation, self.antialias, self.resizer)
-        pixels = resized if self.keeps_bytes and resized.dtype == np.uint8 else to_unit(resized)
-        return orient(_combine(pixels, self.channels), self.orientation)
+        return bands[y0:y1, x0:x1]
 
     def _window(self, width: int, height: int, boxes: NDArray[np.float32]) -> tuple[int, int, int, int]:
         kind, amount = parse_crop(self.crop)
@@ -167,6 +182,22 @@ class Preprocessing:
                 "the image has no box to crop to", where=f"crop={self.crop}", hint="Annotate a box, or use crop=none."
             )
         return _around(boxes, amount, width, height)
+
+
+@dataclass(frozen=True)
+class Unresized:
+    """Images of a batch before they are resized: a GPU does the rest in its pass.
+
+    Attributes:
+        images: What `Preprocessing.cut` made of the image in each slot; None where there is none.
+        preprocessing: What is left to do.
+    """
+
+    images: Sequence[NDArray[Any] | None]
+    preprocessing: Preprocessing
+
+    def __getitem__(self, part: slice) -> Unresized:
+        return Unresized(self.images[part], self.preprocessing)
 
 
 def orient(images: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -1,16 +1,22 @@
-"""Resizing of one image: by torch on the CPU or on a GPU, or by Pillow. Each is another experiment: keys name it."""
+"""Resizing: by torch on the CPU or on a GPU, or by Pillow. Each is another experiment: keys name it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import PreprocessingError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
-RESIZERS = ("torch", "pillow", "cuda")
+ON_DEVICE = ("cuda", "xpu")
+"""Resizers that are device classes: torch there."""
+
+RESIZERS = ("torch", "pillow", *ON_DEVICE)
 
 
 def resize(bands: NDArray[Any], side: int, interpolation: str, antialias: bool, resizer: str) -> NDArray[Any]:
@@ -27,47 +33,53 @@ def resize(bands: NDArray[Any], side: int, interpolation: str, antialias: bool, 
         (C, side, side), of the type of `bands`; bicubic floats can leave the range of the values.
 
     Raises:
-        PreprocessingError: ``cuda`` without a GPU.
+        PreprocessingError: A device that is not there.
     """
     if resizer == "pillow":
         return _resize_with_pillow(bands, side, interpolation)
-    if resizer == "cuda":
-        _require_gpu()
-        return resize_on_device(bands, side, interpolation, antialias, "cuda")
+    if resizer in ON_DEVICE:
+        _require_gpu(resizer)
+        return resize_on_device(bands, side, interpolation, antialias, resizer)
     return _resize_with_torch(bands, side, interpolation, antialias)
 
 
 def resize_on_device(bands: NDArray[Any], side: int, interpolation: str, antialias: bool, device: str) -> NDArray[Any]:
-    """`resize` by torch in float32, as GPUs do not resize 8-bit images; 8-bit values are rounded to the nearest.
-
-    What goes to a GPU is pinned, and goes as it was decoded. Tested on the CPU; it has not been run on a GPU.
-
-    Args:
-        bands: See `resize`, and so the others.
-        side: Side of the result.
-        interpolation: One of `INTERPOLATIONS`.
-        antialias: Whether shrinking averages.
-        device: ``cuda``, or ``cpu``.
-    """
+    """`resize` of one image by `resize_tensors` on a device, for whoever has no pass to put it into."""
     import torch
 
-    source = torch.from_numpy(np.require(bands, requirements=("C", "W")))
-    if device == "cuda":
-        source = source.pin_memory().to(device, non_blocking=True)
-    resized = _interpolate(source.permute(2, 0, 1).float().unsqueeze(0), side, interpolation, antialias)[0]
-    if source.dtype == torch.uint8:
-        resized = resized.round().clamp(0, 255).to(torch.uint8)
-    found: NDArray[Any] = resized.cpu().numpy()
+    source = torch.from_numpy(np.require(bands, requirements=("C", "W"))).unsqueeze(0).to(device)
+    found: NDArray[Any] = resize_tensors(source, side, interpolation, antialias)[0].cpu().numpy()
     return found
 
 
-def _require_gpu() -> None:
+def resize_tensors(images: Tensor, side: int, interpolation: str, antialias: bool) -> Tensor:
+    """`resize` in float32, as GPUs do not resize 8-bit images; 8-bit values are rounded to the nearest.
+
+    Tested on the CPU; it has not been run on a GPU.
+
+    Args:
+        images: (n, H, W, C) of one shape, on any device.
+        side: See `resize`, and so the others.
+        interpolation: One of `INTERPOLATIONS`.
+        antialias: Whether shrinking averages.
+
+    Returns:
+        (n, C, side, side), of the type of `images`.
+    """
     import torch
 
-    if not torch.cuda.is_available():
+    resized: Tensor = _interpolate(images.permute(0, 3, 1, 2).float(), side, interpolation, antialias)
+    return resized.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else resized
+
+
+def _require_gpu(device: str) -> None:
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type != device:
         raise PreprocessingError(
             "there is no GPU to resize on",
-            where="resizer=cuda",
+            where=f"resizer={device}",
             hint="Use resizer=torch, whose features differ a little.",
         )
 

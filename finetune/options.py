@@ -66,7 +66,7 @@ class TrainerOptions:
         patience: Epochs of the last stage without a better score after which training stops; 0: it never does.
         score_every: Epochs between two measurements of the score; the last epoch is always measured.
         keep_best: Whether the weights of the best score are kept, or those of the last epoch.
-        device: ``auto``, ``cpu`` or ``cuda``. Nothing was tested on a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``xpu`` or ``mps``. Nothing was tested on a GPU.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
     """
 

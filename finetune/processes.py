@@ -67,14 +67,17 @@ def without_averaging(losses: Losses) -> AbstractContextManager[None]:
 
 
 def join_processes(device: torch.device) -> Processes:
-    """The group that ``torchrun`` announces in the environment, joined once; a group of one without it."""
+    """The group that ``torchrun`` announces in the environment, joined once; a group of one without it.
+
+    It has to be joined before anything is moved to the device: until then, all processes would use the first GPU.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()
     if not torch.distributed.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type != "cpu":
+            torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group(torch.distributed.get_default_backend_for_device(device))
         atexit.register(_leave_group)
     return Processes(torch.distributed.get_rank(), count)
 

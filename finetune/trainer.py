@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from featurestore.backbones.engines.base import resolve_runtime
+from featurestore.backbones.engines.torch import forbid_tf32
 from featurestore.errors import FinetuneError
 from finetune.checkpoints import check_folder, read_checkpoint, write_checkpoint
 from finetune.freezing import train_only
@@ -147,7 +148,7 @@ def train(
         check_folder(checkpoint.parent)
     if checkpoint is not None and resume and checkpoint.exists():
         training.load(checkpoint)
-    with torch.random.fork_rng():
+    with fork_rng(training.device):
         while not training.finished:
             row = training.run_epoch(progress)
             if checkpoint is not None and is_first():
@@ -166,6 +167,13 @@ def shuffle_rows(n_rows: int, batch_size: int, rng: np.random.Generator) -> list
     Their sizes differ by one at most: batch normalisation would suffer from a last batch of a few rows.
     """
     return np.array_split(rng.permutation(n_rows), -(-n_rows // batch_size)) if n_rows else []
+
+
+def fork_rng(device: torch.device) -> AbstractContextManager[None]:
+    """Leave the caller's random numbers alone: those of the CPU, and of the one GPU that is used."""
+    if device.type in ("cpu", "mps"):
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng([torch.accelerator.current_device_index()], device_type=device.type)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -193,6 +201,8 @@ class _Training:
         self.learner, self.options, self.seed, self.identity = learner, options, seed, identity
         runtime = resolve_runtime("torch", options.device, options.precision)
         self.device, self.dtype = torch.device(runtime.device), _AUTOCAST.get(runtime.precision)
+        if self.device.type == "cuda" and self.dtype is None:
+            forbid_tf32()
         self.processes = join_processes(self.device)
         self.module = learner.module.to(self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)

@@ -18,7 +18,7 @@ from featurestore.store.dependants import KEYS, list_keys
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import digest
 from featurestore.versions import library_versions
-from probes.solvers.backend import backend_versions
+from probes.solvers.backend import backend_versions, is_accelerated
 from probes.solvers.scaling import find_exponent, rescale
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def _umap(pca: Floats, n_neighbors: int, min_dist: float, seed: int) -> Floats:
         reducer = UMAP(
             n_neighbors=neighbours,
             min_dist=min_dist,
-            init="pca",
+            # The same start: cuML does not know the word, and umap would run on the CPU instead.
+            init=points[:, :2] if is_accelerated() else "pca",
             random_state=seed,
             n_jobs=1,
             # Handed over so that UMAP need not compile its approximate search, which takes longer than all the rest.

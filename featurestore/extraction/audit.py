@@ -83,6 +83,7 @@ def _embed_again(entry: FeatureEntry, dataset: ImageDataset, rows: NDArray[np.in
         device=entry.key.device,
         precision=entry.key.precision,
         dtype=entry.key.dtype,
+        batch_size=entry.provenance.get("batch_size"),
         workers=1,
     )
     (request,) = list_requests(dataset, [entry.backbone], [entry.variant], options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError
 from featurestore.extraction.compiled_backbone import CompiledBackbone
+from featurestore.extraction.decoding_pool import Decoding, open_decoding
 from featurestore.extraction.embedding import EMPTY, Costs, Embedded, embed_batch, pad_slots
 from featurestore.extraction.requests import ExtractionOptions, ExtractionRequest, row_fingerprints
 from featurestore.store.entry import MISSING, UNREADABLE, Block, FeatureEntry
@@ -27,8 +29,8 @@ Result = tuple[dict[int, Embedded], Costs]
 """Job number -> what one batch came to, and its costs."""
 
 _BATCHES_AT_ONCE = 4
-"""Batches that a worker decodes before it forwards them, where networks are small: what decoding and forwarding keep in
-the processor's cache drives the other's out, the less often the better."""
+"""Batches that a worker decodes before it forwards them, where networks are small, as they never are on a GPU: what
+decoding and forwarding keep in the processor's cache drives the other's out, the less often the better."""
 
 _SHARES = 16
 """So many times that many images must be there for each worker: at the end, all wait for the one that has a batch."""
@@ -84,9 +86,14 @@ class BlockPlan:
         self.sample_of[rows] = np.arange(len(rows))
         self.threads = get_num_threads()
         self.total = int(np.any([job.pending for job in jobs], axis=0).sum())
-        self.workers = options.worker_count
+        self.workers, self.device = options.worker_count, jobs[0].request.runtime.device
         self._retry = options.retry_unreadable
-        self.batch_size = self._images_at_once(options.batch_size_on(jobs[0].request.runtime.device))
+        self.batch_size = self._images_at_once(options.batch_size_on(self.device))
+
+    @cached_property
+    def decoding(self) -> Decoding:
+        """How batches get their pixels; on a GPU by processes that start when this is first asked for."""
+        return open_decoding(self.dataset, self.device, self.workers, self.batch_size)
 
     def _images_at_once(self, batch_size: int) -> int:
         """Images that a worker takes from decoding to features: one batch of the forwards, or several."""
@@ -136,7 +143,7 @@ class BlockPlan:
             return {}, Costs()
         tasks = [self.jobs[n].loaded.task(self.jobs[n].request.preprocessing, own) for n, own in slots.items()]
         with one_thread(self.threads):
-            embedded, costs = embed_batch(self.dataset, tasks)
+            embedded, costs = embed_batch(self.dataset, tasks, self.decoding.fill)
         return dict(zip(slots, embedded, strict=True)), costs
 
     def write(self, block: int, results: Sequence[Mapping[int, Embedded]]) -> Costs:

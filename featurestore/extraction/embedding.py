@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import PreprocessingError, UnreadableImageError
-from featurestore.preprocessing import Preprocessing, to_unit
+from featurestore.preprocessing import Preprocessing, Unresized, to_unit
 from featurestore.store.entry import DONE, MISSING, UNREADABLE
 
 if TYPE_CHECKING:
@@ -101,47 +101,77 @@ class Task:
     outputs: Mapping[str, str]
 
 
-class _Batch:
-    """What one variant makes of the images of a batch.
+@dataclass(frozen=True)
+class Rendered:
+    """What one variant makes of one image.
 
     Attributes:
+        content: 16 bytes, digest of what decides the pixels.
+        pixels: (C, S, S); or what is left to resize, (h, w, C); None where there are none.
+        reason: Why there are none.
+    """
+
+    content: bytes
+    pixels: NDArray[Any] | None
+    reason: str = ""
+
+
+class Batch:
+    """What one variant makes of the images of a batch.
+
+    Args:
+        preprocessing: The variant.
         slots: int64 (B,), dataset row in each slot; `EMPTY` where no task wants one.
+
+    Attributes:
+        slots: See above.
         content: uint8 (B, 16), digest of what decides the pixels.
         ready: bool (B,), slots with pixels.
         reasons: Slot -> why it has none.
     """
 
-    def __init__(self, preprocessing: Preprocessing, slots: NDArray[np.int64], table: SampleTable) -> None:
-        self._preprocessing, self.slots = preprocessing, slots
-        self._boxes = table.boxes if preprocessing.uses_boxes else None
+    def __init__(self, preprocessing: Preprocessing, slots: NDArray[np.int64]) -> None:
+        self.preprocessing, self.slots = preprocessing, slots
         self._pixels: NDArray[Any] | None = None
+        self._unresized: list[NDArray[Any] | None] = [None] * len(slots)
         self.content = np.zeros((len(slots), 16), dtype=np.uint8)
         self.ready = np.zeros(len(slots), dtype=bool)
         self.reasons: dict[int, str] = {}
 
     @property
-    def pixels(self) -> NDArray[Any]:
-        """(B, C, S, S), zero where not ready: uint8, or float32 as soon as one image is."""
+    def pixels(self) -> NDArray[Any] | Unresized:
+        """(B, C, S, S), zero where not ready: uint8, or float32 as soon as one image is; or images to resize."""
+        if self.preprocessing.resizes_on_device:
+            return Unresized(self._unresized, self.preprocessing)
         return np.zeros(0, np.uint8) if self._pixels is None else self._pixels
 
-    def add(self, slot: int, sample: Sample) -> None:
-        """Put an image into its slot, if it is wanted there."""
-        if self.slots[slot] == EMPTY:
+    def lend(self, pixels: NDArray[Any]) -> None:
+        """Use this memory, (B, C, S, S), in which some pixels stand already."""
+        self._pixels = pixels
+
+    def add(self, slot: int, rendered: Rendered, *, placed: bool = False) -> None:
+        """Put an image into its slot, unless its pixels are `placed` there already."""
+        self.content[slot] = np.frombuffer(rendered.content, dtype=np.uint8)
+        if rendered.reason:
+            self.reasons[slot] = rendered.reason
             return
-        boxes = self._boxes.of(int(self.slots[slot])) if self._boxes else _NO_BOXES
-        self.content[slot] = np.frombuffer(content_digest(sample.digest, boxes), dtype=np.uint8)
-        try:
-            self._put(slot, self._preprocessing.render(sample.image, boxes))
-        except PreprocessingError as error:
-            self.reasons[slot] = error.what
+        self.ready[slot] = True
+        if rendered.pixels is not None and not placed:
+            self._put(slot, rendered.pixels)
 
     def _put(self, slot: int, image: NDArray[Any]) -> None:
+        if self.preprocessing.resizes_on_device:
+            self._unresized[slot] = image
+            return
         if self._pixels is None:
             self._pixels = np.zeros((len(self.slots), *image.shape), image.dtype)
         if image.dtype != self._pixels.dtype:
             self._pixels, image = to_unit(self._pixels), to_unit(image)
         self._pixels[slot] = image
-        self.ready[slot] = True
+
+
+Fill = Callable[["ImageDataset", Sequence[Batch], Costs], None]
+"""Decode what the slots of several variants want, each image once, and fill them."""
 
 
 def pad_slots(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
@@ -151,17 +181,28 @@ def pad_slots(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return slots
 
 
-def embed_batch(dataset: ImageDataset, tasks: Sequence[Task]) -> tuple[list[Embedded], Costs]:
-    """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once, layers share a pass.
+def fill_here(dataset: ImageDataset, batches: Sequence[Batch], costs: Costs) -> None:
+    """Image after image through decoding and every variant: it is used while it is in the processor's cache.
 
     Unreadable images are marked with their reason and do not stop the others.
     """
+    for slot, row in enumerate(wanted(batches).tolist()):
+        if row == EMPTY:
+            continue
+        asking = [batch for batch in batches if batch.slots[slot] != EMPTY]
+        variants = [batch.preprocessing for batch in asking]
+        for batch, rendered in zip(asking, render_row(dataset, row, variants, costs), strict=True):
+            batch.add(slot, rendered)
+
+
+def embed_batch(dataset: ImageDataset, tasks: Sequence[Task], fill: Fill = fill_here) -> tuple[list[Embedded], Costs]:
+    """Embed one batch by all `tasks`; each row is decoded once, each variant preprocessed once, layers share a pass."""
     costs = Costs()
     batches = {
-        preprocessing: _Batch(preprocessing, _union(sharing), dataset.table)
+        preprocessing: Batch(preprocessing, _union(sharing))
         for preprocessing, sharing in _grouped(tasks, lambda task: task.preprocessing).items()
     }
-    _fill(batches.values(), _union(tasks), dataset, costs)
+    fill(dataset, list(batches.values()), costs)
     passes = _grouped(tasks, lambda task: (id(task.forward), task.preprocessing))
     values = {one: _forward(sharing, batches[one[1]], costs) for one, sharing in passes.items()}
     return [
@@ -182,22 +223,35 @@ def _union(tasks: Sequence[Task]) -> NDArray[np.int64]:
     return union
 
 
-def _fill(batches: Collection[_Batch], slots: NDArray[np.int64], dataset: ImageDataset, costs: Costs) -> None:
-    """Image after image through decoding and every variant: it is used while it is in the processor's cache."""
-    for slot, row in enumerate(slots.tolist()):
-        if row == EMPTY:
-            continue
-        costs.images += 1
-        try:
-            with costs.timed("decode"):
-                sample = dataset.read(row)
-        except UnreadableImageError as error:
-            for batch in batches:
-                batch.reasons[slot] = error.what
-            continue
-        with costs.timed("preprocess"):
-            for batch in batches:
-                batch.add(slot, sample)
+def wanted(batches: Sequence[Batch]) -> NDArray[np.int64]:
+    """int64 (B,): the row in each slot that any of the variants wants."""
+    rows: NDArray[np.int64] = np.max([batch.slots for batch in batches], axis=0)
+    return rows
+
+
+def render_row(dataset: ImageDataset, row: int, variants: Sequence[Preprocessing], costs: Costs) -> list[Rendered]:
+    """What each variant makes of the image of a row, which is decoded once."""
+    costs.images += 1
+    try:
+        with costs.timed("decode"):
+            sample = dataset.read(row)
+    except UnreadableImageError as error:
+        return [Rendered(bytes(16), None, error.what)] * len(variants)
+    with costs.timed("preprocess"):
+        return [_render(sample, one, _boxes(dataset.table, row, one)) for one in variants]
+
+
+def _boxes(table: SampleTable, row: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    return table.boxes.of(row) if table.boxes and preprocessing.uses_boxes else _NO_BOXES
+
+
+def _render(sample: Sample, preprocessing: Preprocessing, boxes: NDArray[np.float32]) -> Rendered:
+    content = content_digest(sample.digest, boxes)
+    make = preprocessing.cut if preprocessing.resizes_on_device else preprocessing.render
+    try:
+        return Rendered(content, make(sample.image, boxes))
+    except PreprocessingError as error:
+        return Rendered(content, None, error.what)
 
 
 def content_digest(digest: bytes, boxes: NDArray[np.float32]) -> bytes:
@@ -205,7 +259,7 @@ def content_digest(digest: bytes, boxes: NDArray[np.float32]) -> bytes:
     return blake2b(digest + boxes.tobytes(), digest_size=16).digest() if len(boxes) else digest
 
 
-def _forward(sharing: Sequence[Task], batch: _Batch, costs: Costs) -> Mapping[str, NDArray[np.float32]]:
+def _forward(sharing: Sequence[Task], batch: Batch, costs: Costs) -> Mapping[str, NDArray[np.float32]]:
     """Outputs of the one pass that several tasks share; zeros for whole batches of the forward without a pixel."""
     forward, slots = sharing[0].forward, _union(sharing)
     ready = (slots != EMPTY) & batch.ready
@@ -220,7 +274,7 @@ def _forward(sharing: Sequence[Task], batch: _Batch, costs: Costs) -> Mapping[st
     return values
 
 
-def _embedded(task: Task, batch: _Batch, values: Mapping[str, NDArray[np.float32]]) -> Embedded:
+def _embedded(task: Task, batch: Batch, values: Mapping[str, NDArray[np.float32]]) -> Embedded:
     asked = task.slots != EMPTY
     state = np.where(asked, np.where(batch.ready, DONE, UNREADABLE), MISSING).astype(np.uint8)
     reasons = {slot: reason for slot, reason in batch.reasons.items() if asked[slot]}

@@ -144,12 +144,15 @@ def _seconds(
     rows: NDArray[np.int64],
     options: ExtractionOptions,
 ) -> float:
-    """Time of one batch, for as many rounds as the workers need."""
+    """Time of one batch, for as many rounds as the workers need; a GPU takes them in turn, while they decode."""
     (device,) = {one.runtime.device for one in models}
     size = options.batch_size_on(device)
     slots = pad_slots(rows[:size], size)
     tasks = [model.task(one.preprocessing, slots) for one, model in models.items()]
     embed_batch(dataset, tasks)  # the first pass pays for caches and lazy kernels
     started = perf_counter()
-    embed_batch(dataset, tasks)
-    return (perf_counter() - started) * math.ceil(len(rows) / (size * options.worker_count))
+    _, costs = embed_batch(dataset, tasks)
+    seconds, batches = perf_counter() - started, math.ceil(len(rows) / size)
+    if device == "cpu":
+        return seconds * math.ceil(batches / options.worker_count)
+    return max(costs.forward, (seconds - costs.forward) / options.worker_count) * batches

@@ -110,7 +110,7 @@ def _place(
         request.spec.name,
         request.key(model.backbone),
         model.shapes,
-        provenance_of(dataset, model.backbone, request, options),
+        provenance_of(dataset, model.backbone, request, options) | dict(model.forward.notes),
     )
     entry.add_request(request.digest)
     return entry

@@ -27,8 +27,8 @@ Progress = Callable[[int, int], None]
 Refused = dict[int, list[int]]
 """Block -> jobs whose rows in it another process is computing."""
 
-_OPEN_BLOCKS = 2
-"""Blocks in flight besides the one being written: enough that no worker waits, few enough to bound memory."""
+_AHEAD = 2
+"""Batches for each worker in the blocks behind the one that is collected: none waits, and memory stays bounded."""
 
 COMMIT_SECONDS = 30.0
 """What is embedded of a block is committed after so long, whole or not: more than that is never lost by a kill."""
@@ -88,7 +88,7 @@ def process_blocks(
         rows: Only these rows of the blocks; all for None.
     """
     hooks = hooks or Hooks()
-    with ThreadPoolExecutor(plan.workers, "worker") as workers, ThreadPoolExecutor(1, "writer") as writer:
+    with ThreadPoolExecutor(plan.decoding.workers, "worker") as workers, ThreadPoolExecutor(1, "writer") as writer:
         try:
             run = _Run(plan, claims, workers, _Commits(plan, claims, writer, _Tally(plan, blocks, hooks)), hooks, rows)
             refused = run.go_over({block: list(plan.wanted(block)) for block in blocks})
@@ -209,7 +209,7 @@ class _Run:
         self._hooks.notice(f"Waiting for {len(refused):,} blocks that others compute, the first by {holder}.")
 
     def _submitted(self, asked: Refused, refused: Refused) -> Iterator[_Opened]:
-        """Blocks in order, with a few submitted ahead of the one that is handed out."""
+        """Blocks in order; behind the one that is handed out, so many are open that every worker has batches ahead."""
         opened: deque[_Opened] = deque()
         for block, jobs in asked.items():
             wanted = self._claim(block, jobs, refused)
@@ -218,7 +218,7 @@ class _Run:
                 opened.append((block, list(wanted), [self._workers.submit(self._plan.embed, one) for one in batches]))
             elif block not in refused:
                 self.commits.tally.add(block, None)
-            if len(opened) > _OPEN_BLOCKS:
+            while sum(len(futures) for _, _, futures in list(opened)[1:]) >= _AHEAD * self._plan.decoding.workers:
                 yield opened.popleft()
         yield from opened
 

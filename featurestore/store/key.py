@@ -47,7 +47,7 @@ class FeatureKey:
         layer: The layer that was read, by number from 1; ``last`` is the model's own output.
         engine: ``torch`` or ``openvino``.
         precision: ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
-        device: ``cpu`` or ``cuda``: device class of the forward pass.
+        device: ``cpu``, ``cuda``, ``xpu`` or ``mps``: device class of the forward pass.
         dtype: ``float16`` or ``float32``: storage type of the values.
         format_version: Version of the store format.
     """

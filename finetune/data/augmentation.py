@@ -1,6 +1,7 @@
 """Augmentations for images of the sky, on batches: any orientation is as likely, and fluxes stay physical.
 
-What happens to each image is drawn for it alone, from torch's global generator on the CPU.
+What happens to each image is drawn for it alone, from torch's global generators: on the CPU, and noise, of which there
+is much, on the device of the images.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def noise_level(images: Tensor) -> Tensor:
 
 def add_noise(images: Tensor, most: float) -> Tensor:
     """Images (B, C, H, W) with normal noise of up to `most` times their own; three equal bands stay equal."""
-    noise = torch.randn(images.shape).to(images)
+    noise = torch.randn(images.shape, device=images.device).to(images)
     grey = (images == images[:, :1]).all(dim=(1, 2, 3), keepdim=True)
     noise = torch.where(grey, noise[:, :1], noise)
     amount = torch.rand(len(images), 1, 1, 1).to(images) * most

@@ -56,9 +56,24 @@ class Images:
             return _unpack(self.cached[index])
         return _read(self.dataset, self.preprocessing, int(self.rows[index]))
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """Several images, float32 (B, 3, side, side) in [0, 1]."""
-        return torch.from_numpy(np.stack([self[int(index)] for index in indices]))
+    def batch(self, indices: Sequence[int] | NDArray[np.int64], *, pinned: bool = False) -> Tensor:
+        """Several images, (B, 3, side, side), float32 in [0, 1]; or 8-bit where all are, for `to_device`.
+
+        Args:
+            indices: Which.
+            pinned: Whether they go to a GPU: in memory that it copies from by itself, and in as few bytes as they have.
+        """
+        if not pinned:
+            return torch.from_numpy(np.stack([self[int(index)] for index in indices]))
+        packed = [self._packed(int(index)) for index in indices]
+        exact = all(image.dtype == np.uint8 for image in packed)
+        images = [_three(image) if exact else _unpack(image) for image in packed]
+        return torch.from_numpy(np.stack(images)).pin_memory()
+
+    def _packed(self, index: int) -> NDArray[Any]:
+        if index in self.cached:
+            return self.cached[index]
+        return _pack(_read(self.dataset, self.preprocessing, int(self.rows[index])))
 
 
 def load_images(
@@ -139,5 +154,14 @@ def _pack(image: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def _unpack(packed: NDArray[Any]) -> NDArray[np.float32]:
-    plane = packed / np.float32(255) if packed.dtype == np.uint8 else packed
+    return _three(packed / np.float32(255) if packed.dtype == np.uint8 else packed)
+
+
+def _three(plane: NDArray[Any]) -> NDArray[Any]:
     return np.broadcast_to(plane, (3, *plane.shape[1:]))
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """A batch on a device, float32 in [0, 1]; 8-bit images become that there."""
+    moved = images.to(device, non_blocking=True)
+    return moved.float() / 255 if moved.dtype == torch.uint8 else moved

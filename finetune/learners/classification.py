@@ -24,7 +24,7 @@ from finetune.learners.consistency import ConsistencyLearner
 from finetune.learners.supervision import SupervisedLearner, pixel_batches, predict
 from finetune.models.classifier import SCALING_ROWS, Classifier, plan_stages, trained_share
 from finetune.options import FinetuneOptions
-from finetune.processes import describe_processes
+from finetune.processes import describe_processes, join_processes
 from finetune.trainer import Progress, Row, train
 from probes.heads.registry import expand_classes
 from probes.results.json_values import json_ready
@@ -222,6 +222,7 @@ def _make_learner(fit: Fit) -> tuple[SupervisedLearner, dict[str, Any]]:
         train_batch_norm=options.train_batch_norm or options.mode == "scratch",
     ).eval()
     device = torch.device(resolve_runtime("torch", options.trainer.device, options.trainer.precision).device)
+    join_processes(device)
     classifier.to(device)
     notes: dict[str, Any] = {"validation": rows.validation, **fit.notes}
     if options.mode != "scratch":  # the features of random weights change their scale with the first steps

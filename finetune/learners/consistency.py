@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from finetune.data.augmentation import augment
+from finetune.data.images import to_device
 from finetune.learners.supervision import Indices, SupervisedLearner
 from finetune.options import ConsistencyOptions
 from finetune.trainer import device_of
@@ -44,13 +45,13 @@ class ConsistencyLearner(SupervisedLearner):
     def load(self, batch: Any) -> Any:
         """Pixels and columns of the labelled rows, and pixels of the others."""
         labelled, unlabelled = batch
-        return *super().load(labelled), self.images.batch(unlabelled)
+        return *super().load(labelled), self.read(unlabelled)
 
     def losses(self, loaded: Any) -> Mapping[str, Tensor]:
         """Cross-entropy of the labels, and that of the believed pseudo-labels over all unlabelled images."""
         pixels, columns, unlabelled = loaded
         device = device_of(self.module)
-        pixels, unlabelled = pixels.to(device), unlabelled.to(device)
+        pixels, unlabelled = to_device(pixels, device), to_device(unlabelled, device)
         how = self.consistency
         with torch.no_grad():
             confidence, guessed = self.module(augment(unlabelled, how.weak)).float().softmax(dim=1).max(dim=1)

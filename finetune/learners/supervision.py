@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from finetune.data.augmentation import augment
-from finetune.data.images import Images
+from finetune.data.images import Images, to_device
 from finetune.data.rows import TrainingRows
 from finetune.models.classifier import Classifier
 from finetune.options import Augmentation
@@ -65,13 +65,16 @@ class SupervisedLearner:
 
     def load(self, batch: Any) -> Any:
         """Pixels, and the columns of their labels."""
-        return self.images.batch(batch), torch.from_numpy(np.searchsorted(self.classes, self.labels[batch]))
+        return self.read(batch), torch.from_numpy(np.searchsorted(self.classes, self.labels[batch]))
+
+    def read(self, rows: Indices) -> Tensor:
+        """Images of rows, for `to_device`."""
+        return self.images.batch(rows, pinned=uses_pinned_memory(device_of(self.module)))
 
     def losses(self, loaded: Any) -> Mapping[str, Tensor]:
         """Cross-entropy of augmented images."""
         pixels, columns = loaded
-        device = device_of(self.module)
-        logits = self.module(augment(pixels.to(device), self.augmentation))
+        logits = self.module(augment(to_device(pixels, device_of(self.module)), self.augmentation))
         return {"supervised": self.cross_entropy(logits, columns)}
 
     def cross_entropy(self, logits: Tensor, columns: Tensor) -> Tensor:
@@ -99,4 +102,10 @@ def predict(classifier: Classifier, images: Images, rows: Indices, batch_size: i
 def pixel_batches(images: Images, rows: Indices, batch_size: int, device: torch.device) -> Iterator[Tensor]:
     """The pixels of rows in their order, batch by batch."""
     for start in range(0, len(rows), batch_size):
-        yield images.batch(rows[start : start + batch_size]).to(device)
+        pinned = uses_pinned_memory(device)
+        yield to_device(images.batch(rows[start : start + batch_size], pinned=pinned), device)
+
+
+def uses_pinned_memory(device: torch.device) -> bool:
+    """Whether a device copies from pinned memory by itself."""
+    return device.type not in ("cpu", "mps")

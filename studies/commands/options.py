@@ -45,10 +45,14 @@ source_options = together(
 engine_options = together(
     click.option("--pooling", "poolings", multiple=True, help="Pooling to store; default: all the backbone offers."),
     click.option("--engine", default="auto", show_default=True, help="auto, openvino, torch or torch-compile."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, xpu or mps."),
     click.option("--dtype", default="float16", show_default=True, help="Storage type: float16 or float32."),
     click.option("--batch-size", type=int, help="Images a forward pass; default: by device."),
-    click.option("--workers", type=int, help="Threads that decode and forward; default: one a processor."),
+    click.option(
+        "--workers",
+        type=int,
+        help="Threads that decode and forward, or decoding processes of a GPU; default: one a processor.",
+    ),
     click.option("--lanes", type=int, hidden=True),  # its old name
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the weights."),
     click.option("--retry-unreadable", is_flag=True, help="Try images again that were marked unreadable."),
@@ -104,7 +108,7 @@ training_options = together(
     click.option("--clip", type=float, help="Largest norm of the gradient; 0: not clipped."),
     click.option("--patience", type=int, help="Epochs without a better validation score; 0: never stop early."),
     click.option("--score-every", type=int, help="Epochs between two measurements of the score."),
-    click.option("--device", help="auto, cpu or cuda."),
+    click.option("--device", help="auto, cpu, cuda, xpu or mps."),
     click.option("--precision", help="auto, fp32, bf16 or fp16."),
     click.option("--allow-seen-rows", is_flag=True, help="Test a tuned backbone also on rows that it has seen."),
     click.option("--log", multiple=True, help="tensorboard or mlflow; may be repeated."),

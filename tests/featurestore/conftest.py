@@ -227,7 +227,7 @@ class MemoryDataset:
 class MeanForward:
     """Per-channel means and a constant: cheap, and telling which image came in; later poolings are multiples of it."""
 
-    small = False
+    small, notes = False, {}
 
     def __init__(self, poolings, batch_size):
         self.shapes = dict.fromkeys(poolings, (4,))

@@ -41,6 +41,8 @@ class OpenVinoForward:
     when the first come.
     """
 
+    notes: Mapping[str, Any] = {}
+
     def __init__(
         self,
         module: nn.Module,

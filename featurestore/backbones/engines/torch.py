@@ -1,16 +1,11 @@
-"""The engine torch: one thread a worker on a CPU; on a GPU the workers copy side by side, and compute in turn.
-
-GPU code is written and guarded; it has not been tested on a GPU.
-"""
+"""The engine torch on a CPU, one thread a worker; and what it shares with a GPU: layout, arithmetic, compilation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock, local
+from threading import Lock
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from featurestore.backbones.engines.graph import is_small
 from featurestore.errors import BackboneError
@@ -19,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from featurestore.backbones.engines.base import Pixels, Pooled, Runtime
+
+Shape = tuple[int, int, int, int]
 
 
 @contextmanager
@@ -39,39 +36,52 @@ def one_thread(others: int) -> Iterator[None]:
         torch.set_num_threads(others)
 
 
-class TorchForward:
-    """A graph in torch; ``torch-compile`` has it compiled, which pays on a GPU.
+class Network:
+    """A graph on its device, in its layout and arithmetic; ``torch-compile`` has it compiled, which pays on a GPU.
 
-    A compiled graph serves one worker at a time, also on a CPU: called from several threads, it is not safe.
+    Args:
+        module: The graph; it is changed in place.
+        runtime: Engine, device and precision.
     """
 
-    def __init__(
-        self, module: nn.Module, poolings: tuple[str, ...], shape: tuple[int, int, int, int], runtime: Runtime
-    ) -> None:
+    def __init__(self, module: nn.Module, runtime: Runtime) -> None:
         import torch
 
-        convolutional = any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules())
-        self._layout = torch.channels_last if convolutional else torch.contiguous_format
-        self.batch_size, self.small, self._runtime, self._poolings = shape[0], is_small(module), runtime, poolings
-        self._threads, self._turn, self._own = torch.get_num_threads(), Lock(), local()
+        self._device, self._type = runtime.device, _reduced_type(runtime.precision)
+        self._layout = torch.channels_last if is_convolutional(module) else torch.contiguous_format
         placed = module.to(runtime.device).to(memory_format=self._layout)
-        compiled = runtime.engine == "torch-compile"
-        self._module: Callable[[Tensor], tuple[Tensor, ...]] = (
-            torch.compile(placed, dynamic=False) if compiled else placed
+        if self._type is not None:
+            cast_weights(placed, self._type)
+        elif runtime.device == "cuda":
+            forbid_tf32()
+        self.compiled = runtime.engine == "torch-compile"
+        # The mode saves launches by CUDA graphs: they belong to the thread that calls first.
+        mode = "reduce-overhead" if runtime.device == "cuda" else None
+        self._run: Callable[[Tensor], tuple[Tensor, ...]] = (
+            torch.compile(placed, dynamic=False, mode=mode) if self.compiled else placed
         )
-        self._run = self._on_gpu if runtime.device == "cuda" else self._in_turn if compiled else self._in_lane
-        pooled = self._try(np.zeros(shape, dtype=np.float32)) if compiled else self(np.zeros(shape, dtype=np.float32))
-        self.shapes: Mapping[str, tuple[int, ...]] = {kind: values.shape[1:] for kind, values in pooled.items()}
 
-    def __call__(self, pixels: Pixels) -> Pooled:
-        """See `featurestore.backbones.engines.base.Forward`."""
-        return {kind: values.numpy() for kind, values in zip(self._poolings, self._run(pixels), strict=True)}
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """One tensor for each pooling, of images on the device."""
+        import torch
 
-    def _try(self, pixels: Pixels) -> Pooled:
-        """The first call of a compiled graph, which builds it."""
+        reduced = self._type is not None
+        with torch.inference_mode(), torch.autocast(self._device, self._type, enabled=reduced):
+            return self._run(images.contiguous(memory_format=self._layout))
+
+    def build(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The first call, in which a graph is compiled.
+
+        Raises:
+            BackboneError: It cannot be.
+        """
+        if not self.compiled:
+            return self(images)
         try:
-            return self(pixels)
+            return self(images)
         except Exception as error:  # a compiler that is missing or fails surfaces as almost anything
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
             reason = (str(error) or repr(error)).splitlines()[0]
             raise BackboneError(
                 f"torch cannot compile the model: {reason}",
@@ -79,36 +89,76 @@ class TorchForward:
                 hint="Install a C++ compiler, or use --engine torch.",
             ) from error
 
-    def _in_lane(self, pixels: Pixels) -> tuple[Tensor, ...]:
+
+def is_convolutional(module: nn.Module) -> bool:
+    """Whether windows of its convolutions overlap, as they do not where a transformer cuts patches out of an image."""
+    from torch import nn
+
+    return any(
+        isinstance(part, nn.Conv2d)
+        and any(side > step for side, step in zip(part.kernel_size, part.stride, strict=True))
+        for part in module.modules()
+    )
+
+
+def cast_weights(module: nn.Module, dtype: Any) -> None:
+    """Cast once what autocast would cast in every pass, to the same bits: weights of linear layers and convolutions.
+
+    Subclasses stay as they are: some compute with their weights before they multiply.
+    """
+    from torch import nn
+
+    for part in module.modules():
+        if type(part) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
+            part.to(dtype)
+
+
+def _reduced_type(precision: str) -> Any:
+    """What autocast computes in; None for fp32."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def forbid_tf32() -> None:
+    """fp32 is fp32: cuDNN would round to 10 bits unasked."""
+    import torch
+
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+class TorchForward:
+    """A graph in torch on a CPU.
+
+    A compiled graph serves one worker at a time: called from several threads, it is not safe. It is compiled for the
+    pixels that are expected and one thread, as workers call it; others compile it again.
+    """
+
+    notes: Mapping[str, Any] = {}
+
+    def __init__(
+        self, module: nn.Module, poolings: tuple[str, ...], shape: Shape, runtime: Runtime, *, eight_bit: bool = False
+    ) -> None:
         import torch
 
+        self.batch_size, self.small, self._poolings = shape[0], is_small(module), poolings
+        self._network, self._threads, self._turn = Network(module, runtime), torch.get_num_threads(), Lock()
         with one_thread(self._threads):
-            return self._compute(torch.from_numpy(pixels))
+            pooled = self._network.build(torch.zeros(shape, dtype=torch.uint8 if eight_bit else torch.float32))
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            kind: tuple(values.shape[1:]) for kind, values in zip(poolings, pooled, strict=True)
+        }
 
-    def _in_turn(self, pixels: Pixels) -> tuple[Tensor, ...]:
+    def __call__(self, pixels: Pixels) -> Pooled:
+        """See `featurestore.backbones.engines.base.Forward`."""
         import torch
 
-        with self._turn:
-            return self._compute(torch.from_numpy(pixels))
-
-    def _on_gpu(self, pixels: Pixels) -> tuple[Tensor, ...]:
-        """Copies go by a stream of the worker's own, from pinned memory: they run beside the pass of another worker."""
-        import torch
-
-        stream: Any = getattr(self._own, "stream", None)
-        if stream is None:
-            stream = self._own.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
-            images = torch.from_numpy(pixels).pin_memory().to("cuda", non_blocking=True)
-            with self._turn:
-                pooled = self._compute(images)
-                stream.synchronize()
-            return tuple(values.cpu() for values in pooled)
-
-    def _compute(self, images: Tensor) -> tuple[Tensor, ...]:
-        import torch
-
-        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        precision, device = self._runtime.precision, self._runtime.device
-        with torch.inference_mode(), torch.autocast(device, types.get(precision), enabled=precision in types):
-            return self._module(images.contiguous(memory_format=self._layout))
+        images = torch.from_numpy(pixels)
+        with one_thread(self._threads):
+            if not self._network.compiled:
+                pooled = self._network(images)
+            else:
+                with self._turn:
+                    pooled = self._network(images)
+        return {kind: values.numpy() for kind, values in zip(self._poolings, pooled, strict=True)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError, StorageOverflowError, StorageUnderflowError, StoreError
-from featurestore.store.layout.key_arrays import DONE, MISSING, REASON_BYTES, KeyArrays, Shapes
+from featurestore.store.layout.key_arrays import DONE, MISSING, REASON_BYTES, UNREADABLE, KeyArrays, Shapes
 from featurestore.store.layout.row_checks import compute_checks
 from featurestore.store.layout.table_arrays import StoredTable
 from featurestore.store.layout.text import encode_text
@@ -75,13 +75,15 @@ class BlockCommit:
     def write(self, dtype: str) -> None:
         """Withdraw states, write values and columns, give states back.
 
+        A row with a value too large for `dtype` is marked unreadable, and says why.
+
         Raises:
             BackboneError: A value is not finite.
-            StorageOverflowError: A value is too large for `dtype`.
+            StorageOverflowError: Every one of several rows has a value too large for `dtype`.
             StorageUnderflowError: More than `UNDERFLOW_SHARE` of a sample's values are too small for it.
         """
         done = self._done
-        values = {name: self._cast(matrix[done], dtype) for name, matrix in self._data.values.items()}
+        values = self._mark_overflows({n: self._cast(m[done], dtype) for n, m in self._data.values.items()}, dtype)
         columns = self._update_columns()
         now, then = self._withdraw(columns)
         for pooling, rows in values.items():
@@ -129,16 +131,32 @@ class BlockCommit:
             )
         with np.errstate(over="ignore"):
             cast = values.astype(dtype)
-        lost: NDArray[np.bool_] = np.logical_not(np.isfinite(cast).all(axis=of_sample))
-        if lost.any():
-            raise StorageOverflowError(
-                f"the features of {self._sample(lost)} reach {np.abs(values[lost][0]).max():.4g}, too much for {dtype}",
-                where=self._where,
-                hint="Extract with --dtype float32.",
-            )
         if cast.dtype != values.dtype:
             self._check_underflow(values, cast, dtype)
         return cast
+
+    def _mark_overflows(self, values: Mapping[str, NDArray[Any]], dtype: str) -> dict[str, NDArray[Any]]:
+        """The rows of each pooling that fit into the storage type; the others become unreadable."""
+        finite = [np.isfinite(cast).all(axis=tuple(range(1, cast.ndim))) for cast in values.values()]
+        lost: NDArray[np.bool_] = np.logical_not(np.all(finite, axis=0)) if finite else np.zeros(0, np.bool_)
+        if not lost.any():
+            return dict(values)
+        if lost.all() and len(lost) > 1:
+            raise StorageOverflowError(
+                f"the features of {self._sample(lost)} reach {self._largest(lost):.4g}, too much for {dtype}",
+                where=self._where,
+                hint="Extract with --dtype float32.",
+            )
+        rows, state = self._done[lost], self._data.state.copy()
+        state[rows] = UNREADABLE
+        reason = f"the features reach {self._largest(lost):.4g}, too much for {dtype}: use --dtype float32"
+        reasons = {**self._data.reasons, **dict.fromkeys(rows.tolist(), reason)}
+        self._data, self._done = replace(self._data, state=state, reasons=reasons), self._done[~lost]
+        return {name: cast[~lost] for name, cast in values.items()}
+
+    def _largest(self, rows: NDArray[np.bool_]) -> float:
+        """The largest absolute value of these rows of what is done."""
+        return max(float(np.abs(matrix[self._done[rows]]).max()) for matrix in self._data.values.values())
 
     def _check_underflow(self, values: NDArray[np.float32], cast: NDArray[Any], dtype: str) -> None:
         """Refuse a sample that the storage type keeps too little of: zeros, or numbers that are wrong by percents."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -8,6 +10,7 @@ from pathlib import Path
 from shutil import which
 from sysconfig import get_path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from featurestore.backbones.engines import base as runtime
 from featurestore.backbones.engines import openvino as openvino_engine
 from featurestore.backbones.engines.base import Runtime, compile_forward, resolve_runtime
+from featurestore.backbones.engines.graph import build_graph
 from featurestore.backbones.engines.openvino import images_at_once
+from featurestore.backbones.engines.torch import cast_weights, forbid_tf32, is_convolutional
 from featurestore.backbones.pooling import TokenFeatures, pool
 from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
 
@@ -272,21 +277,80 @@ def test_openvino_does_not_pass_fp32_off_as_bf16(load: Any, monkeypatch: pytest.
     ],
 )
 def test_auto_on_a_cpu(given: tuple[str, ...], expected: tuple[str, str, str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_gpu", lambda: None)
     monkeypatch.setattr(runtime, "find_module", lambda _: True)
     assert resolve_runtime(*given) == Runtime(*expected)
 
 
-@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp16")])
-def test_auto_on_a_gpu(has_bf16: bool, precision: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(runtime, "_has_cuda", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
-    assert resolve_runtime() == Runtime("torch", "cuda", precision)
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "precision"),
+    [("cuda", True, "bf16"), ("cuda", False, "fp16"), ("xpu", True, "bf16"), ("mps", False, "fp16")],
+)
+def test_auto_on_a_gpu(device: str, has_bf16: bool, precision: str, monkeypatch: Any) -> None:
+    """A GPU that emulates bf16 does not have it: a T4 says so only when it is asked without emulation."""
+    monkeypatch.setattr(runtime, "find_gpu", lambda: device)
+    if device != "mps":
+        ask = lambda including_emulation=True: has_bf16 or including_emulation  # noqa: E731
+        monkeypatch.setattr(getattr(torch, device), "is_bf16_supported", ask)
+    assert resolve_runtime() == Runtime("torch", device, precision)
     assert resolve_runtime(device="cpu", precision="fp32", engine="torch") == TORCH
+    with pytest.raises(UsageError, match="no GPU that torch can use"):
+        resolve_runtime(device="xpu" if device == "cuda" else "cuda")
+
+
+@pytest.mark.parametrize(("found", "expected"), [("cuda", "cuda"), ("xpu", "xpu"), ("hpu", None), (None, None)])
+def test_the_gpu_is_what_torch_calls_the_accelerator(found: str | None, expected: str | None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime, "_DRIVERS", ("/dev/null",))
+    device = found and SimpleNamespace(type=found)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
+    assert runtime.find_gpu() == expected
+
+
+def test_torch_is_not_loaded_to_look_for_a_gpu_without_a_driver() -> None:
+    code = (
+        "import sys; from featurestore.backbones.engines import base; base._DRIVERS = (); sys.platform = 'linux'; "
+        "print(base.resolve_runtime('torch'), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("precision='fp32') False\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("timm:resnet18", True),
+        ("timm:convnext_atto", True),
+        ("timm:test_efficientnet", True),
+        ("timm:test_vit", False),
+        ("msn-s", False),
+    ],
+)
+def test_networks_whose_windows_overlap_are_convolutional(name: str, expected: bool, load: Any) -> None:
+    assert is_convolutional(load(name).tokens) is expected
+
+
+@pytest.mark.parametrize(
+    "name", ["timm:test_vit", "timm:test_vit3", "timm:test_efficientnet", "timm:resnet18", "msn-s"]
+)
+def test_weights_cast_once_give_the_bits_of_those_cast_in_every_pass(name: str, load: Any) -> None:
+    backbone = own(load(name))
+    graph, x = build_graph(backbone, backbone.spec.poolings[:1]), torch.from_numpy(pixels())
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (expected,) = graph(x)
+        cast_weights(graph, torch.bfloat16)
+        (found,) = graph(x)
+    assert any(one.dtype == torch.bfloat16 for one in graph.parameters())
+    assert torch.equal(found, expected)
+
+
+def test_fp32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
+    forbid_tf32()
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 def test_without_openvino(monkeypatch: Any) -> None:
-    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_gpu", lambda: None)
     monkeypatch.setattr(runtime, "find_module", lambda _: None)
     assert resolve_runtime() == TORCH
     with pytest.raises(MissingDependencyError, match=r"openvino is not installed.*skyprobe\[cpu\]"):
@@ -307,7 +371,7 @@ def test_without_openvino(monkeypatch: Any) -> None:
 def test_combinations_that_do_not_exist(
     given: tuple[str, ...], error: type[Exception], message: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(runtime, "_has_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "find_gpu", lambda: None)
     monkeypatch.setattr(runtime, "find_module", lambda _: True)
     with pytest.raises(error, match=message):
         resolve_runtime(*given)

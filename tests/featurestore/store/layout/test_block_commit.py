@@ -144,13 +144,23 @@ def test_unreadable_rows_may_hold_anything(arrays, make_block) -> None:
 
 
 @pytest.mark.parametrize(("largest", "fits"), [(65504.0, True), (65519.0, True), (65520.0, False), (-1e9, False)])
-def test_float16_overflow_is_refused(arrays, make_block, largest: float, fits: bool) -> None:
+def test_a_row_that_overflows_float16_is_marked(arrays, make_block, largest: float, fits: bool) -> None:
+    """In every pooling, and the others of its block are stored."""
     block = make_block(ids(arrays)[:4])
     block.values["cls"][1, 0] = largest
-    if fits:
-        arrays.write_block(0, block)
-        return
-    with pytest.raises(StorageOverflowError, match=r"é001.png reach .* too much for float16.*--dtype float32"):
+    arrays.write_block(0, block)
+    state = DONE if fits else UNREADABLE
+    assert states(arrays, "cls")[:4] == states(arrays, "avg_patch")[:4] == [DONE, state, DONE, DONE]
+    reason = f"the features reach {abs(largest):.4g}, too much for float16: use --dtype float32"
+    assert list(arrays.unreadable().values()) == ([] if fits else [reason])
+    np.testing.assert_array_equal(arrays.read("cls", allow_partial=True).values[-1], block.values["cls"][3])
+
+
+def test_rows_that_all_overflow_float16_are_refused(arrays, make_block) -> None:
+    """The storage type is the mistake, not the images."""
+    block = make_block(ids(arrays)[:4])
+    block.values["avg_patch"][:] = 1e9
+    with pytest.raises(StorageOverflowError, match=r"é000.png reach 1e\+09, too much for float16.*--dtype float32"):
         arrays.write_block(0, block)
     assert states(arrays, "cls")[:4] == [MISSING] * 4
 
