@@ -132,7 +132,7 @@ struct Event {
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   static c10::Device device() { return {kSim, 0}; }
-  static c10::Stream stream(c10::StreamId id) { return {c10::Stream::UNSAFE, device(), id}; }
+  static c10::Stream stream(c10::StreamId id) { return c10::Stream(c10::Stream::UNSAFE, device(), id); }
 
   c10::DeviceType type() const override { return kSim; }
   c10::Device exchangeDevice(c10::Device) const override { return device(); }

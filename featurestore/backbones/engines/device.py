@@ -128,6 +128,7 @@ class DeviceForward:
     Attributes:
         shapes: See `featurestore.backbones.engines.base.Forward`, and so the others.
         pass_size: Images that go through the network together; divides the batch.
+        replays: Whether the network is replayed as a recorded graph.
     """
 
     small = False
@@ -142,6 +143,7 @@ class DeviceForward:
         self._thread = device_thread(self._device)
         self._slots, self._stages = SimpleQueue[_Buffers](), SimpleQueue[_Stage]()
         self._run: Callable[[Tensor], Sequence[Tensor]]
+        self.replays = False
         self.shapes: Mapping[str, tuple[int, ...]] = self._thread.submit(self._build, module, runtime).result()
 
     @property
@@ -261,6 +263,7 @@ class DeviceForward:
         except (AttributeError, NotImplementedError, RuntimeError) as error:  # no graphs here, or no memory for one
             _log.debug("no graph of the network: %s", error)
             return network
+        self.replays = same
         return replay if same else network
 
     def _pin(self, *shape: int) -> Tensor:

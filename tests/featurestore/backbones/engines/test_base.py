@@ -343,8 +343,8 @@ def test_weights_cast_once_give_the_bits_of_those_cast_in_every_pass(name: str, 
     assert torch.equal(found, expected)
 
 
-def test_fp32_on_cuda_is_not_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "tf32")
+def test_fp32_on_cuda_is_not_tf32() -> None:
+    torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
     forbid_tf32()
     assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
 
