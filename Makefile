@@ -6,7 +6,7 @@ PYTHON ?= python3
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
 
-.PHONY: demo test test-cluster lint mutants bench bench-peers bench-growth docs clean
+.PHONY: demo test test-cluster test-device gpu-check lint mutants bench bench-peers bench-growth docs clean
 
 demo: $(VENV)/.demo           ## run the main job on real radio galaxies
 	$(BIN)/skyprobe demo
@@ -16,6 +16,13 @@ test: $(VENV)/.test           ## run the tests
 
 test-cluster: $(VENV)/.test   ## SLURM and Ray on this machine, with processes killed; as root on Debian, which it installs SLURM on
 	SKYPROBE_CLUSTER=1 $(SINGLE) PYTHONPATH=. $(BIN)/python -m pytest tests/cluster tests/featurestore/extraction/executors
+
+test-device: $(VENV)/.test    ## run the device engine on a simulated GPU, which is built first, and all models on a pretended one
+	PATH="$(abspath $(BIN)):$$PATH" SKYPROBE_TEST_DEVICE=1 $(SINGLE) $(BIN)/pytest tests/device
+	SKYPROBE_TEST_DEVICE=1 $(SINGLE) $(BIN)/pytest -n 2 tests/featurestore/backbones/engines/test_fake_cuda.py
+
+gpu-check: $(VENV)/.test      ## on a machine with a GPU: is everything right, and fast? Minutes; GPU_CHECK="--skip STEP ..."
+	$(BIN)/python -m benchmarks.gpu_check $(GPU_CHECK)
 
 lint: $(VENV)/.dev            ## style, types and import contracts
 	$(BIN)/ruff check .

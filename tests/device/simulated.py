@@ -29,6 +29,20 @@ def install_device() -> Any:
     return extension
 
 
+def introduce() -> Any:
+    """Install the device, and let skyprobe know it as a GPU; the extension."""
+    from featurestore.backbones.engines import base
+    from featurestore.extraction import requests
+
+    extension = install_device()
+    if NAME not in base.GPUS:
+        base.GPUS = (*base.GPUS, NAME)  # type: ignore[assignment]
+        base.DEVICES = (*base.DEVICES, NAME)  # type: ignore[assignment]
+        base._DRIVERS = ("/dev/null",)  # type: ignore[assignment]
+        requests.BATCH_SIZE[NAME] = 8
+    return extension
+
+
 def _module() -> Any:
     """What torch looks for as ``torch.sim``."""
     return SimpleNamespace(
