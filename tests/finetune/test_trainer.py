@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
 from featurestore.errors import FinetuneError, UsageError
 from finetune.options import TrainerOptions
-from finetune.trainer import Group, Stage, schedule_factor, shuffle_rows, train
+from finetune.trainer import Group, Stage, fork_rng, schedule_factor, shuffle_rows, train
 
 N_ROWS, BATCH = 24, 6
 
@@ -332,3 +332,15 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="no GPU that torch can use"):
         train(Regression(), TrainerOptions(device="cuda"))
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", [3]), ("xpu", [3]), ("mps", []), ("cpu", [])])
+def test_only_the_random_numbers_of_the_own_device_are_kept(device, expected, monkeypatch):
+    """A process that asked all GPUs for theirs would take memory of each."""
+    seen = {}
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 3)
+    monkeypatch.setattr(
+        torch.random, "fork_rng", lambda devices, device_type="": seen.update(of=devices, on=device_type)
+    )
+    fork_rng(torch.device(device))
+    assert seen == {"of": expected, "on": device.partition(":")[0] if expected else ""}

@@ -141,3 +141,12 @@ def test_values_that_are_no_numbers_are_wrong(extract, dataset, mean_forward, mo
 
     monkeypatch.setattr(mean_forward, "__call__", broken)
     assert {len(one.wrong) for one in audit(arrays, dataset, 4)} == {4}
+
+
+def test_rows_are_embedded_in_batches_of_the_stored_size(extract, dataset, mean_forward, monkeypatch):
+    """A GPU may compute a batch of another size otherwise."""
+    arrays, sizes = extract(dataset, batch_size=3), []
+    call = mean_forward.__call__
+    monkeypatch.setattr(mean_forward, "__call__", lambda self, pixels: sizes.append(len(pixels)) or call(self, pixels))
+    audit(arrays, dataset, 5)
+    assert sizes == [3, 3]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.extraction.embedding import Costs
 from featurestore.extraction.estimate import estimate
 from featurestore.extraction.extract import extract_features
 from featurestore.extraction.requests import ExtractionOptions
@@ -90,3 +91,14 @@ def test_bytes_follow_the_storage_type(models, tmp_path, make_dataset, dtype):
     other = open_store(str(tmp_path / "other.zarr"), mode="a", block_rows=8)
     found, report = check(make_dataset(), other, replace(OPTIONS, dtype=dtype))
     assert found.bytes == sum(one.entry.nbytes for one in report.features)
+
+
+@pytest.mark.parametrize(("forward", "expected"), [(1.5, 1.5 * 10), (0.1, (2.0 - 0.1) / 2 * 10)])
+def test_a_gpu_takes_batches_in_turn_while_the_workers_decode(models, make_dataset, monkeypatch, forward, expected):
+    """The slower of the two counts: 37 images are ten batches."""
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr("featurestore.extraction.estimate.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("featurestore.extraction.estimate.embed_batch", lambda *_: ([], Costs(forward=forward)))
+    monkeypatch.setattr("featurestore.backbones.engines.base.find_gpu", lambda: "cuda")
+    on_gpu = replace(OPTIONS, device="cuda", precision="fp32")
+    assert estimate(make_dataset(), BACKBONES, VARIANTS, None, on_gpu).seconds == pytest.approx(expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -200,3 +201,20 @@ def test_an_error_gives_back_all_claims(models, make_store, make_dataset):
     with pytest.raises(KeyboardInterrupt):
         extract(make_dataset(), store, ticking(0), progress=stop)
     assert store.storage.children("claims") == []
+
+
+def test_there_are_batches_for_every_worker_however_small_blocks_are(models, tmp_path, make_dataset, make_images):
+    """Twelve workers, and two batches a block: each worker waits for the others inside its first image."""
+    dataset, together = make_dataset(make_images(48 * 2)), Barrier(12, timeout=60)
+    read = dataset.read
+
+    def wait(row):
+        if row % 4 == 0:
+            together.wait()
+        return read(row)
+
+    dataset.read = wait
+    store = open_store(str(tmp_path / "s"), mode="a", block_rows=8)
+    options = ExtractionOptions(weights="random:0", engine="torch", dtype="float32", batch_size=4, workers=12)
+    extract_features(dataset, ["resnet-18"], ["full-224"], store, options)
+    assert sum(dataset.decoded.values()) == 96

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.errors import FinetuneError, UnknownNameError, UsageError
-from finetune.data.images import _pack, _unpack, load_images
+from finetune.data.images import _pack, _unpack, load_images, to_device
 
 ROWS = np.arange(6)
 
@@ -77,3 +78,15 @@ def test_progress_counts_images(make_sky):
     seen = []
     load_images(make_sky(6, 0, 0, broken=[0]), "resize=16", ROWS, 0, lambda *step: seen.append(step))
     assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize("variant", ["resize=16", "resize=16,stretch=asinh:0.1"])
+@pytest.mark.parametrize("memory", [0, 2**20])
+def test_images_go_to_a_gpu_in_as_few_bytes_as_they_have(make_sky, monkeypatch, variant, memory):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)  # which wants a GPU
+    images = load_images(make_sky(6, 0, 0), variant, ROWS, memory)
+    packed = images.batch(ROWS, pinned=True)
+    assert packed.dtype == (torch.float32 if "asinh" in variant else torch.uint8)
+    found = to_device(packed, torch.device("cpu"))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, images.batch(ROWS))
