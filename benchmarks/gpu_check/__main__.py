@@ -32,7 +32,8 @@ def check_runtime(setting: Setting) -> Iterator[Figure]:
     ask = getattr(torch.get_device_module(setting.device), "is_bf16_supported", None)
     best = "fp32" if setting.device == "cpu" else "bf16" if ask and ask(including_emulation=False) else "fp16"
     yield Figure("precision", setting.runtime.precision)
-    yield Figure("precision is bf16 where the device has it", setting.runtime.precision == best, limit=True)
+    if setting.precision == "auto":
+        yield Figure("precision is bf16 where the device has it", setting.runtime.precision == best, limit=True)
 
 
 STEPS: dict[str, Step] = {
@@ -84,13 +85,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", help="device class; default: the GPU that torch finds, else the CPU")
     parser.add_argument("--skip", nargs="*", default=[], choices=list(STEPS), metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--short", action="store_true", help="a rehearsal: tiny networks, no demands on speed")
+    parser.add_argument("--precision", default="auto", help="of a rehearsal; default: the best of the device")
     parser.add_argument("--deadline", type=float, default=DEADLINE, help="seconds after which no step starts")
     parser.add_argument("--json", type=Path, default=Path("gpu-check.json"), help="where the figures go")
     options = parser.parse_args(words)
     prepare()
     device = options.device or find_gpu() or "cpu"
     with TemporaryDirectory(prefix="gpu-check-") as folder:
-        setting = Setting(device, SHORT if options.short else FULL, Path(folder))
+        setting = Setting(device, SHORT if options.short else FULL, Path(folder), options.precision)
         results = run_steps(setting, options.skip, options.deadline)
     passed = all(result.passed for result in results)
     document = {

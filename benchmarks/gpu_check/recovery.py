@@ -29,7 +29,8 @@ def check_recovery(setting: Setting) -> Iterator[Figure]:
 
 def _start(setting: Setting, name: str) -> subprocess.Popen[str]:
     scale, path = setting.scale, _path(setting, name)
-    words = [setting.pictures("png"), path, setting.device, scale.timed[0], scale.side, scale.batch]
+    place = [setting.pictures("png"), path, setting.device, setting.runtime.precision]
+    words = [*place, scale.timed[0], scale.side, scale.batch]
     command = [sys.executable, "-m", "benchmarks.gpu_check.worker", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

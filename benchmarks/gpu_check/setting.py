@@ -85,16 +85,18 @@ class Setting:
         device: Device class.
         scale: How much is done.
         folder: For files; empty at first.
+        precision: ``auto``, or what a rehearsal can do.
     """
 
     device: str
     scale: Scale
     folder: Path
+    precision: str = "auto"
 
     @cached_property
     def runtime(self) -> Runtime:
         """What an extraction would use here by itself."""
-        return resolve_runtime("torch", self.device)
+        return resolve_runtime("torch", self.device, self.precision)
 
     @cached_property
     def is_gpu(self) -> bool:

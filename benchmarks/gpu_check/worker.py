@@ -1,4 +1,4 @@
-"""One extraction in a process of its own; its words are FOLDER STORE DEVICE BACKBONE SIDE BATCH.
+"""One extraction in a process of its own; its words: FOLDER STORE DEVICE PRECISION BACKBONE SIDE BATCH.
 
 It prints a line whenever rows are committed, so that whoever started it can end it between two of them.
 """
@@ -16,10 +16,11 @@ from featurestore.store import open_store
 BLOCK_ROWS = 8
 
 
-def main(folder: str, path: str, device: str, backbone: str, side: str, batch: str) -> None:
+def main(folder: str, path: str, device: str, precision: str, backbone: str, side: str, batch: str) -> None:
     """Extract, and say how far it is."""
     prepare()
-    options = ExtractionOptions(weights="random:0", engine="torch", device=device, batch_size=int(batch), workers=2)
+    how = {"engine": "torch", "device": device, "precision": precision}
+    options = ExtractionOptions(weights="random:0", batch_size=int(batch), workers=2, **how)
     rows = BLOCK_ROWS if int(batch) <= BLOCK_ROWS else 2 * int(batch)
     store = open_store(path, mode="a", block_rows=rows)
 

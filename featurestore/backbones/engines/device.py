@@ -77,6 +77,11 @@ def make_stream(device: str) -> Any:
     return OneStream(device) if device in _ONE_STREAM else torch.Stream(device=device)
 
 
+def record_event(stream: Any, device: str) -> Any:
+    """What a stream has to do so far, to be waited for: a thread that does so sleeps, and does not spin."""
+    return stream if isinstance(stream, OneStream) else stream.record_event(torch.Event(device, blocking=True))
+
+
 class _Buffers:
     """One tensor of a shape for each type of pixels, made when the type first comes."""
 
@@ -196,7 +201,7 @@ class DeviceForward:
                     part = slice(start, start + self.pass_size)
                     for host, values in zip(stage.features, self._run(pixels[part]), strict=True):
                         host[part].copy_(values, non_blocking=True)
-                landed = self._computing.record_event()
+                landed = record_event(self._computing, self._device)
             return _Flight(stage, landed, (images, uploaded))
         except BaseException:
             self._stages.put(stage)

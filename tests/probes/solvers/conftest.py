@@ -84,6 +84,8 @@ class DeviceArray:
         self.host[unwrap(place)] = unwrap(value)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # NumPy would find its way to the memory by __array_interface__
+            raise AttributeError(name)
         return on_device(getattr(self.host, name))
 
 

@@ -50,11 +50,21 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     create = open_clip.create_model
     monkeypatch.setattr(open_clip, "create_model", lambda *names, **options: create(*names, device="meta", **options))
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(nn.Module, "to", convert)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     before = conv.fp32_precision, matmul.fp32_precision
     yield
     conv.fp32_precision, matmul.fp32_precision = before
+
+
+def convert(module: nn.Module, *args: Any, **options: Any) -> nn.Module:
+    """`nn.Module.to`, which would have to swap tensors that are only pretended."""
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None and ("memory_format" not in options or weight.ndim == 4):
+                part._parameters[name] = nn.Parameter(weight.to(*args, **options), requires_grad=False)
+    return module
 
 
 def to_fake_cuda(module: nn.Module) -> None:
