@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -104,8 +105,7 @@ def measure_extraction(setting: Setting) -> Iterator[Figure]:
     alone = forward_rates(setting, name)["best"]
     for kind in ("jpeg", "png"):
         folder = setting.pictures(kind)
-        images = len(open_dataset(f"image_folder:{folder}"))
-        rate = images / extraction_seconds(setting, folder, name)
+        rate = extraction_rate(setting, folder, name)
         bound = min(alone, decoding_rate(setting, kind, count_processors()))
         yield Figure(f"{kind.upper()} to the store, {name}, images/s", rate)
         limit = SHARE if setting.is_gpu else None
@@ -113,11 +113,17 @@ def measure_extraction(setting: Setting) -> Iterator[Figure]:
         yield Figure(f"{kind.upper()} to the store, share of time the GPU is busy", rate / alone)
 
 
-def extraction_seconds(setting: Setting, folder: Path, name: str) -> float:
-    """Seconds from the files of a folder to a fresh store, without loading the network."""
+def extraction_rate(setting: Setting, folder: Path, name: str) -> float:
+    """Images a second from files to a fresh store, once the first are there: networks and processes have started."""
     dataset, scale = open_dataset(f"image_folder:{folder}"), setting.scale
     how = {"engine": "torch", "device": setting.device, "precision": setting.runtime.precision}
     options = ExtractionOptions(weights="random:0", batch_size=scale.batch, **how)
-    store = open_store(str(setting.folder / f"speed-{folder.name}"), mode="a")
-    report = extract_features(dataset, [name], [f"resize={scale.side}"], store, options)
-    return report.seconds - report.costs.load
+    store = open_store(str(setting.folder / f"speed-{folder.name}"), mode="a", block_rows=2 * scale.batch)
+    committed = [(perf_counter(), 0)]
+
+    def progress(done: int, _total: int) -> None:
+        committed.append((perf_counter(), done))
+
+    extract_features(dataset, [name], [f"resize={scale.side}"], store, options, progress)
+    (first, before), (last, after) = committed[len(committed) > 2], committed[-1]
+    return (after - before) / (last - first)
