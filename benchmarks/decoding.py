@@ -7,7 +7,7 @@ the GPU's batches; not how fast sixteen cores are.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -53,7 +53,8 @@ class SleepingImages:
 class SleepingForward:
     """A GPU."""
 
-    shapes, small, notes, batch_size = {"avgpool": (1,)}, False, dict[str, str](), BATCH_SIZE
+    shapes: Mapping[str, tuple[int, ...]] = {"avgpool": (1,)}
+    small, notes, batch_size = False, dict[str, str](), BATCH_SIZE
 
     def __call__(self, pixels: Pixels) -> Pooled:
         """Zeros, after a while."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def measure_extraction(setting: Setting) -> Iterator[Figure]:
 def extraction_rate(setting: Setting, folder: Path, name: str) -> float:
     """Images a second from files to a fresh store, once the first are there: networks and processes have started."""
     dataset, scale = open_dataset(f"image_folder:{folder}"), setting.scale
-    how = {"engine": "torch", "device": setting.device, "precision": setting.runtime.precision}
+    how: dict[str, Any] = {"engine": "torch", "device": setting.device, "precision": setting.runtime.precision}
     options = ExtractionOptions(weights="random:0", batch_size=scale.batch, **how)
     store = open_store(str(setting.folder / f"speed-{folder.name}"), mode="a", block_rows=2 * scale.batch)
     committed = [(perf_counter(), 0)]

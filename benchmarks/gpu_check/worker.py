@@ -6,6 +6,7 @@ It prints a line whenever rows are committed, so that whoever started it can end
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from benchmarks.gpu_check.setting import prepare
 from featurestore.datasets import open_dataset
@@ -19,7 +20,7 @@ BLOCK_ROWS = 8
 def main(folder: str, path: str, device: str, precision: str, backbone: str, side: str, batch: str) -> None:
     """Extract, and say how far it is."""
     prepare()
-    how = {"engine": "torch", "device": device, "precision": precision}
+    how: dict[str, Any] = {"engine": "torch", "device": device, "precision": precision}
     options = ExtractionOptions(weights="random:0", batch_size=int(batch), workers=2, **how)
     rows = BLOCK_ROWS if int(batch) <= BLOCK_ROWS else 2 * int(batch)
     store = open_store(path, mode="a", block_rows=rows)

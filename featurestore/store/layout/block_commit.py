@@ -163,7 +163,7 @@ class BlockCommit:
         of_sample = tuple(range(1, values.ndim))
         lost = np.abs(cast.astype(np.float32) - values) > UNDERFLOW_ERROR * np.abs(values)
         shares = lost.sum(axis=of_sample) / np.maximum(1, np.count_nonzero(values, axis=of_sample))
-        bad: NDArray[np.bool_] = shares > UNDERFLOW_SHARE
+        bad: NDArray[np.bool_] = (shares > UNDERFLOW_SHARE) & np.isfinite(cast).all(axis=of_sample)
         if bad.any():
             raise StorageUnderflowError(
                 f"{shares[bad][0]:.0%} of the features of {self._sample(bad)} are too small for {dtype}: the largest "

@@ -304,7 +304,7 @@ def test_a_worker_takes_several_batches_of_small_networks_when_there_are_many(
     monkeypatch.setattr(
         extraction,
         "embed_batch",
-        lambda dataset, tasks: seen.append(len(tasks[0].slots)) or embed_batch(dataset, tasks),
+        lambda dataset, tasks, fill: seen.append(len(tasks[0].slots)) or embed_batch(dataset, tasks, fill),
     )
     images = make_images()
     report = extract(make_dataset(images), store)
