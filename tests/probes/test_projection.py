@@ -219,3 +219,25 @@ def test_a_balanced_set_is_shown_whole_and_the_sample_follows_the_seed():
     assert len(balanced_sample(LABELS)) == 240
     uneven = LABELS[:200]
     assert not np.array_equal(balanced_sample(uneven, 0), balanced_sample(uneven, 1))
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_cuml_gets_the_start_as_an_array(clusters, with_values, monkeypatch, accelerated):
+    """It does not know the word pca, and umap would run on the CPU instead."""
+    given = {}
+
+    class Recording:
+        def __init__(self, **options):
+            given.update(options)
+
+        def fit_transform(self, points):
+            given["points"] = points
+            return points[:, :2]
+
+    monkeypatch.setattr("umap.UMAP", Recording)
+    monkeypatch.setattr(projection, "is_accelerated", lambda: accelerated)
+    project(with_values(clusters))
+    if accelerated:
+        np.testing.assert_array_equal(given["init"], given["points"][:, :2])
+    else:
+        assert given["init"] == "pca"

@@ -6,8 +6,10 @@ import torch
 from sklearn.metrics import f1_score
 
 from finetune.freezing import find_blocks
+from finetune.learners import classification
 from finetune.learners.classification import Task, plan_fit, run_fit
 from finetune.learners.supervision import predict
+from finetune.models.classifier import Classifier
 from finetune.options import TrainerOptions
 from probes.results.run import IDENTITY, to_frame
 from probes.sweep.splits import split_rows
@@ -184,3 +186,12 @@ def test_more_processes_make_another_training(fit, monkeypatch):
     together = fit("head")
     assert alone.identity != together.identity
     assert alone.key != together.key
+
+
+def test_processes_join_before_anything_goes_to_the_device(fit, monkeypatch):
+    """Until then, every process would use the first GPU."""
+    events, move = [], Classifier.to
+    monkeypatch.setattr(classification, "join_processes", lambda device: events.append(("join", device.type)))
+    monkeypatch.setattr(Classifier, "to", lambda self, *place: events.append("move") or move(self, *place))
+    run_fit(fit("head"))
+    assert events[:2] == [("join", "cpu"), "move"]

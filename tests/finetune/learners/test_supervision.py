@@ -36,7 +36,7 @@ class Images:
     def __init__(self, values):
         self.values = torch.tensor(values, dtype=torch.float32)
 
-    def batch(self, rows):
+    def batch(self, rows, *, pinned=False):
         return self.values[np.asarray(rows)][:, None, None, None].expand(-1, 3, 8, 8)
 
 
