@@ -6,6 +6,7 @@ the GPU's batches; not how fast sixteen cores are.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -82,13 +83,25 @@ def run(processes: int, seconds: float) -> Run:
         return embed_batch(dataset, [task], decoding.fill)[1]
 
     with ThreadPoolExecutor(decoding.workers) as workers:
-        list(workers.map(embed, [0] * decoding.workers))  # processes start
+        wait_for(pool, processes)
         started = perf_counter()
         costs = list(workers.map(embed, range(0, len(dataset), BATCH_SIZE)))
         wall = perf_counter() - started
     pool.close()
     spent = sum(one.decode + one.preprocess for one in costs)
     return Run(len(dataset) / wall, spent / wall / processes)
+
+
+def wait_for(pool: DecodingPool, processes: int) -> None:
+    """Until every process has started: those that have would do the work of the others."""
+    known: set[int] = set()
+    while len(known) < processes:
+        known |= {one.result() for one in [pool.submit(_say_who) for _ in range(2 * processes)]}
+
+
+def _say_who() -> int:
+    time.sleep(0.02)
+    return os.getpid()
 
 
 def measure() -> Iterator[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.decoding import wait_for
 from benchmarks.gpu_check.outcome import Figure
 from benchmarks.gpu_check.setting import VIT_B, Setting, Skipped
 from benchmarks.row import seconds
@@ -59,7 +60,7 @@ def decoding_rate(setting: Setting, kind: str, processes: int) -> float:
     def decode() -> None:
         decoding.fill(dataset, [Batch(how, rows)], Costs())
 
-    decode()  # processes start
+    wait_for(pool, processes)
     rate = n / seconds(decode)
     pool.close()
     return rate

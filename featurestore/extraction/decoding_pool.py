@@ -145,6 +145,7 @@ class DecodingPool:
         processes: How many.
 
     Attributes:
+        submit: Has one of the processes call a function.
         close: Ends the processes and gives the memory back, once; also when the pool goes.
     """
 
@@ -153,6 +154,7 @@ class DecodingPool:
         self._folder = mkdtemp(prefix="skyprobe-", dir=_shared_folder())
         self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (sent, self._folder))
         self._own = local()
+        self.submit = self._pool.submit
         self.close = finalize(self, _close, self._pool, self._folder)
 
     def fill(self, dataset: ImageDataset, batches: Sequence[Batch], costs: Costs) -> None:  # noqa: ARG002  # it was sent
@@ -179,7 +181,7 @@ class DecodingPool:
     def _ask(self, batches: Sequence[Batch], rooms: Sequence[_Room], start: int) -> Future[tuple[list[_Answer], Costs]]:
         part = slice(start, start + PORTION)
         slots = [batch.slots[part] for batch in batches]
-        return self._pool.submit(_decode, _Portion(rooms, slots, start, len(batches[0].slots)))
+        return self.submit(_decode, _Portion(rooms, slots, start, len(batches[0].slots)))
 
     def _answers(self, future: Future[tuple[list[_Answer], Costs]], costs: Costs) -> list[_Answer]:
         answers, spent = future.result()
