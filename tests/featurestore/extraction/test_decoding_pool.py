@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_there_are_so_many_batches_that_no_process_waits(
     folder: Path, processes: int, batch_size: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two in flight on the GPU, and beside them two portions for each process."""
-    monkeypatch.setattr(decoding_pool, "ProcessPoolExecutor", lambda *_: None)
+    monkeypatch.setattr(decoding_pool, "ProcessPoolExecutor", lambda *_: SimpleNamespace(submit=None))
     decoding = open_decoding(open_dataset(str(folder)), "cuda", processes, batch_size)
     assert decoding.workers == threads
     decoding.fill.__self__.close.detach()
