@@ -254,7 +254,7 @@ def _take(answers: Sequence[tuple[int, Rendered, _Placed | None]], batch: Batch,
 # --- in the processes that decode ------------------------------------------------------------------------------------
 
 _dataset: ImageDataset
-_opened: dict[_Room, NDArray[Any]] = {}
+_opened: dict[tuple[_Room, int], NDArray[Any]] = {}
 
 
 def _begin(sent: bytes, folder: str) -> None:
@@ -294,9 +294,10 @@ def _put(portion: _Portion, number: int, slot: int, rendered: Rendered) -> tuple
     room, pixels = portion.rooms[number], rendered.pixels
     if pixels is None:
         return rendered, None
-    if room not in _opened:
-        _opened[room] = room.open(portion.batch_size)
-    target = _opened[room][slot]
+    place = room, portion.batch_size
+    if place not in _opened:
+        _opened[place] = room.open(portion.batch_size)
+    target = _opened[place][slot]
     if room.preprocessing.resizes_on_device:
         if pixels.nbytes > len(target):
             return rendered, None

@@ -90,6 +90,15 @@ def test_batches_are_those_of_the_worker_itself(opened: Any, rows: Any) -> None:
     assert costs.decode > 0
 
 
+def test_batches_of_several_sizes_share_memory(opened: Any) -> None:
+    dataset, decoding = opened
+    for n in (64, 4, 16):
+        found, expected = (Batch(Preprocessing(resize=8), np.arange(50, 50 + n) % N) for _ in range(2))
+        decoding.fill(dataset, [found], Costs())
+        fill_here(dataset, [expected], Costs())
+        assert_equal(found, expected)
+
+
 def test_nothing_of_the_batch_before_is_left_in_the_memory(opened: Any) -> None:
     dataset, decoding = opened
     full = Batch(Preprocessing(resize=8), np.arange(50, 66))
