@@ -89,7 +89,7 @@ def test_a_training_states_its_unlabelled_rows(make_sky_images, quick):
 
 def test_the_labels_of_unlabelled_rows_are_not_looked_at():
     class Pixels:
-        def batch(self, rows):
+        def batch(self, rows, *, pinned=False):
             return torch.zeros(len(rows), 3, 4, 4)
 
     learner = make(ConsistencyOptions(ratio=2), images=Pixels())
