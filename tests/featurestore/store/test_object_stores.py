@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from featurestore.errors import StoreFormatError, StoreWriteError
 from featurestore.store import FeatureStore, is_store, open_store
 from featurestore.store.layout import writers
+from featurestore.store.layout.claims import Claims
+from featurestore.store.layout.storage import Storage
 from featurestore.store.verify import verify
 
 BLOCK_ROWS = 4
@@ -167,10 +169,26 @@ def test_whether_there_is_a_store(bucket: str) -> None:
 
 def test_a_block_of_a_large_store_goes_in_parts(object_server, bucket: str) -> None:
     """Values of 8 MB and more are sent in several requests, and come back the same."""
-    from featurestore.store.layout.storage import Storage
-
     storage = Storage(f"s3://{bucket}/s.zarr", read_only=False)
     values = np.random.default_rng(0).normal(size=(4096, 512)).astype("f4")
     storage.put_array("x", values, ["row", "feature"])
     np.testing.assert_array_equal(storage.get_array("x"), values)
     assert sum("partNumber" in request.path for request in object_server.proxy.requests) == 2
+
+
+@pytest.mark.parametrize("fault", [None, 409, 503, "lost", "reset"])
+def test_of_two_writers_one_has_the_claim_of_a_block(object_server, bucket: str, fault) -> None:
+    url, left = f"s3://{bucket}/s.zarr", [fault]
+    one, other = (Claims(Storage(url, read_only=False)) for _ in range(2))
+    object_server.proxy.choose = lambda method, path: (
+        left.pop() if left and method == "PUT" and "/claims/" in path and not path.endswith(".alive") else None
+    )
+    with one, other:
+        assert one.acquire("features/x", 3)
+        assert left == []
+        assert not other.acquire("features/x", 3)
+        assert other.acquire("features/x", 4)
+        one.release("features/x", 3)
+        assert other.acquire("features/x", 3)
+    left_over = [key for key in object_server.contents(bucket, "s.zarr") if key.startswith("claims/")]
+    assert left_over == ["claims/zarr.json"]
