@@ -1,4 +1,4 @@
-"""Requests that obstore gives up at once, repeated: an answer that breaks off while it is read."""
+"""Requests that obstore gives up at once, repeated: an answer that breaks off, a conflict with another request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from obstore.exceptions import GenericError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 
 _T = TypeVar("_T")
 
@@ -26,8 +26,8 @@ def repeat(request: Callable[[], _T]) -> _T:
     for attempt in range(ATTEMPTS - 1):
         try:
             return request()
-        except GenericError as error:
-            if not _is_interrupted(error):
+        except (GenericError, AlreadyExistsError) as error:
+            if not _passes(error):
                 raise
         time.sleep(pause(attempt))
     return request()
@@ -38,12 +38,13 @@ async def repeat_async(request: Callable[[], Awaitable[_T]]) -> _T:
     for attempt in range(ATTEMPTS - 1):
         try:
             return await request()
-        except GenericError as error:
-            if not _is_interrupted(error):
+        except (GenericError, AlreadyExistsError) as error:
+            if not _passes(error):
                 raise
         await asyncio.sleep(pause(attempt))
     return await request()
 
 
-def _is_interrupted(error: GenericError) -> bool:
-    return "kind: Interrupted" in str(error)
+def _passes(error: BaseError) -> bool:
+    text = str(error)
+    return "kind: Interrupted" in text or "409 Conflict" in text

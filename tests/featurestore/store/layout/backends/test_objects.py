@@ -70,7 +70,7 @@ def test_a_disturbed_answer_that_there_is_nothing(storage: Storage, object_serve
     assert left == []
 
 
-@pytest.mark.parametrize("faults", [[500, 500], [503, 503], ["reset", "lost"], ["slow"]])
+@pytest.mark.parametrize("faults", [[409, 409], [500, 500], [503, 503], ["reset", "lost"], ["slow"]])
 def test_disturbed_writes_are_repeated(storage: Storage, object_server, faults) -> None:
     left = disturb(object_server, "PUT", "/s.zarr/x", *faults)
     storage.replace_bytes("x", b"1" * 100_000)
