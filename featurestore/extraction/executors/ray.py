@@ -118,7 +118,7 @@ def _look_around() -> tuple[dict[str, float], int]:
     import ray
 
     cluster: Any = ray  # parts of it have no types
-    return cluster.cluster_resources(), len(cluster.nodes())
+    return cluster.cluster_resources(), sum(node["Alive"] for node in cluster.nodes())
 
 
 def _count_places(resources: dict[str, float], nodes: int, options: RayOptions) -> int:

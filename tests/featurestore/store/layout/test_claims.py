@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -18,9 +19,9 @@ KEY = "features/galaxies/full-224/dino/0123"
 ELSEWHERE = json.dumps({"host": "node7", "machine": "node7 boot", "pid": 1, "beat": 1}).encode()
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path), read_only=False)
+@pytest.fixture(params=["folder", "objects"])
+def storage(request, tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path) if request.param == "folder" else f"memory://{uuid4().hex}", read_only=False)
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def test_a_claim_taken_over_twice_is_given_back_as_a_whole(storage: Storage, mak
     assert not [name for name in names(storage) if name.startswith(_name(3))]
 
 
+@pytest.mark.parametrize("storage", ["folder"], indirect=True)
 def test_a_killed_process_of_this_machine_is_gone_at_once(storage: Storage, make) -> None:
     code = (
         "import os, signal, sys; from featurestore.store.layout.claims import Claims;"
