@@ -12,8 +12,8 @@ from cli import main
 HEAD = """# Command reference
 
 Written by `make docs` from the commands' own help. Exit codes: 0 done, 1 failed, 2 usage, 3 done but some images are
-unreadable, 130 and 143 stopped by Ctrl-C and SIGTERM. Data goes to stdout, progress and notices to stderr; `--json` prints
-results for scripts.
+unreadable, 130 and 143 stopped by Ctrl-C and SIGTERM. Data goes to stdout, progress and notices to stderr; `--json`
+prints results for scripts.
 """
 
 
