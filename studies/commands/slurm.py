@@ -40,4 +40,4 @@ def _check(words: tuple[str, ...]) -> None:
     for own in ("--slice", "--workers"):
         if any(word == own or word.startswith(f"{own}=") for word in words):
             raise click.UsageError(f"{own} is set by the script: leave it out")
-    extract.make_context("skyprobe extract", list(words))
+    extract.make_context("extract", list(words), parent=click.get_current_context().parent)
