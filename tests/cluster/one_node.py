@@ -100,8 +100,8 @@ def running(folder: Path) -> Iterator[Slurm]:
     daemons = []
     try:
         for name, words in commands.items():
-            log = (folder / f"{name}.out").open("wb")
-            daemons.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log))
+            with (folder / f"{name}.out").open("wb") as log:
+                daemons.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log))
         slurm = Slurm(environment)
         until(lambda: "idle" in slurm.run("sinfo"), 60)
         yield slurm

@@ -36,8 +36,10 @@ def place(tmp_path):
 def start(place, *words):
     code = "import sys; sys.argv[0] = 'skyprobe'; import cli; cli.main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    log = (place / "log").open("ab")
-    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=place, env=environment, stdout=log, stderr=log)
+    with (place / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *words], cwd=place, env=environment, stdout=log, stderr=log
+        )
 
 
 def run(place, *words):
