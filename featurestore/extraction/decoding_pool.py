@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -136,6 +137,10 @@ _Answer = tuple[int, int, Rendered, _Placed | None]
 """Number of the room, slot, what it became, and where the pixels are if not with it."""
 
 
+class _CannotOpenError(Exception):
+    """A process cannot open the dataset that it was sent."""
+
+
 class DecodingPool:
     """Processes with a copy of a dataset, and memory that they share with the threads that ask them.
 
@@ -153,21 +158,31 @@ class DecodingPool:
         self._decoder = decoder
         self._folder = mkdtemp(prefix="skyprobe-", dir=_shared_folder())
         self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, (sent, self._folder))
-        self._own = local()
+        self._own, self._opens = local(), True
         self.submit = self._pool.submit
         self.close = finalize(self, _close, self._pool, self._folder)
 
-    def fill(self, dataset: ImageDataset, batches: Sequence[Batch], costs: Costs) -> None:  # noqa: ARG002  # it was sent
+    def fill(self, dataset: ImageDataset, batches: Sequence[Batch], costs: Costs) -> None:
         """See `featurestore.extraction.embedding.Fill`; pixels are good until the calling thread fills again.
+
+        A dataset that no other process can open, such as one of a class of a notebook, is decoded here.
 
         Raises:
             ExtractionError: A process has ended, or there is no room for pixels.
         """
+        if not self._opens:
+            fill_here(dataset, batches, costs)
+            return
         rows = wanted(batches)
         rooms = [self._room(number, batch) for number, batch in enumerate(batches)]
         try:
             futures = [self._ask(batches, rooms, start) for start in _starts(rows)]
             answers = [answer for future in futures for answer in self._answers(future, costs)]
+        except _CannotOpenError as error:
+            self._opens = False
+            _log.warning("the dataset cannot be opened by decoding processes, threads decode: %s", error)
+            fill_here(dataset, batches, costs)
+            return
         except BrokenProcessPool as error:
             raise ExtractionError(
                 "a process that decodes images has ended",
@@ -253,19 +268,28 @@ def _take(answers: Sequence[tuple[int, Rendered, _Placed | None]], batch: Batch,
 
 # --- in the processes that decode ------------------------------------------------------------------------------------
 
-_dataset: ImageDataset
+_sent = b""
 _opened: dict[tuple[_Room, int], NDArray[Any]] = {}
 
 
 def _begin(sent: bytes, folder: str) -> None:
     """Take the dataset, and end with the process that asked for this one, however that ends."""
-    global _dataset  # noqa: PLW0603  # one dataset a process
+    global _sent  # noqa: PLW0603  # one dataset a process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    _dataset = pickle.loads(sent)  # noqa: S301  # of the process that started this one
+    _sent = sent
     import torch
 
     torch.set_num_threads(1)
+
+
+@cache
+def _dataset() -> ImageDataset:
+    try:
+        dataset: ImageDataset = pickle.loads(_sent)  # noqa: S301  # of the process that started this one
+    except Exception as error:
+        raise _CannotOpenError(f"{type(error).__name__}: {error}") from None
+    return dataset
 
 
 def _end_with_parent(folder: str) -> None:
@@ -284,7 +308,7 @@ def _decode(portion: _Portion) -> tuple[list[_Answer], Costs]:
             continue
         variants = [portion.rooms[number].preprocessing for number in asking]
         slot = portion.start + place
-        for number, rendered in zip(asking, render_row(_dataset, row, variants, costs), strict=True):
+        for number, rendered in zip(asking, render_row(_dataset(), row, variants, costs), strict=True):
             answers.append((number, slot, *_put(portion, number, slot, rendered)))
     return answers, costs
 

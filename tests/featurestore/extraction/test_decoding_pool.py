@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from operator import truediv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,6 +125,30 @@ def test_a_dataset_that_cannot_be_sent_is_decoded_by_threads(make_dataset: Any, 
     decoding = open_decoding(make_dataset(), "cuda", 3, 64)
     assert decoding == Decoding(fill_here, 3)
     assert "cannot be sent to decoding processes, threads decode" in caplog.text
+
+
+class Elsewhere:
+    """A dataset that no other process can open."""
+
+    decoder = "array"
+
+    def __init__(self, dataset: Any) -> None:
+        self.table, self.read = dataset.table, dataset.read
+
+    def __reduce__(self) -> Any:
+        return truediv, (1, 0)
+
+
+def test_a_dataset_that_opens_here_alone_is_decoded_here(make_dataset: Any, caplog: Any) -> None:
+    dataset = Elsewhere(make_dataset())
+    decoding: Any = open_decoding(dataset, "cuda", 1, 64)
+    found, expected = (Batch(Preprocessing(resize=8), np.arange(8)) for _ in range(2))
+    for _ in range(2):
+        decoding.fill(dataset, [found], Costs())
+    fill_here(dataset, [expected], Costs())
+    assert_equal(found, expected)
+    assert caplog.text.count("cannot be opened by decoding processes, threads decode: ZeroDivisionError") == 1
+    decoding.fill.__self__.close()
 
 
 def test_a_cpu_decodes_by_its_workers(folder: Path) -> None:
