@@ -81,6 +81,7 @@ for _command in (
     *(training.finetune, training.detect),
     *(stores.list_features, stores.info, stores.explain, stores.verify, stores.remove, stores.export),
     doctor.doctor,
+    *(stores.migrate, stores.gc),
     *(listing.list_backbones, listing.list_datasets, listing.list_variants),
 ):
     main.add_command(_command)

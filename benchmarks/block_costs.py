@@ -98,9 +98,9 @@ def _make_store(path: str, block_rows: int) -> FeatureStore:
 
 def _writes(store: FeatureStore) -> Iterator[Callable[[], object]]:
     entry = make_room(store, WIDTH, "float16")
-    values = np.random.default_rng(0).standard_normal((store.block_rows, WIDTH), dtype=np.float32)
+    values = np.random.default_rng(0).standard_normal((entry.block_rows, WIDTH), dtype=np.float32)
     for number in range(BLOCKS):
-        block = make_block(values, number * store.block_rows)
+        block = make_block(values, number * entry.block_rows)
         yield lambda number=number, block=block: entry.write_block(number, block)  # type: ignore[misc]
 
 

@@ -22,12 +22,12 @@ def measure() -> Iterator[Row]:
         with TemporaryDirectory() as folder:
             store = make_store(f"{folder}/store.zarr", BLOCKS * 512)
             arrays = make_room(store, width, "float16")
-            values = np.random.default_rng(0).standard_normal((store.block_rows, width), dtype=np.float32)
-            blocks = [make_block(values, number * store.block_rows) for number in range(BLOCKS)]
+            values = np.random.default_rng(0).standard_normal((arrays.block_rows, width), dtype=np.float32)
+            blocks = [make_block(values, number * arrays.block_rows) for number in range(BLOCKS)]
             times = [seconds(lambda: arrays.write_block(number, blocks[number])) for number in range(BLOCKS)]  # noqa: B023
-        extraction = store.block_rows / IMAGES_PER_SECOND
+        extraction = arrays.block_rows / IMAGES_PER_SECOND
         yield Row(
-            what=f"write {store.block_rows} x {width} float16 / extract them",
+            what=f"write {arrays.block_rows} x {width} float16 / extract them",
             unit="s",
             ours=median(times),
             ratio=median(times) / extraction,

@@ -24,8 +24,8 @@ def make_store(path: str, n: int) -> FeatureStore:
 def write_features(store: FeatureStore, values: NDArray[np.float32], dtype: str) -> FeatureEntry:
     """Write the features of all samples, float32 (n, d), as an extraction would: block by block."""
     arrays = make_room(store, values.shape[1], dtype)
-    for block, start in enumerate(range(0, len(values), store.block_rows)):
-        arrays.write_block(block, make_block(values[start : start + store.block_rows], start))
+    for block, start in enumerate(range(0, len(values), arrays.block_rows)):
+        arrays.write_block(block, make_block(values[start : start + arrays.block_rows], start))
     return arrays
 
 
@@ -35,11 +35,12 @@ def make_room(store: FeatureStore, width: int, dtype: str) -> FeatureEntry:
     return store.create("noise", "none", f"noise{width}", key, {"avgpool": (width,)}, {})
 
 
-def make_block(values: NDArray[np.float32], start: int) -> Block:
-    """The block of these values, (r, d), whose first row is `start`."""
+def make_block(values: NDArray[np.float32], start: int, samples: NDArray[np.uint64] | None = None) -> Block:
+    """The block of these values, (r, d), whose first row is `start`; `samples` are hashes of sample ids, if known."""
     count = len(values)
     content: NDArray[Any] = np.zeros((count, 16), dtype=np.uint8)
-    state, samples = np.full(count, DONE, dtype=np.uint8), hash_ids(_names(range(start, start + count)))
+    state = np.full(count, DONE, dtype=np.uint8)
+    samples = hash_ids(_names(range(start, start + count))) if samples is None else samples
     return Block({"avgpool": values}, state, content, _fingerprints(start, count), sample_hashes=samples)
 
 

@@ -68,8 +68,8 @@ def write_store(path: str) -> None:
     store = open_store(path, mode="a")
     store.put_dataset(table)
     arrays = make_room(store, D, "float16")
-    for block, start in enumerate(range(0, N, store.block_rows)):
-        own = labels[start : start + store.block_rows]
+    for block, start in enumerate(range(0, N, arrays.block_rows)):
+        own = labels[start : start + arrays.block_rows]
         values = centres[own] + rng.standard_normal((len(own), D), dtype=np.float32)
         arrays.write_block(block, make_block(values, start))
 

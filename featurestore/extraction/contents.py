@@ -59,6 +59,7 @@ class Contents:
         rows: NDArray[np.int64],
         fingerprints: NDArray[np.uint64],
         *,
+        pending: Mask,
         every: bool = False,
     ) -> Compared:
         """Compare the samples whose features are there, but whose fingerprint is another.
@@ -68,18 +69,19 @@ class Contents:
             request: What was asked for: its poolings, and whether its pixels depend on boxes.
             rows: int64 (n,), store row of each sample; -1 for samples that the store does not know.
             fingerprints: uint64 (n,), current fingerprints of the samples.
+            pending: bool (n,), samples that seem to be to embed: nothing is read of others.
             every: Whether samples with the same fingerprint are compared as well.
         """
-        stored = entry.origins(request.poolings, int(rows.max(initial=-1)) + 1)
-        asked = np.zeros(len(rows), dtype=bool)
-        known = np.flatnonzero(rows >= 0)
-        own = rows[known]
-        asked[known] = stored.done[own] & (every | (stored.fingerprints[own] != fingerprints[known]))
-        samples = np.flatnonzero(asked)
+        known = np.flatnonzero((rows >= 0) & (pending | every))
+        known = known[np.argsort(rows[known], kind="stable")]
+        stored = entry.origins(request.poolings, rows[known])
+        chosen = np.flatnonzero(stored.done & (every | (stored.fingerprints != fingerprints[known])))
+        samples = known[chosen]
         self._read(samples)
-        equal = np.zeros(len(rows), dtype=bool)
-        for sample in samples.tolist():
-            equal[sample] = self._content(sample, request) == stored.content[rows[sample]].tobytes()
+        asked, equal = np.zeros((2, len(rows)), dtype=bool)
+        asked[samples] = True
+        for place, sample in zip(chosen.tolist(), samples.tolist(), strict=True):
+            equal[sample] = self._content(sample, request) == stored.content[place].tobytes()
         return Compared(same=equal, changed=asked & ~equal)
 
     def _read(self, samples: NDArray[np.int64]) -> None:

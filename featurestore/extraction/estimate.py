@@ -124,7 +124,7 @@ class _Plan:
         pending = pending_rows(entry, request, self._rows, fingerprints, retry_unreadable=retry)
         if entry is None:
             return pending
-        compared = self._contents.compare(entry, request, self._rows, fingerprints, every=every)
+        compared = self._contents.compare(entry, request, self._rows, fingerprints, pending=pending, every=every)
         return (pending & ~compared.same) | compared.changed
 
 

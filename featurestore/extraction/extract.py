@@ -105,7 +105,8 @@ class Extraction:
             requests = list_requests(dataset, backbones, variants, options, store)
             self._jobs = find_jobs(dataset, requests, rows, store, options, claims)
         pending = [job for job in self._jobs if job.pending.any()]
-        self.plan = BlockPlan(dataset, pending, rows, store.block_rows, options) if pending else None
+        block_rows = store.block_rows(self._name)
+        self.plan = BlockPlan(dataset, pending, rows, block_rows, options) if pending else None
 
     @property
     def blocks(self) -> list[int]:
@@ -119,6 +120,8 @@ class Extraction:
     def report(self, processed: Processed) -> ExtractionReport:
         """What was done, here and in other processes."""
         self.costs.add(processed.costs)
+        for job in self._jobs:
+            job.entry.summarise()
         extracted = tuple(
             Extracted(job.entry, processed.embedded[job.request.digest], job.entry.unreadable()) for job in self._jobs
         )

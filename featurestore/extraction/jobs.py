@@ -52,9 +52,9 @@ def find_jobs(
         fingerprints = row_fingerprints(dataset.table, one.preprocessing)
         retry = options.retry_unreadable
         pending = pending_rows(entry, one, rows, fingerprints, retry_unreadable=retry)
-        compared = contents.compare(entry, one, rows, fingerprints, every=options.checksum)
+        compared = contents.compare(entry, one, rows, fingerprints, pending=pending, every=options.checksum)
         renewal = _Renewal(entry, rows, fingerprints, dataset.table.id_hashes)
-        renewal.write(compared.same & pending, store.block_rows, claims)
+        renewal.write(compared.same & pending, claims)
         return Job(one, entry, (pending & ~compared.same) | compared.changed, compared.changed, model)
 
     known = {one: find_entry(one, dataset.table.name, store) for one in requests}
@@ -81,14 +81,14 @@ class _Renewal:
     fingerprints: NDArray[np.uint64]
     id_hashes: NDArray[np.uint64]
 
-    def write(self, same: NDArray[np.bool_], block_rows: int, claims: Claims) -> None:
+    def write(self, same: NDArray[np.bool_], claims: Claims) -> None:
         """Note the fingerprints of samples whose images are the same, so that they are not compared again.
 
         Blocks that another process writes to are left to the next time.
         """
         samples = np.flatnonzero(same)
         samples = samples[np.argsort(self.rows[samples])]
-        blocks = self.rows[samples] // block_rows
+        blocks = self.rows[samples] // self.entry.block_rows
         for block in np.unique(blocks).tolist():
             if claims.acquire(self.entry.path, block):
                 own = samples[blocks == block]

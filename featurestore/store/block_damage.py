@@ -38,17 +38,17 @@ class _Block:
     checks: Mapping[str | None, NDArray[np.uint32]]
 
 
-def find_damage(entry: FeatureEntry, block: int, id_hashes: Hashes) -> str:
+def find_damage(entry: FeatureEntry, block: int, samples: Hashes) -> str:
     """What is wrong with a block; empty if nothing is.
 
     Args:
         entry: The features.
         block: Number of the block.
-        id_hashes: uint64 (n,), hash of the sample id of every store row.
+        samples: uint64 (r,), hash of the sample that the dataset has in each row of the block.
     """
     arrays = entry.arrays()
     try:
-        stored = _read(arrays, tuple(entry.shapes), block, id_hashes)
+        stored = _read(arrays, tuple(entry.shapes), block, samples)
     except CorruptStoreError as error:
         return f"{error.where}: {error.what}"
     found = {
@@ -58,13 +58,13 @@ def find_damage(entry: FeatureEntry, block: int, id_hashes: Hashes) -> str:
     return "; ".join(f"{pooling}: {what}" for pooling, what in found.items() if what)
 
 
-def _read(arrays: KeyArrays, poolings: tuple[str, ...], block: int, id_hashes: Hashes) -> _Block:
+def _read(arrays: KeyArrays, poolings: tuple[str, ...], block: int, samples: Hashes) -> _Block:
     start = block * arrays.block_rows
     states = {name: arrays.state(name).read_block(block) for name in poolings}
     checks = {name: arrays.check(name) for name in (None, *poolings)}
     return _Block(
         start=start,
-        samples=id_hashes[start : start + arrays.block_rows],
+        samples=samples,
         columns={name: arrays.column(name).read_stored(block) for name in COLUMNS},
         states={name: state for name, state in states.items() if (state != MISSING).any()},
         values={name: arrays.values(name).read_stored(block) for name in poolings},

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError, UsageError
+from featurestore.store.layout.array_digest import arrays_digest
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
-from featurestore.store.layout.table_arrays import arrays_digest
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,21 @@ def find_dependants(
                 yield kind, name
 
 
+def find_orphans(storage: Storage, group: str, entries: Sequence[FeatureEntry]) -> Iterator[str]:
+    """Paths of cached entries that state the key of features, none of which is among these."""
+    for kind in KINDS:
+        for name in storage.children(f"{group}/{kind}"):
+            path = f"{group}/{kind}/{name}"
+            try:
+                attributes = (storage.attributes(path) or {}).get("attributes")
+            except CorruptStoreError:
+                continue
+            if not isinstance(attributes, Mapping) or not _stated_keys(attributes):
+                continue
+            if not any(_is_of(attributes, entry) for entry in entries):
+                yield path
+
+
 def _is_of_any(attributes: Mapping[str, Any], others: Sequence[FeatureEntry]) -> bool:
     """Whether a cached entry may be of features that remain; one that states key and dataset is not."""
     stated = "dataset" in attributes and _stated_keys(attributes)

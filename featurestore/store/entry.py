@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,12 +14,14 @@ from featurestore.store.commands import extract_command
 from featurestore.store.features import FeatureSet
 from featurestore.store.key import DENSE, FeatureKey
 from featurestore.store.layout.block_commit import Block, BlockCommit
-from featurestore.store.layout.key_arrays import DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
+from featurestore.store.layout.block_summary import may_be_summarised, withdraw
+from featurestore.store.layout.key_arrays import CONTENT_BYTES, DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
 from featurestore.store.layout.row_checks import UNCHECKED, compute_checks
+from featurestore.store.layout.state_scan import StateScan, find_waiting
 from featurestore.store.layout.storage import REPAIR, Storage
-from featurestore.store.layout.table_arrays import StoredTable
 from featurestore.store.layout.text import decode_text
 from featurestore.store.stored_features import StoredFeatures
+from featurestore.store.table.stored_table import StoredTable
 
 __all__ = ["DONE", "MISSING", "UNREADABLE", "Block", "Counts", "FeatureEntry"]
 
@@ -37,12 +39,12 @@ class Counts(NamedTuple):
 
 
 class Origins(NamedTuple):
-    """What rows were computed from.
+    """What k rows were computed from.
 
     Attributes:
-        done: bool (n,), whether there are features at all.
-        fingerprints: uint64 (n,), see `SampleTable.fingerprints`.
-        content: uint8 (n, 16), digest of each image.
+        done: bool (k,), whether there are features at all; the others are zeros.
+        fingerprints: uint64 (k,), see `SampleTable.fingerprints`.
+        content: uint8 (k, 16), digest of each image.
     """
 
     done: NDArray[np.bool_]
@@ -62,6 +64,7 @@ class FeatureEntry:
         provenance: Where they come from.
         shapes: Pooling -> shape of one sample's features, (D,) or (h, w, D), in the order in which the poolings were
             first asked for.
+        block_rows: Rows of a block.
         bound: Whether every row carries a check that binds it to its place; rows of older features may have none.
 
     Raises:
@@ -83,7 +86,7 @@ class FeatureEntry:
         self.bound = PLACE in attributes
         self._storage = storage
         self._load_table = load_table
-        self._block_rows = block_rows
+        self.block_rows = block_rows
         self._check_place(attributes)
 
     def __repr__(self) -> str:
@@ -110,7 +113,7 @@ class FeatureEntry:
     @property
     def extract_command(self) -> str:
         """The command that completes these features."""
-        source = self._load_table().table.source or self.dataset
+        source = self._load_table().source or self.dataset
         options = {**self.key.to_dict(), "weights": self.provenance.get("weights")}
         if DENSE in self.shapes:  # which is made only when it is named
             options["pooling"] = tuple(self.shapes)
@@ -135,13 +138,12 @@ class FeatureEntry:
         Returns:
             bool (n,): present rows that are missing in a wanted pooling, or whose image changed.
         """
-        names = list(self.shapes if poolings is None else poolings)
-        if not self.shapes.keys() >= set(names):
+        wanted = list(self.shapes if poolings is None else poolings)
+        if not self.shapes.keys() >= set(wanted):
             return present
-        arrays, rows = self.arrays(), len(fingerprints)
-        states = [arrays.state(name).read_all(rows) for name in names]
-        waiting = _waiting(arrays.column("stamp").read_all(rows), states, fingerprints, retry_unreadable)
-        return present & waiting
+        scan = StateScan(self.arrays(), wanted, len(fingerprints))
+        pending: NDArray[np.bool_] = present & scan.find_pending(fingerprints, retry_unreadable=retry_unreadable)
+        return pending
 
     def pending_in(
         self, block: int, fingerprints: NDArray[np.uint64], poolings: Iterable[str], *, retry_unreadable: bool = False
@@ -159,24 +161,40 @@ class FeatureEntry:
             _first(array.read_block(block), rows)
             for array in (arrays.column("stamp"), *(arrays.state(name) for name in poolings))
         )
-        return _waiting(stamp, states, fingerprints, retry_unreadable)
+        return find_waiting(stamp, states, fingerprints, retry_unreadable)
+
+    def summarise(self) -> None:
+        """Note which blocks are complete, so that they need not be looked at again; small features have no summary."""
+        self.scan().summarise()
+
+    def scan(self) -> StateScan:
+        """The states of all rows that there is room for, in all poolings."""
+        arrays = self.arrays()
+        return StateScan(arrays, list(self.shapes), min(len(self._load_table()), arrays.column("stamp").rows))
 
     def count_changed(self, pooling: str | None = None) -> int:
         """How many rows were embedded, in one pooling or in any, from an image that has another fingerprint now."""
-        arrays, stored = self.arrays(), self._load_table()
-        changed = stored.present & (arrays.column("stamp").read_all(len(stored)) != stored.table.fingerprints)
-        states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
-        return int((changed & np.any([state == DONE for state in states], axis=0)).sum())
+        arrays, stored, names = self.arrays(), self._load_table(), self._chosen(pooling)
+        waiting = StateScan(arrays, names, len(stored)).find_pending(stored.fingerprints, retry_unreadable=False)
+        rows = np.flatnonzero(stored.present & waiting)
+        changed = arrays.column("stamp").read_rows(rows) != stored.fingerprints[rows]
+        return int((changed & np.any([arrays.state(name).read_rows(rows) == DONE for name in names], axis=0)).sum())
 
-    def origins(self, poolings: Iterable[str], rows: int) -> Origins:
-        """What the first rows were computed from; none of them is done in a pooling that is not there."""
+    def origins(self, poolings: Iterable[str], rows: NDArray[np.int64]) -> Origins:
+        """What some rows were computed from; none of them is done in a pooling that is not there.
+
+        Args:
+            poolings: Poolings that are wanted.
+            rows: int64 (k,), ascending store rows; the store may have less.
+        """
         arrays, names = self.arrays(), list(poolings)
-        done = [arrays.state(name).read_all(rows) == DONE for name in names if name in self.shapes]
-        return Origins(
-            done=np.all(done, axis=0) if done and len(done) == len(names) else np.zeros(rows, dtype=bool),
-            fingerprints=arrays.column("stamp").read_all(rows),
-            content=arrays.column("content").read_all(rows),
-        )
+        done = np.full(len(rows), bool(names) and self.shapes.keys() >= set(names))
+        for name in names if done.any() else ():
+            done &= arrays.state(name).read_rows(rows) == DONE
+        fingerprints, content = np.zeros(len(rows), np.uint64), np.zeros((len(rows), CONTENT_BYTES), np.uint8)
+        fingerprints[done] = arrays.column("stamp").read_rows(rows[done])
+        content[done] = arrays.column("content").read_rows(rows[done])
+        return Origins(done, fingerprints, content)
 
     def renew(
         self, rows: NDArray[np.int64], fingerprints: NDArray[np.uint64], sample_hashes: NDArray[np.uint64]
@@ -189,9 +207,9 @@ class FeatureEntry:
             sample_hashes: uint64 (k,), hashes of their sample ids.
         """
         content = self.arrays().column("content")
-        for block in np.unique(rows // self._block_rows).tolist():
-            own = rows // self._block_rows == block
-            places, before = rows[own] % self._block_rows, content.read_block(block)
+        for block in np.unique(rows // self.block_rows).tolist():
+            own = rows // self.block_rows == block
+            places, before = rows[own] % self.block_rows, content.read_block(block)
             state = np.zeros(len(before), dtype=np.uint8)
             marks, hashes = np.zeros((2, len(before)), dtype=np.uint64)
             state[places], marks[places], hashes[places] = DONE, fingerprints[own], sample_hashes[own]
@@ -214,7 +232,10 @@ class FeatureEntry:
 
     def discard_block(self, block: int) -> None:
         """Forget one block, whatever state it is in: all its rows are missing afterwards."""
-        for array in self.arrays().all(self.shapes):
+        arrays = self.arrays()
+        if may_be_summarised(arrays.column("stamp").rows, self.block_rows):
+            withdraw(self._storage, self.path, block)
+        for array in arrays.all(self.shapes):
             array.delete_block(block)
 
     def open(
@@ -249,7 +270,7 @@ class FeatureEntry:
             backbone=self.backbone,
             pooling=pooling,
             key=self.key,
-            table=stored.table if len(kept) == len(stored) else stored.table.take(kept),
+            table=stored.table if len(kept) == len(stored) else stored.take(kept),
             unreadable=_reasons(arrays, stored, wanted[state == UNREADABLE]),
             provenance=self.provenance,
             array=arrays.values(pooling),
@@ -272,16 +293,16 @@ class FeatureEntry:
 
     def counts(self, pooling: str | None = None) -> Counts:
         """Rows of the dataset by state; over all poolings for None, where a row is as far as its last pooling."""
-        missing, unreadable, present = self._marks(pooling)
-        failed = int((unreadable & ~missing & present).sum())
-        absent = int((missing & present).sum())
-        return Counts(int(present.sum()) - failed - absent, failed, absent)
+        stored = self._load_table()
+        scan = StateScan(self.arrays(), self._chosen(pooling), len(stored))
+        failed, absent = scan.count(None if stored.n_present == len(stored) else stored.present)
+        return Counts(stored.n_present - failed - absent, failed, absent)
 
     def unreadable(self, pooling: str | None = None) -> dict[str, str]:
         """Sample id -> reason, for the rows of the dataset marked unreadable in one pooling, or in any."""
-        _, unreadable, present = self._marks(pooling)
-        rows = np.flatnonzero(unreadable & present)
-        return _reasons(self.arrays(), self._load_table(), rows)
+        stored = self._load_table()
+        rows = StateScan(self.arrays(), self._chosen(pooling), len(stored)).find_unreadable()
+        return _reasons(self.arrays(), stored, rows[stored.present[rows]])
 
     def _judge(
         self, arrays: KeyArrays, stored: StoredTable, pooling: str, kept: NDArray[np.int64]
@@ -295,14 +316,14 @@ class FeatureEntry:
         def belongs(rows: NDArray[np.int64], values: NDArray[Any]) -> bool:
             found = checks[np.searchsorted(kept, rows)]
             states = np.full(len(rows), DONE, dtype=np.uint8)
-            right = compute_checks(arrays.place(pooling), rows, stored.id_hashes[rows], states, values)
+            right = compute_checks(arrays.place(pooling), rows, stored.hashes(rows), states, values)
             return bool(((found == right) | (not self.bound and found == UNCHECKED)).all())
 
         return belongs
 
     def arrays(self) -> KeyArrays:
         """Its arrays, as they are in the store now."""
-        return KeyArrays(self._storage, self.path, self._block_rows)
+        return KeyArrays(self._storage, self.path, self.block_rows)
 
     def _check_place(self, attributes: Mapping[str, Any]) -> None:
         """Refuse features that were copied here from another key, variant or dataset."""
@@ -317,14 +338,6 @@ class FeatureEntry:
                 where=self._storage.where(self.path),
                 hint="Move the folder back to where it was made, or delete it and extract again.",
             )
-
-    def _marks(self, pooling: str | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Three bool (n,): missing in any pooling, unreadable in any, present."""
-        arrays, stored = self.arrays(), self._load_table()
-        states = [arrays.state(name).read_all(len(stored)) for name in self._chosen(pooling)]
-        missing = np.any([state == MISSING for state in states], axis=0)
-        unreadable = np.any([state == UNREADABLE for state in states], axis=0)
-        return missing, unreadable, stored.present
 
     def _chosen(self, pooling: str | None) -> list[str]:
         if pooling is not None and pooling not in self.shapes:
@@ -347,26 +360,13 @@ class FeatureEntry:
     def _check_identity(self, arrays: KeyArrays, stored: StoredTable, written: NDArray[np.int64]) -> None:
         """Every row that was written must carry the id that the dataset has in that row."""
         hashes = arrays.column("sample_hash").read_rows(written)
-        strange = written[hashes != stored.id_hashes[written]]
+        strange = written[hashes != stored.hashes(written)]
         if len(strange):
             raise CorruptStoreError(
                 f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says",
                 where=self._storage.where(self.path),
                 hint=REPAIR,
             )
-
-
-def _waiting(
-    stamp: NDArray[np.uint64],
-    states: Sequence[NDArray[np.uint8]],
-    fingerprints: NDArray[np.uint64],
-    retry_unreadable: bool,
-) -> NDArray[np.bool_]:
-    """Rows whose image changed, or that are not done in one of the poolings."""
-    waiting: NDArray[np.bool_] = stamp != fingerprints
-    for state in states:
-        waiting |= (state != DONE) if retry_unreadable else (state == MISSING)
-    return waiting
 
 
 def _first(values: NDArray[Any], rows: int) -> NDArray[Any]:
@@ -389,19 +389,18 @@ def _parse(
 
 def _store_rows(stored: StoredTable, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """int64: the store rows of these positions in the dataset."""
-    present = np.flatnonzero(stored.present)
     if rows is None:
-        return present
-    if len(rows) and (rows[0] < 0 or rows[-1] >= len(present) or (np.diff(rows) <= 0).any()):
+        return np.flatnonzero(stored.present)
+    if len(rows) and (rows[0] < 0 or rows[-1] >= stored.n_present or (np.diff(rows) <= 0).any()):
         raise UsageError(
-            f"rows must be ascending and lie within 0 ... {len(present) - 1}",
-            where=stored.table.name,
+            f"rows must be ascending and lie within 0 ... {stored.n_present - 1}",
+            where=stored.name,
             hint="Sort them, each once: numpy.unique(rows).",
         )
-    return present[rows]
+    return rows if stored.n_present == len(stored) else np.flatnonzero(stored.present)[rows]
 
 
 def _reasons(arrays: KeyArrays, stored: StoredTable, unreadable: NDArray[np.int64]) -> dict[str, str]:
     """Sample id -> reason, of these ascending store rows; only blocks that have some are read."""
     reasons = decode_text(arrays.column("reason").read_rows(unreadable))
-    return dict(zip([stored.table.sample_ids[row] for row in unreadable], reasons, strict=True))
+    return dict(zip(stored.ids(unreadable), reasons, strict=True))

@@ -14,8 +14,8 @@ from featurestore.errors import StoreFormatError
 DENSE = "patches"
 """Name of dense features: the grid of patch tokens, nothing pooled. It is stored only when it is asked for."""
 
-FORMAT_VERSION = 1
-"""Version of the store format; part of every key."""
+KEY_VERSION = 1
+"""Version of what a feature is; part of every key. It stays when the layout of the store changes."""
 
 DTYPES = ("float16", "float32")
 """Types that values may be stored in."""
@@ -49,7 +49,7 @@ class FeatureKey:
         precision: ``fp32``, ``bf16`` or ``fp16``: arithmetic of the forward pass.
         device: ``cpu``, ``cuda``, ``xpu`` or ``mps``: device class of the forward pass.
         dtype: ``float16`` or ``float32``: storage type of the values.
-        format_version: Version of the store format.
+        format_version: Version of what a feature is.
     """
 
     preprocessing: Mapping[str, Any]
@@ -62,7 +62,7 @@ class FeatureKey:
     precision: str
     device: str
     dtype: str
-    format_version: int = FORMAT_VERSION
+    format_version: int = KEY_VERSION
 
     def __post_init__(self) -> None:
         # A tuple would come back from the store as a list, and the key would not equal itself.

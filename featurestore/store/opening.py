@@ -6,12 +6,15 @@ import os
 from typing import Any, Literal
 
 from featurestore.errors import CorruptStoreError, StoreError, StoreFormatError, UsageError
-from featurestore.store.key import FORMAT_VERSION
+from featurestore.store.layout.key_arrays import recover_block_rows
 from featurestore.store.layout.storage import Storage
-from featurestore.store.repair.metadata import recover_block_rows
-from featurestore.store.store import FEATURES, FeatureStore
+from featurestore.store.store import FeatureStore
+from featurestore.store.table.tables import CURRENT, DATASETS, FEATURES, check_block_rows
 
 FORMAT = "skyprobe"
+
+FORMAT_VERSION = 2
+"""Version of the store format that is written. Version 1 is read, and written after ``skyprobe migrate``."""
 
 
 def default_store_path() -> str:
@@ -32,14 +35,15 @@ def is_store(path: str | None = None) -> bool:
 
 
 def open_store(
-    path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int = 512, volatile: bool = False
+    path: str | None = None, *, mode: Literal["r", "a"] = "r", block_rows: int | None = None, volatile: bool = False
 ) -> FeatureStore:
     """Open a store.
 
     Args:
         path: A folder or URL; `default_store_path` for None.
         mode: ``r`` reads; ``a`` also writes, and makes the store if there is none.
-        block_rows: Rows of a block in a store that is made; an existing store keeps its own.
+        block_rows: Rows of a block in a store that is made; an existing store keeps its own. None: each dataset has its
+            own, by its size when it is first put: 512, or 4,096 from 2^18 samples, or 8,192 from 2^24.
         volatile: Whether datasets and cached results that are put last as long as the object, and nothing is written;
             with `mode` ``r`` only. Without it, a store that is opened for reading refuses them.
 
@@ -48,26 +52,34 @@ def open_store(
         StoreFormatError: The folder is not a skyprobe store, or one of another format version.
         StoreWriteError: The store cannot be made or written.
     """
-    if block_rows < 1:
+    if block_rows is not None and block_rows < 1:
         raise UsageError(f"a block of {block_rows} rows", where="block_rows", hint="Use 1 or more; 512 suits most.")
     path = str(path or default_store_path())
     storage = Storage(path, read_only=mode == "r")
-    attributes = _root_attributes(storage)
+    attributes = read_root(storage)
     if attributes is None:
         if storage.is_vacant():
             _make(storage, block_rows)
         attributes = storage.attributes("") or {}  # another process may have made the store meanwhile
-    checked = _checked(attributes, path)
+    version = _check_version(attributes, path)
+    if version < FORMAT_VERSION and not storage.read_only:
+        raise StoreFormatError(
+            f"the store has format version {version}, which is only read",
+            where=path,
+            hint=f"Run: skyprobe migrate --store {path}. Features stay where they are; it takes seconds.",
+        )
     if not storage.read_only:
         storage.check_writable()
-    return FeatureStore(storage, checked, volatile=volatile and storage.read_only)
+    stated = attributes.get("block_rows")
+    size = None if stated is None and version > 1 else check_block_rows(stated, path)
+    return FeatureStore(storage, version, size, volatile=volatile and storage.read_only)
 
 
-def _root_attributes(storage: Storage) -> dict[str, Any] | None:
+def read_root(storage: Storage) -> dict[str, Any] | None:
     """Attributes of the root; made anew, in a store that is opened for writing, where they are lost and known.
 
     Raises:
-        CorruptStoreError: They are damaged, and the store was opened for reading, or nothing tells the block size.
+        CorruptStoreError: They are damaged, and the store was opened for reading, or nothing tells what they were.
     """
     try:
         attributes, what = storage.attributes(""), "is lost"
@@ -75,21 +87,34 @@ def _root_attributes(storage: Storage) -> dict[str, Any] | None:
         attributes, what = None, f"is damaged: {error.what}"
     if attributes or (what == "is lost" and not storage.children(FEATURES)):
         return attributes
-    block_rows = recover_block_rows(storage, FEATURES)
-    if block_rows and not storage.read_only:
-        storage.rewrite_group("", _root(block_rows))
-        return _root(block_rows)
-    if block_rows is None and what == "is lost":
+    recovered = _recover_root(storage)
+    if recovered and not storage.read_only:
+        storage.rewrite_group("", recovered)
+        return recovered
+    if recovered is None and what == "is lost":
         return attributes  # a folder of somebody else
-    hint = f"Run: skyprobe verify --repair --store {storage.path}." if block_rows else "Restore it from a copy."
+    hint = f"Run: skyprobe verify --repair --store {storage.path}." if recovered else "Restore it from a copy."
     raise CorruptStoreError(f"the metadata of the store {what}", where=storage.where("zarr.json"), hint=hint)
 
 
-def _root(block_rows: int) -> dict[str, Any]:
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, "block_rows": block_rows}
+def _recover_root(storage: Storage) -> dict[str, Any] | None:
+    """The root as datasets and chunks tell it; None where there are none that can be understood."""
+    for name in storage.children(DATASETS):
+        try:
+            if CURRENT[FORMAT_VERSION] in (storage.attributes(f"{DATASETS}/{name}") or {}):
+                return root_attributes(None)
+        except CorruptStoreError:
+            continue
+    block_rows = recover_block_rows(storage, FEATURES, ("dataset", "variant", "backbone", "key"))
+    return None if block_rows is None else root_attributes(block_rows, version=1)
 
 
-def _make(storage: Storage, block_rows: int) -> None:
+def root_attributes(block_rows: int | None, version: int = FORMAT_VERSION) -> dict[str, Any]:
+    """Attributes of the root of a store."""
+    return {"format": FORMAT, "format_version": version} | ({} if block_rows is None else {"block_rows": block_rows})
+
+
+def _make(storage: Storage, block_rows: int | None) -> None:
     if storage.read_only:
         raise StoreError(
             "there is no store",
@@ -97,25 +122,18 @@ def _make(storage: Storage, block_rows: int) -> None:
             hint="Make it by extracting features: skyprobe extract DATA -b BACKBONE -p VARIANT "
             f"--store {storage.path}, or name another store by --store or $SKYPROBE_STORE.",
         )
-    storage.require_group("", _root(block_rows))
+    storage.require_group("", root_attributes(block_rows))
 
 
-def _checked(attributes: dict[str, Any], path: str) -> int:
-    """Rows of a block, from the attributes of a root that is really ours."""
+def _check_version(attributes: dict[str, Any], path: str) -> int:
+    """Format version of a root that is really ours."""
     if attributes.get("format") != FORMAT:
         raise StoreFormatError("this is not a skyprobe store", where=path, hint="Name another folder by --store.")
     version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise StoreFormatError(
-            f"the store has format version {version}, this skyprobe reads version {FORMAT_VERSION}",
+            f"the store has format version {version}, this skyprobe reads versions 1 to {FORMAT_VERSION}",
             where=path,
             hint="Use a newer skyprobe: pip install --upgrade skyprobe, or extract into a new store.",
         )
-    block_rows = attributes.get("block_rows")
-    if not isinstance(block_rows, int) or block_rows < 1:
-        raise CorruptStoreError(
-            f"the store says {block_rows!r} for the rows of a block",
-            where=path,
-            hint="Restore block_rows in the attributes of its zarr.json; 512 unless another size was chosen.",
-        )
-    return block_rows
+    return version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptStoreError, MissingFeaturesError, StoreError, UsageError
+from featurestore.errors import CorruptStoreError, StoreError, UsageError
 from featurestore.samples import SampleTable
 from featurestore.store.cache import CacheEntry, list_cached, read_cached, write_cached
 from featurestore.store.dependants import find_dependants
@@ -20,12 +20,13 @@ from featurestore.store.key import DTYPES, FeatureKey
 from featurestore.store.layout.key_arrays import KeyArrays, Shapes, read_shapes, write_shapes
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
-from featurestore.store.layout.table_arrays import StoredTable, read_table, write_table
 from featurestore.store.query import Request, choose
 from featurestore.store.repair.dataset import recover_ids
 from featurestore.store.repair.metadata import COPY, copy_of, recover_attributes, recover_group
+from featurestore.store.table.stored_table import StoredTable
+from featurestore.store.table.tables import DATASETS, FEATURES, DatasetTables
 
-DATASETS, FEATURES, CACHE = "datasets", "features", "derived"
+CACHE = "derived"
 
 
 class FeatureStore:
@@ -33,17 +34,17 @@ class FeatureStore:
 
     Attributes:
         path: Folder or URL.
-        block_rows: Rows of a block: what is committed at once, and never shared by two writers.
+        version: Format version.
+        tables: The datasets in store rows.
         volatile: Whether datasets and cached results that are put last as long as this object.
     """
 
-    def __init__(self, storage: Storage, block_rows: int, *, volatile: bool = False) -> None:
+    def __init__(self, storage: Storage, version: int, block_rows: int | None, *, volatile: bool = False) -> None:
         self.storage = storage
         self.path = storage.path
-        self.block_rows = block_rows
+        self.version = version
         self.volatile = volatile
-        self._tables: dict[str, tuple[str, StoredTable]] = {}  # with their revisions
-        self._unsaved_tables: dict[str, StoredTable] = {}
+        self.tables = DatasetTables(storage, version, block_rows)
         self._unsaved_cache: dict[tuple[str, str], CacheEntry] = {}
 
     def __repr__(self) -> str:
@@ -53,7 +54,7 @@ class FeatureStore:
         """Say that no more is written for now: until then, or a minute after, ``verify --repair`` leaves it alone."""
         self.storage.end_writing()
 
-    def put_dataset(self, table: SampleTable, *, check: bool = False) -> NDArray[np.int64]:
+    def put_dataset(self, table: SampleTable | Iterable[SampleTable], *, check: bool = False) -> NDArray[np.int64]:
         """Make the store know a dataset, or what changed in it; a known one costs one metadata read.
 
         At first sight its order becomes the order of the rows. Afterwards known ids keep their row, new ones are
@@ -61,41 +62,25 @@ class FeatureStore:
         is damaged is written anew, in the order that is still known.
 
         Args:
-            table: The dataset as it is now.
+            table: The dataset as it is now; or pieces of it, of some 10^5 samples each, which wait on the local disk:
+                a few bytes a sample are in memory.
             check: Whether a table that is known already is read, to find out whether it is damaged.
 
         Returns:
             int64 (n,): store row of each row of `table`.
-        """
-        path = f"{DATASETS}/{escape(table.name)}"
-        stored, rows = StoredTable.first(table), np.arange(len(table))
-        damaged, current = False, None
-        try:
-            current = self._current(path)
-            if current is not None and (check or current != stored.revision):
-                self._tables.pop(table.name, None)  # not what was read or written before, but what is there
-                stored, rows = StoredTable.updated(self._stored(table.name).table.sample_ids, table)
-        except CorruptStoreError:
-            keys = self.key_paths(table.name)
-            damaged = True
-            stored, rows = StoredTable.updated(recover_ids(self.storage, path, table, keys, self.block_rows), table)
-        if self.volatile:
-            self._unsaved_tables[table.name] = stored
-            return rows
-        if damaged or stored.revision != current:
-            self._write_dataset(path, stored, self.storage.children(path) if damaged else [current] if current else [])
-        self._tables[table.name] = stored.revision, stored
-        return rows
 
-    def _write_dataset(self, path: str, stored: StoredTable, others: Sequence[str]) -> None:
-        """Write a table completely, then switch to it, and delete others; a damaged one of that name goes first."""
-        if stored.revision in others:
-            self.storage.delete(f"{path}/{stored.revision}")
-        write_table(self.storage, f"{path}/{stored.revision}", stored)
-        self.storage.rewrite_group(path, {"current": stored.revision})
-        for other in others:
-            if other != stored.revision:
-                self.storage.delete(f"{path}/{other}")
+        Raises:
+            DatasetError: A sample comes twice, or pieces do not belong together.
+        """
+        return self.tables.put(table, check=check, volatile=self.volatile, recover=self._recover_ids)
+
+    def _recover_ids(self, table: SampleTable) -> Sequence[str]:
+        path, keys = f"{DATASETS}/{escape(table.name)}", self.key_paths(table.name)
+        return recover_ids(self.storage, path, table, keys, self.block_rows(table.name))
+
+    def block_rows(self, dataset: str) -> int:
+        """Rows of a block of a dataset: what is committed at once, and never shared by two writers."""
+        return self.tables.block_rows(dataset)
 
     def dataset(self, name: str) -> SampleTable:
         """The samples that a dataset has now, in store order.
@@ -103,7 +88,7 @@ class FeatureStore:
         Raises:
             MissingFeaturesError: The store does not know the dataset.
         """
-        return self._stored(name).samples
+        return self.tables.read_whole(name, lambda stored: stored.samples)
 
     def sample_ids(self, name: str) -> Sequence[str]:
         """The sample id of every store row of a dataset, those that it no longer has included.
@@ -111,26 +96,15 @@ class FeatureStore:
         Raises:
             MissingFeaturesError: The store does not know the dataset.
         """
-        return self._stored(name).table.sample_ids
+        return self.tables.read_whole(name, StoredTable.all_ids)
 
     def source(self, name: str) -> str:
         """Where a dataset comes from, as ``KIND:PATH``; empty where that is not known. No array is read."""
-        path = f"{DATASETS}/{escape(name)}"
-        try:
-            return str((self.storage.attributes(f"{path}/{self._current(path)}") or {}).get("source", ""))
-        except CorruptStoreError:
-            return ""
+        return self.tables.source(name)
 
     def datasets(self) -> list[str]:
         """Sorted names of the datasets."""
-        return sorted(unescape(name) for name in self.storage.children(DATASETS) if self._is_put(f"{DATASETS}/{name}"))
-
-    def _is_put(self, path: str) -> bool:
-        """Whether a dataset is there, be it damaged."""
-        try:
-            return self._current(path) is not None
-        except CorruptStoreError:
-            return True
+        return self.tables.names()
 
     def create(
         self,
@@ -155,14 +129,14 @@ class FeatureStore:
         if key.dtype not in DTYPES:
             raise UsageError(f"unknown storage dtype {key.dtype!r}", where="dtype", hint=f"Use {' or '.join(DTYPES)}.")
         path = "/".join([FEATURES, *map(escape, (dataset, variant, backbone)), key.short])
-        rows = len(self._stored(dataset))
+        rows = len(self.tables.stored(dataset))
         known = self._known(path, key)
         poolings = _joined(read_shapes(known.get("poolings", [])), shapes, self.storage.where(path))
         made = {"key": key.to_dict(), "sha256": key.sha256, "provenance": dict(provenance), "requests": []}
         if not known:
             made[PLACE] = path
         attributes = made | known | {"poolings": write_shapes(poolings)}
-        KeyArrays(self.storage, path, self.block_rows).create(poolings, key.dtype, rows)
+        KeyArrays(self.storage, path, self.block_rows(dataset)).create(poolings, key.dtype, rows)
         if copy_of(attributes) != self.storage.array_attributes(f"{path}/{COPY}"):
             self.storage.set_array_attributes(f"{path}/{COPY}", copy_of(attributes))
         if attributes != known:
@@ -281,34 +255,6 @@ class FeatureStore:
         unsaved = {digest for known, digest in self._unsaved_cache if known == kind}
         return sorted({*list_cached(self.storage, f"{CACHE}/{escape(kind)}"), *unsaved})
 
-    def _current(self, path: str) -> str | None:
-        """Revision that a dataset group names, or None."""
-        current = (self.storage.attributes(path) or {}).get("current")
-        return None if current is None else str(current)
-
-    def _stored(self, name: str) -> StoredTable:
-        """The dataset as it stands now; it is read again only when its revision changed."""
-        if (unsaved := self._unsaved_tables.get(name)) is not None:
-            return unsaved
-        path = f"{DATASETS}/{escape(name)}"
-        current = self._current(path)
-        if current is None:
-            raise MissingFeaturesError(
-                f"the store has no dataset {name!r}",
-                where=self.path,
-                hint=f"Stored: {', '.join(self.datasets()) or 'none'}. To add it, run: skyprobe extract.",
-            )
-        known, stored = self._tables.get(name, (None, None))
-        if stored is None or known != current:
-            try:
-                stored = read_table(self.storage, f"{path}/{current}")
-            except CorruptStoreError:
-                if self._current(path) == current:
-                    raise
-                return self._stored(name)  # another process has switched to a new revision meanwhile
-            self._tables[name] = current, stored
-        return stored
-
     def _data_argument(self, dataset: str | None) -> str:
         """What the user calls a dataset on the command line: where it comes from, if that is known."""
         if dataset is None:
@@ -347,7 +293,9 @@ class FeatureStore:
     def _entry(self, path: str, attributes: Mapping[str, Any]) -> FeatureEntry:
         _, dataset, variant, backbone, _ = map(unescape, path.split("/"))
         names = (dataset, variant, backbone)
-        return FeatureEntry(self.storage, path, names, attributes, partial(self._stored, dataset), self.block_rows)
+        return FeatureEntry(
+            self.storage, path, names, attributes, partial(self.tables.stored, dataset), self.block_rows(dataset)
+        )
 
 
 def _joined(known: Shapes, shapes: Shapes, where: str) -> dict[str, tuple[int, ...]]:

@@ -11,11 +11,13 @@ from featurestore.store.cache import read_cached
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.layout.backends.base import PARTIAL
 from featurestore.store.layout.claims import Claims
-from featurestore.store.layout.names import escape
-from featurestore.store.layout.table_arrays import StoredTable, read_table
+from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.writers import owner_of, touches
 from featurestore.store.repair.metadata import check_arrays, is_being_made, recover_group
-from featurestore.store.store import CACHE, DATASETS, FeatureStore
+from featurestore.store.store import CACHE, FeatureStore
+from featurestore.store.table.revisions import check_segments
+from featurestore.store.table.stored_table import StoredTable
+from featurestore.store.table.tables import DATASETS
 
 
 @dataclass(frozen=True)
@@ -87,18 +89,18 @@ class _Verification:
         """Check one dataset; an intact one is put into the tables."""
         path = f"{DATASETS}/{component}"
         try:
-            current = (self._storage.attributes(path) or {}).get("current")
-            for revision in self._storage.children(path):
-                if current is not None and revision != current:
-                    yield from self._sweep(f"{path}/{revision}", "a revision that is not in use")
-            if current is not None:
-                self._tables[component] = read_table(self._storage, f"{path}/{current}")
+            stored = self._store.tables.reread(unescape(component))
+            if stored is not None:
+                for other in self._store.tables.find_others(unescape(component)):
+                    yield from self._sweep(other, "a revision that is not in use, or a part of one")
+                check_segments(stored, stored.columns)
+                self._tables[component] = stored
             elif self._storage.children(path):
                 yield self._problem(path, "a dataset without a current revision: extract it again, which mends it")
         except StoreError as error:
             yield Problem(error.where, f"{error.what}: extract the dataset again, which mends it", repaired=False)
             return
-        if component in self._tables and escape(self._tables[component].table.name) != component:
+        if component in self._tables and escape(self._tables[component].name) != component:
             yield self._problem(path, "the dataset of another name")
 
     def _check_features(self, path: str) -> Iterator[Problem]:
@@ -132,19 +134,30 @@ class _Verification:
 
     def _check_entry(self, entry: FeatureEntry, stored: StoredTable) -> Iterator[Problem]:
         sound = True
-        for name, what, mended in check_arrays(self._store, entry, len(stored), repair=self._may_write(entry.path)):
+        for name, what, mended in check_arrays(self._storage, entry, len(stored), repair=self._may_write(entry.path)):
             sound &= mended
             yield self._problem(f"{entry.path}/{name}", what, repaired=mended)
         if sound:
             yield from self._check_blocks(entry, stored)
+            yield from self._check_summaries(entry)
 
     def _check_blocks(self, entry: FeatureEntry, stored: StoredTable) -> Iterator[Problem]:
         for block in range(max(array.n_blocks for array in entry.arrays().all(entry.shapes))):
-            if damage := find_damage(entry, block, stored.id_hashes):
+            start = block * entry.block_rows
+            samples = stored.hashes(range(start, max(start, min(start + entry.block_rows, len(stored)))))
+            if damage := find_damage(entry, block, samples):
                 repair = self._may_write(entry.path)
                 if repair:
                     entry.discard_block(block)
                 yield self._problem(entry.path, damage, f", block {block}", repaired=repair)
+
+    def _check_summaries(self, entry: FeatureEntry) -> Iterator[Problem]:
+        """Compare summaries of states with the states; a repair makes them anew."""
+        repair, wrong = self._may_write(entry.path), entry.scan().find_contradictions()
+        if repair:
+            entry.scan().make_anew()
+        for pooling in wrong:
+            yield self._problem(f"{entry.path}/{pooling}", "a summary that its states contradict", repaired=repair)
 
     def _may_write(self, path: str) -> bool:
         return self._repair and not self._storage.read_only and owner_of(path) not in self._storage.owners()

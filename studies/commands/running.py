@@ -47,8 +47,15 @@ def open_existing(path: str | None) -> FeatureStore:
 def open_cache(path: str | None) -> FeatureStore:
     """A store to read features from, and to cache results in where it can be written."""
     from featurestore.errors import StoreWriteError
+    from featurestore.store.opening import FORMAT_VERSION
 
     opened = open_store(path, "r")
+    if opened.version < FORMAT_VERSION:
+        make_terminal().notice(
+            f"{opened.path} has format version {opened.version}, which is only read: results are not cached until "
+            f"skyprobe migrate --store {opened.path}."
+        )
+        return opened
     try:
         return open_store(path, "a")
     except StoreWriteError:

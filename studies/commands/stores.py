@@ -1,4 +1,4 @@
-"""Commands on a store: ls, info, explain, verify, rm, export."""
+"""Commands on a store: ls, info, explain, verify, migrate, gc, rm, export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from studies.commands.options import json_option, selection_options, store_option
-from studies.commands.running import exists, find, make_terminal, open_store, show
+from studies.commands.running import exists, find, make_terminal, open_existing, open_store, show
 
 if TYPE_CHECKING:
     from featurestore.extraction.audit import Audit
@@ -71,6 +71,29 @@ def _audit(store: FeatureStore, data: str, n_rows: int) -> list[Audit]:
     from studies.stages import audit_features
 
     return audit_features(store, data, n_rows)
+
+
+@click.command()
+@store_option
+@json_option
+def migrate(store: str | None, as_json: bool) -> None:
+    """Turn a store of an older format version into one of the present; features stay where they are."""
+    from featurestore.store.upkeep.migration import migrate as migrate_store
+
+    open_store(store, "r")
+    show(migrate_store(store), as_json)
+
+
+@click.command()
+@store_option
+@click.option("--dry-run", is_flag=True, help="Only list it.")
+@json_option
+def gc(store: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete what nothing in the store refers to: old revisions, results of removed features, leftovers of kills."""
+    from featurestore.store.upkeep.garbage import collect_garbage
+
+    opened = open_store(store, "r") if dry_run else open_existing(store)
+    show(collect_garbage(opened, dry_run=dry_run), as_json)
 
 
 @click.command("rm")

@@ -11,6 +11,7 @@ from shlex import quote
 from featurestore.errors import SkyprobeError, StoreError
 from featurestore.store import FeatureStore, default_store_path, open_store
 from featurestore.store.repair.metadata import check_arrays
+from featurestore.store.table.revisions import check_segments
 from studies.doctor.downloads import existing_folder
 from studies.doctor.finding import Finding, megabytes
 
@@ -51,15 +52,16 @@ def _find_damage(store: FeatureStore) -> Iterator[str]:
     """What is wrong with sample tables, and with metadata of features."""
     for name in store.datasets():
         try:
-            store.dataset(name)
+            stored = store.tables.stored(name)
+            check_segments(stored, stored.columns)
         except StoreError as error:
             yield f"{error.what} [{error.where}]"
     for path in store.key_paths():
         try:
             entry = store.open_entry(path)
             if entry is not None:
-                rows = len(store.sample_ids(entry.dataset))
-                for array, what, _ in check_arrays(store, entry, rows, repair=False):
+                rows = len(store.tables.stored(entry.dataset))
+                for array, what, _ in check_arrays(store.storage, entry, rows, repair=False):
                     yield f"{what} [{entry.path}/{array}]"
         except StoreError as error:
             yield f"{error.what} [{error.where}]"

@@ -97,7 +97,7 @@ def run_extraction(
     order = Order(data, tuple(backbones), tuple(variants), where, options, uuid4().hex[:8], str(Path.cwd()))
     with _started(order, executor, run.device) as pool:
         try:
-            processed = Coordinator(pool, store.block_rows, run.look).run(part.take)
+            processed = Coordinator(pool, store.block_rows(dataset.table.name), run.look).run(part.take)
         finally:
             close_quietly(pool)
             for number in range(pool.size):
@@ -177,6 +177,8 @@ class _Run:
             self.look()
         name = self._dataset.table.name
         entries = {one: entry for one in self._requests if (entry := find_entry(one, name, self._store))}
+        for entry in entries.values():
+            entry.summarise()
         extracted = tuple(
             Extracted(entry, processed.embedded[one.digest], entry.unreadable()) for one, entry in entries.items()
         )

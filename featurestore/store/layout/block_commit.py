@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError, StorageOverflowError, StorageUnderflowError, StoreError
+from featurestore.store.layout.block_summary import may_be_summarised, withdraw
 from featurestore.store.layout.key_arrays import DONE, MISSING, REASON_BYTES, UNREADABLE, KeyArrays, Shapes
 from featurestore.store.layout.row_checks import compute_checks
-from featurestore.store.layout.table_arrays import StoredTable
 from featurestore.store.layout.text import encode_text
 
 Rows = NDArray[np.int64]
 States = dict[str, NDArray[np.uint8]]
 _Update = tuple[NDArray[Any] | None, NDArray[Any]]
 """A column of a block before, None if it was never written, and after."""
+
+
+class Samples(Protocol):
+    """What a commit has to know of a dataset; hashes of a block are all that is read of it."""
+
+    def __len__(self) -> int: ...
+
+    def hashes(self, rows: Rows) -> NDArray[np.uint64]:
+        """Hash of the sample id of some ascending store rows."""
+        ...
+
+    def ids(self, rows: Rows) -> Sequence[str]:
+        """The sample id of some ascending store rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class BlockCommit:
         data: What was computed.
     """
 
-    def __init__(self, arrays: KeyArrays, shapes: Shapes, stored: StoredTable, block: int, data: Block) -> None:
+    def __init__(self, arrays: KeyArrays, shapes: Shapes, stored: Samples, block: int, data: Block) -> None:
         self._arrays, self._shapes, self._stored, self._block, self._data = arrays, shapes, stored, block, data
         self._where = f"{arrays.storage.where(arrays.path)}, block {block}"
         self._given: Rows = np.flatnonzero(data.state != MISSING)
@@ -110,7 +124,7 @@ class BlockCommit:
 
     def _check_samples(self) -> None:
         """Refuse rows that were computed for other samples than the dataset has there now."""
-        strange = self._data.sample_hashes[self._given] != self._stored.id_hashes[self._rows]
+        strange = self._data.sample_hashes[self._given] != self._stored.hashes(self._rows)
         if strange.any():
             raise StoreError(
                 f"{int(strange.sum())} rows were computed for other samples than the dataset has there now, the first "
@@ -173,7 +187,7 @@ class BlockCommit:
             )
 
     def _sample(self, rows: NDArray[np.bool_]) -> str:
-        return self._stored.table.sample_ids[self._start + int(self._done[rows.argmax()])]
+        return self._stored.ids(self._start + self._done[[rows.argmax()]])[0]
 
     def _update_columns(self) -> dict[str, _Update]:
         """Column name -> what the block has, None if it was never written, and what it shall have."""
@@ -206,6 +220,8 @@ class BlockCommit:
             then[pooling] = array.read_block(self._block)
             now[pooling] = then[pooling].copy()
             now[pooling][self._given if written else touched] = MISSING
+            if len(then[pooling]) and (then[pooling] != MISSING).all():
+                self._announce(now[pooling])
             if (now[pooling] != then[pooling]).any():
                 array.write_block(self._block, now[pooling])
             if written:
@@ -213,6 +229,12 @@ class BlockCommit:
             else:
                 then[pooling][content] = MISSING
         return now, then
+
+    def _announce(self, states: NDArray[np.uint8]) -> None:
+        """Say that a block that was complete is no more, before it is, to whoever trusts summaries."""
+        rows = self._arrays.column("stamp").rows
+        if (states == MISSING).any() and may_be_summarised(rows, self._arrays.block_rows):
+            withdraw(self._arrays.storage, self._arrays.path, self._block)
 
     def _write_values(self, pooling: str, rows: NDArray[Any], state: NDArray[np.uint8]) -> None:
         """Rows that are neither new nor done are NaN, so that the same rows always make the same bytes."""

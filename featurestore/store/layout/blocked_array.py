@@ -171,6 +171,10 @@ class BlockedArray:
                 with self._storage.writing(self._file(chunk)):
                     self._array[first : first + len(part)] = part
 
+    def list_chunks(self) -> list[str]:
+        """Names of the chunks that were written, along the first axis."""
+        return [name for name in self._storage.children(f"{self.path}/c") if name.isdecimal()]
+
     def delete_block(self, block: int) -> None:
         """Delete one block, so that it was never written."""
         for chunk in self._chunks(block):

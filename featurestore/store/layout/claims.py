@@ -114,14 +114,18 @@ class Claims:
         return f"process {process.get('pid')} on {process.get('host')}"
 
     def sweep(self) -> list[str]:
-        """Delete what owners left that are gone, and return its names; what was taken over from them stays."""
-        owners = {name: self._named_owner(name) for name in self._storage.children(CLAIMS)}
-        gone = {owner for owner in owners.values() if owner and self._is_gone(owner)}
-        kept = [name for name, owner in owners.items() if owner not in gone]
-        left = [name for name in owners if not any(f"{one}~".startswith(f"{name}~") for one in kept)]
+        """Delete what owners left that are gone, and return its names."""
+        left = self.find_left()
         for name in left:
             self._storage.delete_file(f"{CLAIMS}/{name}")
         return left
+
+    def find_left(self) -> list[str]:
+        """Names of what owners left that are gone; what was taken over from them is not among them."""
+        owners = {name: self._named_owner(name) for name in self._storage.children(CLAIMS)}
+        gone = {owner for owner in owners.values() if owner and self._is_gone(owner)}
+        kept = [name for name, owner in owners.items() if owner not in gone]
+        return [name for name in owners if not any(f"{one}~".startswith(f"{name}~") for one in kept)]
 
     def _announce(self) -> None:
         self._storage.require_group(CLAIMS)

@@ -77,6 +77,27 @@ def array_specs(shapes: Shapes, dtype: str, block_rows: int) -> dict[str, ArrayS
     return specs
 
 
+def recover_block_rows(storage: Storage, path: str, levels: Iterable[str]) -> int | None:
+    """Rows of a block, as the chunks of any features have it; None where there are none that can be understood.
+
+    Args:
+        storage: Where they are.
+        path: Path of a group above the keys.
+        levels: What the groups between it and the arrays are.
+    """
+    paths = [path]
+    for _ in levels:
+        paths = [f"{above}/{child}" for above in paths for child in storage.children(above)]
+    for key in paths:
+        try:
+            array = storage.array(f"{key}/stamp")
+        except CorruptStoreError:
+            continue
+        if array is not None:
+            return int(array.chunks[0])
+    return None
+
+
 class KeyArrays:
     """Arrays of one group ``features/DATASET/VARIANT/BACKBONE/KEY12``, opened when first used.
 
@@ -133,7 +154,7 @@ class KeyArrays:
                 raise CorruptStoreError(
                     f"its chunks have {blocked.chunk_rows} rows, and a block of this store has {self.block_rows}",
                     where=self.storage.where(blocked.path),
-                    hint="Restore block_rows in the attributes of the store's zarr.json, or the chunks of the array.",
+                    hint="Restore block_rows in the attributes of the dataset's zarr.json, or the chunks of the array.",
                 )
             self._opened[name] = blocked
         return self._opened[name]

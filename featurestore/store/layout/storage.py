@@ -225,10 +225,14 @@ class Storage:
 
     def sweep_marks(self) -> None:
         """Delete the marks of writers that are gone."""
-        for name in self._other_marks():
-            path = f"{WRITERS}/{name}"
-            if self.attributes(path) and not self._owned_by(name):  # one without attributes is just being written
-                self.delete(path)
+        for path in self.expired_marks():
+            self.delete(path)
+
+    def expired_marks(self) -> list[str]:
+        """Paths of the marks of writers that are gone."""
+        marks = [(name, f"{WRITERS}/{name}") for name in self._other_marks()]
+        # one without attributes is just being written
+        return [path for name, path in marks if self.attributes(path) and not self._owned_by(name)]
 
     def end_writing(self) -> None:
         """Take back the mark that says that this process is writing; the next write puts it back."""

@@ -13,8 +13,12 @@ from featurestore.samples import SampleTable
 from featurestore.store.layout.blocked_array import BlockedArray
 from featurestore.store.layout.key_arrays import KeyArrays
 from featurestore.store.layout.storage import Storage
-from featurestore.store.layout.table_arrays import StoredTable, read_table
 from featurestore.store.layout.text import decode_text
+from featurestore.store.table.columns import decode, seal
+from featurestore.store.table.draft import Draft
+from featurestore.store.table.format_1 import as_text
+from featurestore.store.table.revisions import COLUMNS, read_revision
+from featurestore.store.table.samples import ID, describe, to_columns
 
 
 def recover_ids(
@@ -33,24 +37,40 @@ def recover_ids(
         Ids in store order; a row that is written, but whose sample is neither stored nor in `table`, has a made-up one.
         Empty where nothing tells, and nothing depends on the order.
     """
-    revisions = storage.children(path)
-    if StoredTable.first(table).revision in revisions:
+    revisions = [name for name in storage.children(path) if name != COLUMNS]
+    draft = Draft(describe(table))
+    draft.add(to_columns(table))
+    if draft.build()[0] in revisions:
         return table.sample_ids
-    known = [ids for revision in revisions if (ids := _read_ids(storage, f"{path}/{revision}"))]
+    readers = [_read_ids(storage, path, revision) for revision in revisions]
+    known = [ids for ids in readers if ids] or [ids for ids in _read_segments(storage, path) if ids]
     return max(known, key=len) if known else _identify(table, _read_hashes(storage, key_paths, block_rows))
 
 
-def _read_ids(storage: Storage, path: str) -> Sequence[str]:
-    """The sample ids of a revision: of all of it if it is intact, else of their own array if that is."""
+def _read_ids(storage: Storage, path: str, revision: str) -> Sequence[str]:
+    """The sample ids of a revision, be it of format 1: of all of it if it is intact, else of their own array."""
     try:
-        return read_table(storage, path).table.sample_ids
+        return read_revision(storage, path, revision).all_ids()
     except StoreError:
         pass
     try:
-        array = BlockedArray(storage, f"{path}/sample_id")
+        array = BlockedArray(storage, f"{path}/{revision}/{ID}")
         return tuple(decode_text(array.read_all(array.rows)))
     except (StoreError, ValueError):
         return ()
+
+
+def _read_segments(storage: Storage, path: str) -> Iterator[Sequence[str]]:
+    """The sample ids of each segment that is intact, and may be all that there is."""
+    folder = f"{path}/{COLUMNS}/{ID}"
+    for digest in storage.children(folder):
+        try:
+            array = BlockedArray(storage, f"{folder}/{digest}")
+            texts = as_text(array.read_all(array.rows))
+        except (StoreError, ValueError):
+            continue
+        if seal(texts)[0].digest == digest:
+            yield tuple(decode(texts))
 
 
 def _read_hashes(storage: Storage, key_paths: Iterable[str], block_rows: int) -> Iterator[NDArray[np.uint64]]:

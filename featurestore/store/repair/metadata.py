@@ -10,11 +10,11 @@ import numpy as np
 
 from featurestore.errors import CorruptStoreError, StoreError
 from featurestore.store.key import FeatureKey
+from featurestore.store.layout.block_summary import WITHDRAWN
 from featurestore.store.layout.key_arrays import CHECK, COLUMNS, array_specs, write_shapes
 from featurestore.store.layout.storage import ArraySpec, Storage
 
 if TYPE_CHECKING:
-    from featurestore.store import FeatureStore
     from featurestore.store.entry import FeatureEntry
 
 COPY = "stamp"
@@ -65,28 +65,11 @@ def _stored_shapes(storage: Storage, path: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def recover_block_rows(storage: Storage, features: str) -> int | None:
-    """Rows of a block, as the chunks of any features have it; None where there are none that can be understood."""
-    paths = [features]
-    for _ in ("dataset", "variant", "backbone", "key"):
-        paths = [f"{path}/{child}" for path in paths for child in storage.children(path)]
-    for path in paths:
-        try:
-            array = storage.array(f"{path}/{COPY}")
-        except CorruptStoreError:
-            continue
-        if array is not None:
-            return int(array.chunks[0])
-    return None
-
-
-def check_arrays(
-    store: FeatureStore, entry: FeatureEntry, rows: int, *, repair: bool
-) -> Iterator[tuple[str, str, bool]]:
+def check_arrays(storage: Storage, entry: FeatureEntry, rows: int, *, repair: bool) -> Iterator[tuple[str, str, bool]]:
     """Hold type, shape and chunks of every array against the key.
 
     Args:
-        store: The store.
+        storage: Where they are.
         entry: The features.
         rows: Rows that there is to be room for.
         repair: Whether wrong metadata is written anew, where the chunks are what the key says.
@@ -94,8 +77,7 @@ def check_arrays(
     Yields:
         Name of an array, what is wrong, and whether it is no longer.
     """
-    storage = store.storage
-    specs = array_specs(entry.shapes, entry.key.dtype, store.block_rows)
+    specs = array_specs(entry.shapes, entry.key.dtype, entry.block_rows)
     for name, spec in specs.items():
         path = f"{entry.path}/{name}"
         what = _find_fault(storage, path, spec, optional=name.endswith(CHECK) and not entry.bound)
@@ -105,7 +87,7 @@ def check_arrays(
                 storage.rewrite_array(path, spec.shape(rows), spec)
             yield name, what, mended
     for name in storage.children(entry.path):
-        if name not in {*COLUMNS, CHECK, *entry.shapes}:
+        if name not in {*COLUMNS, CHECK, WITHDRAWN, *entry.shapes}:
             yield name, "a pooling that the key does not name", False
 
 

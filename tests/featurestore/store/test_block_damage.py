@@ -11,6 +11,7 @@ import pytest
 
 from featurestore.errors import CorruptStoreError, StoreError
 from featurestore.store import open_store
+from featurestore.store.upkeep.migration import migrate
 from featurestore.store.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
@@ -99,8 +100,8 @@ def test_a_cached_entry_that_was_copied_under_another_digest_counts_as_absent(st
     assert problem.where.endswith("derived/runs/def")
 
 
-def test_another_block_size_at_the_root_is_refused(full, store) -> None:
-    root = Path(store.path) / "zarr.json"
+def test_another_block_size_of_the_dataset_is_refused(full, store) -> None:
+    root = Path(store.path) / "datasets" / "galaxies" / "zarr.json"
     root.write_text(root.read_text().replace('"block_rows": 4', '"block_rows": 2'))
     again = open_store(store.path, mode="a")
     for use in (lambda: again.select().read(), lambda: again.select().counts()):
@@ -117,7 +118,6 @@ def test_rows_that_were_computed_for_another_order_are_refused(store, make_table
     entry = make_entry(store, fewer)
     store.put_dataset(fewer)
     shutil.rmtree(Path(store.path) / "datasets")
-    store._tables.clear()
     store.put_dataset(all_of_them)
     with pytest.raises(StoreError, match=r"4 rows were computed for other samples.*row 0.*Run the same command again"):
         entry.write_block(0, make_block(fewer.sample_ids[:4]))
@@ -125,7 +125,8 @@ def test_rows_that_were_computed_for_another_order_are_refused(store, make_table
 
 
 def test_rows_of_format_1_without_checks_are_read_and_new_ones_have_checks(tmp_path: Path, make_key) -> None:
-    store = open_store(str(shutil.copytree(GOLDEN, tmp_path / "s")), mode="a")
+    migrate(str(shutil.copytree(GOLDEN, tmp_path / "s")))
+    store = open_store(str(tmp_path / "s"), mode="a")
     (entry,) = store.find()
     before = entry.read("avgpool").values
     entry = store.create(*(getattr(entry, name) for name in ("dataset", "variant", "backbone", "key", "shapes")), {})

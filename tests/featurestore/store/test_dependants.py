@@ -9,6 +9,7 @@ import pytest
 
 from featurestore.store import open_store
 from featurestore.store.dependants import KEYS, list_keys
+from featurestore.store.upkeep.migration import migrate
 from featurestore.store.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
@@ -72,7 +73,8 @@ def test_older_runs_go_when_nothing_of_their_names_is_left(store, two) -> None:
 
 
 def test_runs_and_heads_of_format_1_go_with_their_features(tmp_path: Path) -> None:
-    store = open_store(str(shutil.copytree(GOLDEN, tmp_path / "s")), mode="a")
+    migrate(str(shutil.copytree(GOLDEN, tmp_path / "s")))
+    store = open_store(str(tmp_path / "s"), mode="a")
     (entry,) = store.find()
     assert [kind for kind, _ in store.dependants(entry)] == ["heads", "runs", "runs"]
     store.remove(entry)

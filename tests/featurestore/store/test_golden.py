@@ -1,4 +1,7 @@
-"""A store of format 1 as commit 3e1d752 wrote it (golden/make_format_1.py) is read by every later version."""
+"""Stores of every format version, as it was once written (golden/), are read by every later version.
+
+Format 1 is of commit 3e1d752 (golden/make_format_1.py); format 2 is what ``skyprobe migrate`` made of it, once.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,28 @@ import pytest
 from featurestore.store import open_store
 from featurestore.store.entry import Counts
 from featurestore.store.inventory import describe, list_store
+from featurestore.store.upkeep.migration import migrate
 from featurestore.store.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = json.loads((GOLDEN / "format-1.json").read_text())
 
 
-@pytest.fixture
-def golden(tmp_path: Path):
+STORES = ("format-1", "format-2")
+
+
+@pytest.fixture(params=STORES)
+def golden(tmp_path: Path, request):
     """A copy that may be written."""
-    return open_store(str(shutil.copytree(GOLDEN / "format-1", tmp_path / "golden.zarr")), mode="a")
+    path = str(shutil.copytree(GOLDEN / request.param, tmp_path / "golden.zarr"))
+    migrate(path)
+    return open_store(path, mode="a")
 
 
+@pytest.mark.parametrize("name", STORES)
 @pytest.mark.parametrize("pooling", ["avgpool", "patches"])
-def test_values_samples_and_reasons_are_those_that_were_stored(pooling: str) -> None:
-    features = open_store(str(GOLDEN / "format-1")).select(key=EXPECTED["sha256"]).read(pooling)
+def test_values_samples_and_reasons_are_those_that_were_stored(pooling: str, name: str) -> None:
+    features = open_store(str(GOLDEN / name)).select(key=EXPECTED["sha256"]).read(pooling)
     np.testing.assert_array_equal(features.values, np.array(EXPECTED["values"][pooling], np.float32))
     assert list(features.table.sample_ids) == EXPECTED["sample_ids"]
     assert features.unreadable == EXPECTED["unreadable"]

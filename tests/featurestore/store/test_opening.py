@@ -19,14 +19,14 @@ def test_the_default_path(monkeypatch) -> None:
     assert default_store_path() == "/data/s.zarr"
 
 
-def test_a_store_keeps_its_block_size(tmp_path: Path) -> None:
+def test_a_store_keeps_its_block_size(tmp_path: Path, make_table) -> None:
     path = str(tmp_path / "deep" / "s.zarr")
-    assert open_store(path, mode="a", block_rows=7).block_rows == 7
-    assert open_store(path, mode="a").block_rows == 7
-    assert open_store(path).block_rows == 7
+    open_store(path, mode="a", block_rows=7)
+    open_store(path, mode="a").put_dataset(make_table(3))
+    assert open_store(path).block_rows("galaxies") == 7
     assert json.loads((tmp_path / "deep" / "s.zarr" / "zarr.json").read_text())["attributes"] == {
         "format": "skyprobe",
-        "format_version": 1,
+        "format_version": 2,
         "block_rows": 7,
     }
 
@@ -60,8 +60,8 @@ def test_something_else_is_no_store(tmp_path: Path, what: str, mode: str) -> Non
 
 
 def test_a_newer_format_is_refused(store, store_path: str) -> None:
-    zarr.open_group(store_path).attrs["format_version"] = 2
-    with pytest.raises(StoreFormatError, match=r"format version 2, this skyprobe reads version 1.*upgrade"):
+    zarr.open_group(store_path).attrs["format_version"] = 3
+    with pytest.raises(StoreFormatError, match=r"format version 3, this skyprobe reads versions 1 to 2.*upgrade"):
         open_store(store_path, mode="a")
 
 

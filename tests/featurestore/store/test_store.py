@@ -111,7 +111,7 @@ def test_a_dataset_may_grow_shrink_and_be_reordered(store, store_path: str, make
     assert again.sample_ids("galaxies") == (*names, longer[1])
     assert again.dataset("galaxies").sample_ids == (names[0], names[2], names[4], longer[1])
     assert store.put_dataset(make_table(names)).tolist() == [0, 1, 2, 3, 4]
-    assert len(list((Path(store_path) / "datasets" / "galaxies").iterdir())) == 2  # zarr.json and one revision
+    assert len(list((Path(store_path) / "datasets" / "galaxies").iterdir())) == 3  # zarr.json, columns, one revision
 
 
 def test_labels_and_splits_are_those_of_the_last_table(store, make_table) -> None:
@@ -132,7 +132,7 @@ def test_another_process_may_change_the_dataset(store, store_path: str, make_tab
 def test_a_revision_that_is_replaced_while_it_is_read(store, store_path: str, make_table, monkeypatch) -> None:
     store.put_dataset(make_table(3))
     reader = open_store(store_path)
-    current, calls = reader._current, []
+    current, calls = reader.tables.current, []
 
     def switch(path: str) -> str | None:
         found = current(path)
@@ -141,13 +141,13 @@ def test_a_revision_that_is_replaced_while_it_is_read(store, store_path: str, ma
         calls.append(found)
         return found
 
-    monkeypatch.setattr(reader, "_current", switch)
+    monkeypatch.setattr(reader.tables, "current", switch)
     assert len(reader.dataset("galaxies")) == 5
 
 
 def test_a_damaged_dataset_is_refused(store, store_path: str, make_table, damage) -> None:
     store.put_dataset(make_table(3))
-    (chunk,) = Path(store_path).glob("datasets/galaxies/*/sample_id/c/0/0")
+    (chunk,) = Path(store_path).glob("datasets/galaxies/columns/sample_id/*/c/0/0")
     damage(chunk)
     with pytest.raises(CorruptStoreError, match="datasets/galaxies"):
         open_store(store_path).dataset("galaxies")

@@ -91,7 +91,7 @@ def test_leftovers_are_swept(full, store, make_table) -> None:
     assert [problem.repaired for problem in swept] == [True] * 4
     assert {problem.what for problem in swept} == {
         "a .partial file of a killed process",
-        "a revision that is not in use",
+        "a revision that is not in use, or a part of one",
         "features whose making or removal was cut short",
         "an incomplete, damaged or misplaced entry",
     }
@@ -100,7 +100,7 @@ def test_leftovers_are_swept(full, store, make_table) -> None:
 
 
 def test_a_damaged_dataset_is_reported(full, store, damage) -> None:
-    (path,) = Path(store.path).glob("datasets/galaxies/*/stamp/c/0")
+    (path,) = Path(store.path).glob("datasets/galaxies/columns/stamp/*/c/0")
     damage(path)
     problems = verify(store, repair=True)
     assert [problem.repaired for problem in problems] == [False, False]

@@ -13,7 +13,7 @@ from featurestore.store import open_store
 from featurestore.store.verify import verify
 from studies.doctor.stores import examine_store
 
-GOLDEN = Path(__file__).parents[2] / "featurestore" / "store" / "golden" / "format-1"
+GOLDEN = Path(__file__).parents[2] / "featurestore" / "store" / "golden" / "format-2"
 
 
 @pytest.fixture

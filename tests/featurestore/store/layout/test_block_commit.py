@@ -25,7 +25,7 @@ def states(arrays: Any, pooling: str) -> list[int]:
 
 
 def ids(arrays: Any) -> tuple[str, ...]:
-    return arrays._load_table().table.sample_ids
+    return arrays._load_table().all_ids()
 
 
 def test_a_block_is_what_was_written(arrays, make_block, expected) -> None:

@@ -13,6 +13,7 @@ import zarr.storage
 from featurestore.errors import CorruptStoreError, StoreError
 from featurestore.store import open_store
 from featurestore.store.layout.key_arrays import COLUMNS
+from featurestore.store.upkeep.migration import migrate
 from featurestore.store.verify import verify
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "format-1"
@@ -58,7 +59,8 @@ def test_an_extraction_writes_it_anew_and_has_nothing_to_compute(
 
 
 def test_a_key_of_format_1_is_made_anew_by_an_extraction(tmp_path: Path) -> None:
-    store = open_store(str(shutil.copytree(GOLDEN, tmp_path / "s")), mode="a")
+    migrate(str(shutil.copytree(GOLDEN, tmp_path / "s")))
+    store = open_store(str(tmp_path / "s"), mode="a")
     (entry,) = store.find()
     hurt(tmp_path / "s" / entry.path / "zarr.json", "empty")
     (problem,) = verify(store, repair=True)
@@ -112,8 +114,9 @@ def test_the_root_is_made_anew_from_the_chunks(full, store, expected, how: str) 
     with pytest.raises(CorruptStoreError, match=r"the metadata of the store is (lost|damaged).*verify --repair"):
         open_store(store.path)
     again = open_store(store.path, mode="a")
-    assert again.block_rows == 4
-    assert json.loads(path.read_text())["attributes"] == before["attributes"]
+    assert again.block_rows("galaxies") == 4
+    assert json.loads(path.read_text())["attributes"] == {"format": "skyprobe", "format_version": 2}
+    assert before["attributes"]["block_rows"] == 4
     assert verify(again) == []
     np.testing.assert_array_equal(again.select().read().values, expected(again.sample_ids("galaxies")))
 
@@ -126,14 +129,14 @@ def test_a_root_of_which_nothing_tells_the_block_size_is_refused(store) -> None:
             open_store(store.path, mode=mode)
 
 
-@pytest.mark.parametrize("block_rows", ["4", 0, None])
+@pytest.mark.parametrize("block_rows", ["4", 0])
 def test_a_strange_block_size_is_refused(full, store, block_rows) -> None:
-    path = Path(store.path) / "zarr.json"
+    path = Path(store.path) / "datasets" / "galaxies" / "zarr.json"
     node = json.loads(path.read_text())
     node["attributes"]["block_rows"] = block_rows
     path.write_text(json.dumps(node))
-    with pytest.raises(CorruptStoreError, match=r"says .* for the rows of a block.*512 unless"):
-        open_store(store.path)
+    with pytest.raises(CorruptStoreError, match=r"says .* for the rows of a block.*chunks of state arrays"):
+        open_store(store.path).find()
 
 
 @pytest.mark.parametrize("name", ["key", "provenance", "poolings", "sha256"])

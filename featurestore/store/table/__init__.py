@@ -1,0 +1,1 @@
+"""Tables of samples: columns in segments of rows that never change; a revision of a dataset lists its segments."""
