@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
     from featurestore.store.features import FeatureSet
     from probes.results.run import Run
-    from studies.spec import Study
+    from studies.study_file.spec import Study
 
 Part = Literal["train", "valid", "test"]
 
@@ -317,7 +317,8 @@ def probe(
         fractions: Whole percents of the training labels.
         store: Folder or URL of the store; see `open_store`.
         reporter: Shows progress; by default bars on stderr.
-        options: Others of `studies.spec.make_study`: ``seeds``, ``labels``, ``protocol``, ``pooling``, ``weights``...
+        options: Others of `studies.study_file.spec.make_study`: ``seeds``, ``labels``, ``protocol``, ``pooling``,
+            ``weights``...
 
     Raises:
         SkyprobeError: Features that were not extracted, labels that are missing, an unknown name.
@@ -337,7 +338,7 @@ def _study(
     variants: str | Preprocessing | Sequence[str | Preprocessing],
     **options: Any,
 ) -> Study:
-    from studies.spec import make_study
+    from studies.study_file.spec import make_study
 
     return make_study(str(data), tuple(_listed(backbones)), tuple(_listed(variants)), **options)
 

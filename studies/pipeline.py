@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from probes.plotting import CaptionedFigure
     from probes.results.tables import Table
     from studies.images.gallery import Gallery
-    from studies.spec import Study
+    from studies.study_file.spec import Study
 
 
 def run_study(

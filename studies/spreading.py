@@ -16,7 +16,7 @@ from featurestore.store import open_store
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
-    from studies.spec import Study
+    from studies.study_file.spec import Study
 
 _RETRIES = 2
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from featurestore.store.features import FeatureMatrix, FeatureSet
     from featurestore.store.stored_features import StoredFeatures
     from probes.heads.saved import SavedHead
-    from studies.spec import Study
+    from studies.study_file.spec import Study
 
 
 def extract(study: Study, store: FeatureStore, reporter: Reporter) -> list[ExtractionReport]:

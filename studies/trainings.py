@@ -11,7 +11,7 @@ from featurestore.errors import UsageError
 from featurestore.label_mapping import is_mapping
 from studies.cached_runs import part_outdated, trained_runs
 from studies.sources import find_dataset
-from studies.study_file import placed
+from studies.study_file.reader import placed
 
 if TYPE_CHECKING:
     from featurestore.reporter import Reporter, StageResult
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from probes.plotting import CaptionedFigure
     from probes.results.run import Run
     from probes.results.tables import Table
-    from studies.spec import Study
+    from studies.study_file.spec import Study
 
 
 _HERE = ("data", "options", "training", "resume")

@@ -99,8 +99,8 @@ def diagnose(
     """Diagnose stored features of DATA without training: rank, similarity, covariates, duplicates, leaks, outliers."""
     from probes.diagnostics.findings import DiagnosticsOptions
     from studies.diagnosis import diagnose_study
-    from studies.spec import make_study
     from studies.stages import open_features
+    from studies.study_file.spec import make_study
 
     study, opened = make_study(**given), open_cache(store)
     options, terminal = DiagnosticsOptions(threshold=threshold, outliers=outliers), make_terminal()

@@ -33,7 +33,7 @@ def demo(output: Path, as_json: bool) -> None:
     """Run the main job on 2,158 real radio galaxies, in two minutes."""
     use_gpu()
     from studies.pipeline import run_study
-    from studies.study_file import read_study
+    from studies.study_file.reader import read_study
 
     store = open_store(str(output / "skyprobe.zarr"), "a")
     finish(
@@ -54,7 +54,7 @@ def run(study: Path, output: Path, store: str | None, as_json: bool) -> None:
     """
     use_gpu()
     from studies.pipeline import run_study
-    from studies.study_file import read_study
+    from studies.study_file.reader import read_study
 
     chosen = read_study(study, make_terminal().notice)
     finish(run_study(chosen, open_store(store, "a"), output, make_terminal(), typed_command()), as_json)

@@ -54,8 +54,8 @@ def probe(
 ) -> None:
     """Fit heads on stored features of DATA over label fractions and seeds; no image is read."""
     use_gpu()
-    from studies.spec import make_study
     from studies.stages import probe_study
+    from studies.study_file.spec import make_study
 
     study, opened = make_study(**given), open_cache(store)
     if executor == "ray":
@@ -76,7 +76,7 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
     """Write tables, figures and an HTML report from stored features of DATA, trained models beside the heads."""
     use_gpu()
     from studies.pipeline import report_study
-    from studies.spec import make_study
+    from studies.study_file.spec import make_study
 
     folder, opened = output or Path("skyprobe-report"), open_cache(store)
     finish(report_study(make_study(**given), opened, folder, make_terminal(), typed_command()), as_json)
@@ -93,8 +93,8 @@ def report(store: str | None, output: Path | None, as_json: bool, **given: Any) 
 def umap(store: str | None, output: Path | None, as_json: bool, **given: Any) -> None:
     """Draw PCA-10 + UMAP of stored features of DATA, and write the coordinates."""
     use_gpu()
-    from studies.spec import make_study
     from studies.stages import project_study
+    from studies.study_file.spec import make_study
 
     folder = output or Path("skyprobe-umap")
     finish(project_study(make_study(**given), open_cache(store), folder, make_terminal()), as_json)

@@ -11,7 +11,7 @@ from featurestore.store import open_store
 from featurestore.store.entry import DONE, UNREADABLE, Block
 from probes.projection import Projection
 from studies import stages
-from studies.spec import FigureOptions, ProbeOptions, Study
+from studies.study_file.spec import FigureOptions, ProbeOptions, Study
 
 BROKEN = 5
 

@@ -11,7 +11,7 @@ from featurestore.errors import UnknownNameError
 from featurestore.extraction.embedding import Costs
 from featurestore.extraction.extract import ExtractionReport
 from studies import pipeline, stages
-from studies.spec import FigureOptions
+from studies.study_file.spec import FigureOptions
 
 
 def test_the_stages_run_in_order(study, store, reporter, tmp_path, monkeypatch, projected, fake_dataset):

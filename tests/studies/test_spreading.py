@@ -10,8 +10,8 @@ from featurestore.store import open_store
 from featurestore.store.entry import DONE, Block
 from probes.sweep import sweep
 from studies import stages
-from studies.spec import ProbeOptions, Study
 from studies.spreading import list_matrices, probe_matrix, spread_probes
+from studies.study_file.spec import ProbeOptions, Study
 
 STUDY = Study(("toy",), ("net_b", "net_c"), probe=ProbeOptions(heads=("linear",), fractions=(100,), seeds=2))
 

@@ -20,7 +20,7 @@ from featurestore.store import open_store
 from featurestore.store.features import FeatureSet
 from featurestore.store.stored_features import StoredFeatures
 from studies import stages
-from studies.spec import ProbeOptions, Study
+from studies.study_file.spec import ProbeOptions, Study
 
 
 def test_probing_writes_tables_and_lists_unreadable_images(study, store, reporter, tmp_path):

@@ -12,7 +12,7 @@ from featurestore.errors import UnknownNameError, UsageError
 from featurestore.store import open_store
 from finetune import study as stages
 from studies.pipeline import run_study
-from studies.study_file import parse_study
+from studies.study_file.reader import parse_study
 from studies.trainings import Trainings, carry_out, plan_trainings
 
 BACKBONE = "timm:test_efficientnet"

@@ -13,8 +13,8 @@ from typing import Any
 from featurestore.errors import SkyprobeError, UsageError
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.registry import unknown_name
-from studies.spec import FigureOptions, ProbeOptions, Study
-from studies.toml_text import TomlText
+from studies.study_file.spec import FigureOptions, ProbeOptions, Study
+from studies.study_file.toml_text import TomlText
 
 _TABLES = {"extract": ExtractionOptions, "probe": ProbeOptions, "figures": FigureOptions}
 _RENAMED = {("extract", "lanes"): "workers", ("figures", "look"): "diagnostics"}

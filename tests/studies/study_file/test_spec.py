@@ -6,7 +6,7 @@ import pytest
 
 from featurestore.errors import UsageError
 from featurestore.extraction.requests import ExtractionOptions
-from studies.spec import ProbeOptions, Study, make_study
+from studies.study_file.spec import ProbeOptions, Study, make_study
 
 
 def test_a_command_line_makes_a_study():

@@ -18,7 +18,7 @@ from probes.heads.registry import HEADS
 from probes.results.former_names import present_protocol
 from probes.sweep.plan import Validation
 from probes.sweep.splits import check_fractions, parse_fractions
-from studies.toml_text import TomlText
+from studies.study_file.toml_text import TomlText
 
 Tables = Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)]
 """Tables of a file, whose values are checked where they are used."""

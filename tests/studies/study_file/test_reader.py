@@ -11,8 +11,8 @@ from featurestore.backbones.catalogue import find_spec
 from featurestore.errors import ProbeError, UnknownNameError, UsageError
 from featurestore.extraction.requests import ExtractionOptions
 from featurestore.preprocessing import parse_variant
-from studies.spec import FigureOptions, ProbeOptions, Study
-from studies.study_file import parse_study, read_study, shipped_studies
+from studies.study_file.reader import parse_study, read_study, shipped_studies
+from studies.study_file.spec import FigureOptions, ProbeOptions, Study
 from studies.trainings import plan_trainings
 
 FULL = Study(

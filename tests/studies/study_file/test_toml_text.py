@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.toml_text import TomlText
+from studies.study_file.toml_text import TomlText
 
 TEXT = """title = "x" # a = 3
 many = [
