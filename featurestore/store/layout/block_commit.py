@@ -119,7 +119,8 @@ class BlockCommit:
             raise StoreError(
                 f"the block does not fit: {', '.join(unknown + wrong) or 'more rows than samples'}",
                 where=self._where,
-                hint="Make room first: put_dataset, then create with the shapes of all poolings.",
+                hint="Run the same command again: another process may have put this dataset with fewer samples. In "
+                "Python, put_dataset and create, with the shapes of all poolings, make room.",
             )
 
     def _check_samples(self) -> None:

@@ -201,8 +201,9 @@ class BlockedArray:
         return body.view(self.dtype).reshape(-1, *self.shape)[: self._length(chunk)]
 
     def _corrupt(self, chunk: int, what: str) -> CorruptStoreError:
-        where = self._storage.where(self._file(chunk))
-        return CorruptStoreError(f"block {chunk * self.chunk_rows // self.block_rows} {what}", where=where, hint=REPAIR)
+        where, first = self._storage.where(self._file(chunk)), chunk * self.chunk_rows
+        rows = f"rows {first:,} to {first + max(1, self._length(chunk)) - 1:,}"
+        return CorruptStoreError(f"block {first // self.block_rows} {what} ({rows})", where=where, hint=REPAIR)
 
 
 def _convert(values: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
