@@ -4,15 +4,24 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # One thread for each of pytest's workers: more would spin against each other.
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# What old libraries warn of is no fault; the other tests need versions that agree with one another.
+LOWEST := $(VENV)-lowest
+LOWEST_TESTS := tests/featurestore tests/probes/heads tests/probes/results tests/probes/solvers
 PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
 
-.PHONY: demo test test-cluster test-device gpu-check lint mutants bench bench-peers bench-growth docs clean
+.PHONY: demo test test-lowest torture test-cluster test-device gpu-check lint mutants bench bench-peers bench-growth docs clean
 
 demo: $(VENV)/.demo           ## run the main job on real radio galaxies
 	$(BIN)/skyprobe demo
 
 test: $(VENV)/.test           ## run the tests
 	$(SINGLE) $(BIN)/pytest -n 2 --dist loadfile
+
+torture: $(VENV)/.test        ## what tests/torture does in `make test` for seconds, for hours; TORTURE=0.1 is a tenth of it
+	TORTURE=$(or $(TORTURE),1) $(SINGLE) PYTHONPATH=. $(BIN)/python -m pytest -q tests/torture
+
+test-lowest: $(LOWEST)/.done  ## run tests against the lowest versions that pyproject allows; PYTHON=python3.13 by another Python
+	$(SINGLE) PYTHONPATH=. $(LOWEST)/bin/python -m pytest -q -W default -p no:cacheprovider $(LOWEST_TESTS)
 
 test-cluster: $(VENV)/.test   ## SLURM and Ray on this machine, with processes killed; as root on Debian, which it installs SLURM on
 	SKYPROBE_CLUSTER=1 $(SINGLE) PYTHONPATH=. $(BIN)/python -m pytest tests/cluster tests/featurestore/extraction/executors
@@ -45,7 +54,7 @@ docs: $(VENV)/.demo           ## write docs/cli.md anew from the commands themse
 	$(BIN)/python docs/write_cli_reference.py
 
 clean:                        ## remove what was installed and generated
-	rm -rf $(VENV) benchmarks/.venvs skyprobe-demo
+	rm -rf $(VENV) $(LOWEST) benchmarks/.venvs skyprobe-demo
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +73,13 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+# pip cannot ask for the lowest version that fits; uv can.
+$(LOWEST)/.done: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	touch $@
 
 # Each list is complete, so that pip resolves nothing: the peers' own pins contradict each other and torch. The venv of a
 # peer comes first; what it lacks, torch above all, it finds in the project's by the .pth file.

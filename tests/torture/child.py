@@ -111,7 +111,8 @@ def finish(folder: Path) -> int:
     from featurestore.store.layout import writers
 
     writers.LIMIT_SECONDS = 0.0
-    return run_command("verify", "--repair", "--store", folder / "store.zarr")
+    store = "--store", folder / "store.zarr"
+    return run_command("verify", "--repair", *store) or run_command("gc", *store)
 
 
 JOBS: dict[str, Callable[[Path], int]] = {

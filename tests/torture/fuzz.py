@@ -111,7 +111,7 @@ def seeds(folder: Path) -> dict[str, Path]:
     study = 'datasets = ["data"]\nbackbones = ["efficientnet-lite0"]\nvariants = ["full-224"]\n[probe]\nseeds = 2\n'
     place("study", "study.toml").write_text(study)
     _add_weights(place)
-    golden = Path(__file__).parents[1] / "featurestore" / "store" / "golden" / "format-1"
+    golden = Path(__file__).parents[1] / "featurestore" / "store" / "golden" / "format-2"
     for name in ("zarr.json", "attributes", "array"):
         shutil.copytree(golden, folder / name / "store.zarr", dirs_exist_ok=True)
         found[name] = folder / name / "store.zarr" / "zarr.json"

@@ -152,7 +152,7 @@ def attempt(store: FeatureStore, read: Callable[[], Any]) -> Any:
         return read()
     except SkyprobeError as error:
         check_message(error, Path(store.path))
-        if "/c/" in error.where:
+        if "/features/" in error.where and "/c/" in error.where:
             assert "block" in error.what and "rows" in error.what, error
         return str(error)
 

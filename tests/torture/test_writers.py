@@ -17,6 +17,7 @@ def test_a_crowd_of_writers(tortured, rounds, tell, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     tortured.finish("alone", alone)
+    tortured.finish("finish", alone)
     wanted, needed, embedded = chunks(alone), 2 * LISTINGS[0], []
     n_rounds = rounds(1, 50)
     for number in range(n_rounds):
@@ -26,6 +27,7 @@ def test_a_crowd_of_writers(tortured, rounds, tell, tmp_path: Path) -> None:
         log = tortured.log(folder)
         embedded.append(sum(int(file.read_text()) for file in folder.glob("embedded.*")))
         tortured.finish("alone", folder)
+        tortured.finish("finish", folder)
         assert verify(open_store(str(folder / "store.zarr"))) == []
         assert chunks(folder) == wanted
     share = needed * n_rounds / sum(embedded)

@@ -153,12 +153,12 @@ def test_damage_where_somebody_writes_is_told_and_left_alone(full, store) -> Non
     assert [problem.repaired for problem in verify(open_store(store.path, mode="a"), repair=True)] == [True]
 
 
-def test_no_revision_is_swept_while_the_current_one_is_not_known(full, store) -> None:
-    """One bit of the name of the current revision is wrong: the table is all there, and stays."""
-    metadata = Path(store.path) / "datasets" / "galaxies" / "zarr.json"
-    (revision,) = (path for path in metadata.parent.iterdir() if path.is_dir())
-    other = chr(ord(revision.name[0]) ^ 1) + revision.name[1:]
-    metadata.write_text(metadata.read_text().replace(revision.name, other))
-    problems = verify(open_store(store.path, mode="a"), repair=True)
-    assert problems[0].what.endswith("extract the dataset again, which mends it")
-    assert revision.is_dir()
+def test_no_table_is_swept_while_the_current_one_is_not_known(full, store) -> None:
+    """Wherever one bit of what names it is wrong, the table is all there, and stays."""
+    folder = Path(store.path) / "datasets" / "galaxies"
+    metadata = folder / "zarr.json"
+    raw, before = metadata.read_bytes(), sorted(folder.rglob("*"))
+    for place in range(0, len(raw), 5):
+        metadata.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        verify(open_store(store.path, mode="a"), repair=True)
+        assert sorted(folder.rglob("*")) == before, place

@@ -207,7 +207,9 @@ def test_float32_is_kept_exactly(store, make_table, make_entry, make_block) -> N
 
 @pytest.mark.parametrize("number", [2, 3, 9])
 def test_rows_without_samples_are_refused(arrays, make_block, number: int) -> None:
-    with pytest.raises(StoreError, match=r"does not fit: more rows than samples.*Run the same command again.*put_dataset"):
+    with pytest.raises(
+        StoreError, match=r"does not fit: more rows than samples.*Run the same command again.*put_dataset"
+    ):
         arrays.write_block(number, make_block(ids(arrays)[:4]))
 
 

@@ -63,7 +63,9 @@ def test_deleting_a_block(array: BlockedArray) -> None:
 def test_a_chunk_of_the_wrong_size(array: BlockedArray, tmp_path: Path, block: int, size: int) -> None:
     path = chunk(tmp_path, block)
     path.write_bytes((path.read_bytes() * 2)[:size])
-    with pytest.raises(CorruptStoreError, match=rf"block {block} is damaged: {size} bytes instead of 20 .rows [0-9]+ to [0-9]+.*verify"):
+    with pytest.raises(
+        CorruptStoreError, match=rf"block {block} is damaged: {size} bytes instead of 20 .rows [0-9]+ to [0-9]+.*verify"
+    ):
         array.read_all(array.rows)
 
 
