@@ -44,8 +44,8 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if SHARE:
-            reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-            reporter.write_line(f"\n{request.node.name}: {text}")
+            with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+                print(f"\n{request.node.name}: {text}", flush=True)
 
     return say
 
