@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tests.torture import crowd
@@ -44,20 +45,23 @@ class Events:
 
     def __init__(self, folder: str, at: int | None = None, sends: int = signal.SIGKILL, fails: int = 0) -> None:
         self.count, self._folder, self._at, self._sends, self._fails = 0, folder, at, sends, fails
+        self._lock = Lock()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _CHANGES and not (event == "open" and (arguments[2] or 0) & _WRITING):
             return
         if not str(arguments[0]).startswith(self._folder):
             return
-        if self._fails and self._at is not None and self.count >= self._at:
+        with self._lock:
+            number, self.count = self.count, self.count + 1
+        if self._at is None or number < self._at:
+            return
+        if self._fails:
             raise OSError(self._fails, os.strerror(self._fails), str(arguments[0]))
-        if self.count == self._at:
-            if event == "os.rename" and self.count % 2:  # as if the kill had come while the file was being written
+        if number == self._at:
+            if event == "os.rename" and number % 2:  # as if the kill had come while the file was being written
                 os.truncate(arguments[0], Path(arguments[0]).stat().st_size // 2)
-            self._at = None
             os.kill(os.getpid(), self._sends)
-        self.count += 1
 
 
 def run_command(*words: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -41,14 +41,15 @@ class LocalFiles(Backend):
 
     @override
     def children(self, path: str) -> list[str]:
-        folder = self.root / path
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        try:
+            names = [entry.name for entry in (self.root / path).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return [name for name in names if not name.endswith(PARTIAL)]
 
     @override
     def has_chunks(self, path: str) -> bool:
-        files = (entry for entry in (self.root / path).rglob("*") if entry.is_file())
-        return any(entry.name != METADATA and entry.suffix != PARTIAL for entry in files)
+        return any(file.name != METADATA and file.suffix != PARTIAL for file in _walk(self.root / path))
 
     @override
     def is_vacant(self) -> bool:
@@ -58,7 +59,7 @@ class LocalFiles(Backend):
 
     @override
     def partial_files(self) -> list[str]:
-        return [path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{PARTIAL}")]
+        return [file.relative_to(self.root).as_posix() for file in _walk(self.root) if file.suffix == PARTIAL]
 
     @override
     def read_files(self, keys: Sequence[str], n_bytes: int, use: Use) -> None:
@@ -118,6 +119,17 @@ class LocalFiles(Backend):
         if writing:
             return reason, "Check permissions and free space, or choose another folder by --store."
         return reason, "Check the permissions of this folder and of those above it."
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder; what another process deletes meanwhile is passed over."""
+    for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
+        yield from (Path(parent, name) for name in names)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _read_file(path: str, buffer: Contents) -> Contents | None:

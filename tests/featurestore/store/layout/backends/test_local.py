@@ -40,3 +40,29 @@ def test_a_store_that_may_only_be_read_is_refused_when_it_is_opened(tmp_path: Pa
     open_store(path)
     with pytest.raises(StoreWriteError, match=r"cannot be written: Permission denied.*--store"):
         open_store(path, mode="a")
+
+
+def test_folders_that_vanish_while_they_are_listed_are_passed_over(tmp_path: Path, monkeypatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.partial").touch()
+    scandir = local.os.scandir
+
+    def forget_a(path: object):
+        if str(path).endswith("/a"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+        return scandir(path)
+
+    monkeypatch.setattr(local.os, "scandir", forget_a)
+    files = LocalFiles(tmp_path, read_only=False)
+    assert files.partial_files() == ["b/1.partial"]
+    assert files.children("c") == files.children("a/1.partial") == []
+
+
+def test_folders_that_may_not_be_listed_are_an_error(tmp_path: Path, monkeypatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(local.os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        LocalFiles(tmp_path, read_only=False).partial_files()
