@@ -145,7 +145,7 @@ def read(kind: str, path: Path) -> tuple[str, ...]:
             for pooling in entry.shapes:
                 entry.read(pooling, allow_partial=True)
     elif kind == "study":
-        from studies.study_file import read_study
+        from studies.study_file.reader import read_study
 
         read_study(path, lambda _text: None)
     else:
