@@ -263,7 +263,8 @@ class FeatureEntry:
         state = arrays.state(pooling).read_rows(wanted)
         if not allow_partial:
             self._check_complete(pooling, state)
-        self._check_identity(arrays, stored, wanted[state != MISSING])
+        hashes = stored.hashes(wanted)
+        self._check_identity(arrays, wanted[state != MISSING], hashes[state != MISSING])
         kept = wanted[state == DONE]
         return StoredFeatures(
             variant=self.variant,
@@ -275,7 +276,7 @@ class FeatureEntry:
             provenance=self.provenance,
             array=arrays.values(pooling),
             kept=kept,
-            belongs=self._judge(arrays, stored, pooling, kept),
+            belongs=self._judge(arrays, pooling, kept, hashes[state == DONE]),
         )
 
     def read(
@@ -305,7 +306,7 @@ class FeatureEntry:
         return _reasons(self.arrays(), stored, rows[stored.present[rows]])
 
     def _judge(
-        self, arrays: KeyArrays, stored: StoredTable, pooling: str, kept: NDArray[np.int64]
+        self, arrays: KeyArrays, pooling: str, kept: NDArray[np.int64], hashes: NDArray[np.uint64]
     ) -> Callable[[NDArray[np.int64], NDArray[Any]], bool] | None:
         """What tells whether stored values belong to their rows; None where no row has a check."""
         array = arrays.check(pooling)
@@ -314,9 +315,10 @@ class FeatureEntry:
         checks = np.zeros(len(kept), np.uint32) if array is None else array.read_rows(kept)
 
         def belongs(rows: NDArray[np.int64], values: NDArray[Any]) -> bool:
-            found = checks[np.searchsorted(kept, rows)]
+            places = np.searchsorted(kept, rows)
+            found = checks[places]
             states = np.full(len(rows), DONE, dtype=np.uint8)
-            right = compute_checks(arrays.place(pooling), rows, stored.hashes(rows), states, values)
+            right = compute_checks(arrays.place(pooling), rows, hashes[places], states, values)
             return bool(((found == right) | (not self.bound and found == UNCHECKED)).all())
 
         return belongs
@@ -357,10 +359,9 @@ class FeatureEntry:
                 hint=f"Run: {self.extract_command}",
             )
 
-    def _check_identity(self, arrays: KeyArrays, stored: StoredTable, written: NDArray[np.int64]) -> None:
-        """Every row that was written must carry the id that the dataset has in that row."""
-        hashes = arrays.column("sample_hash").read_rows(written)
-        strange = written[hashes != stored.hashes(written)]
+    def _check_identity(self, arrays: KeyArrays, written: NDArray[np.int64], hashes: NDArray[np.uint64]) -> None:
+        """Every row that was written must carry the hash of the id that the dataset has in that row."""
+        strange = written[arrays.column("sample_hash").read_rows(written) != hashes]
         if len(strange):
             raise CorruptStoreError(
                 f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says",

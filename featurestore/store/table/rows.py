@@ -102,8 +102,12 @@ class RowAllocation:
         """Look for samples that came more than once among those that are new."""
         if not self._fresh:
             return
-        fresh = np.concatenate(self._fresh)
-        self._fresh = [fresh]
+        fresh = np.empty(sum(map(len, self._fresh)), dtype=np.uint64)
+        end = len(fresh)
+        while self._fresh:  # what is copied is freed at once
+            part = self._fresh.pop()
+            fresh[end - len(part) : end] = part
+            end -= len(part)
         fresh.sort()
         again = fresh[1:][fresh[1:] == fresh[:-1]]
         if len(again):

@@ -130,7 +130,8 @@ class StoredTable:
 
     def take(self, rows: Rows) -> SampleTable:
         """The table of some ascending rows; only the segments that have them are read."""
-        columns = {name: self.columns[name].take(rows) for name in sample_types(self.about)}
+        wanted = sample_types(self.about).keys() - {HASH, PRESENT}
+        columns = {name: self.columns[name].take(rows) for name in wanted}
         return to_table(self.about, columns | self._take_boxes(rows))
 
     def _take_boxes(self, rows: Rows) -> dict[str, NDArray[Any]]:
