@@ -40,8 +40,13 @@ class Pieces:
 
     def rows(self) -> NDArray[np.int64]:
         """int64 (n,): the store row of each sample, in the order in which they came."""
-        parts = [_get(piece[_ROWS]) for _, _, piece in self._pieces]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        rows = np.empty(sum(len(_get(piece[_ROWS])) for _, _, piece in self._pieces), dtype=np.int64)
+        filled = 0
+        for _, _, piece in self._pieces:  # one of them is mapped at a time
+            part = _get(piece[_ROWS])
+            rows[filled : filled + len(part)] = part
+            filled += len(part)
+        return rows
 
     def gather(self, name: str, kind: ColumnType, span: range, kept: NDArray[Any] | None) -> NDArray[Any]:
         """A column of the store rows of `span`.
