@@ -146,16 +146,9 @@ def _sample_ids(catalogue: Catalogue, column: str) -> tuple[str, ...]:
 
 
 def _sky(catalogue: Catalogue, columns: Sequence[str]) -> NDArray[np.float64] | None:
-    """Positions in degrees; NaN for a row whose values are no such angles, which grouping will count."""
+    """Positions in degrees; NaN for a row whose values are not such angles, which grouping will count."""
     if not columns:
         return None
-    sky = np.array([[_as_number(value) for value in catalogue.column(name)] for name in columns]).T
+    sky = np.stack([catalogue.degrees(name) for name in columns], axis=1)
     sky[(abs(sky) > (360, 90)).any(axis=1)] = np.nan
     return sky
-
-
-def _as_number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return np.nan

@@ -18,7 +18,7 @@ from featurestore.datasets.base import Sample
 from featurestore.datasets.boundary import decoding
 from featurestore.datasets.decoding.arrays import check_channels
 from featurestore.datasets.decoding.fits import decode_fits, read_header
-from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
+from featurestore.datasets.decoding.images import decode_image, digest_of_picture, digest_of_pixels
 from featurestore.datasets.remote import Place, RemotePath, Stamp
 from featurestore.datasets.source_file import open_file, read_file
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
@@ -44,9 +44,6 @@ _Inode = tuple[int, int]
 _PACKERS = (".gz", ".bz2", ".xz", ".z", ".zip", ".zst", ".lz4")
 
 _NOT_READ = "the file cannot be read"
-
-_DECODED_ANEW = (".tif", ".tiff", ".jp2", ".avif", ".pgm", ".ppm", ".pnm")
-"""Pictures that older versions read with less than the values that were written: their rows are embedded again."""
 
 
 def is_picture(name: str) -> bool:
@@ -76,7 +73,7 @@ def walk(folder: Place) -> Iterator[tuple[str, Stamp]]:
     Hidden files and folders are left out. Links are followed, but not back into a folder that they lie in.
 
     Raises:
-        DatasetError: The folder, or one inside it, cannot be listed; or a name is no UTF-8.
+        DatasetError: The folder, or one inside it, cannot be listed; or a name is not UTF-8.
     """
     return folder.files() if isinstance(folder, RemotePath) else _walk_disk(folder)
 
@@ -141,7 +138,7 @@ def find_images(
         folder: Where to look.
         wanted: Whether a file of that name is an image.
         salt: What else decides the pixels, such as a FITS extension; part of the fingerprint.
-        catalogue: A file that is no image, whatever its name.
+        catalogue: A file that is not an image, whatever its name.
 
     Returns:
         Paths and fingerprints: 64 bits of BLAKE2b over size, times (ns), inode and salt; in an object store over size,
@@ -156,7 +153,7 @@ def find_images(
     for path, stamp in walk(folder):
         name = path.rpartition("/")[2]
         if wanted(name) and not _is_same(folder / path, catalogue):
-            found[path] = stamp(_decoding(name, salt))
+            found[path] = stamp(salt)
         else:
             others.append(path)
     if not found:
@@ -189,10 +186,6 @@ def _count(paths: Sequence[str]) -> str:
     return ", ".join(texts) + (f" and {rest:,} others" if rest else "")
 
 
-def _decoding(name: str, salt: object) -> object:
-    return (salt, "values as written") if name.lower().endswith(_DECODED_ANEW) else salt
-
-
 def image_kinds(folder: Place) -> set[str]:
     """Which of ``picture`` and ``fits`` lie below a folder."""
     kinds = set()
@@ -223,7 +216,7 @@ def fingerprint_of(*files: os.stat_result, salt: object = None) -> int:
 
 
 def fingerprints_of(paths: Sequence[str], found: Mapping[str, int]) -> NDArray[np.uint64]:
-    """Stamps of these paths, uint64 (n,)."""
+    """Fingerprints of these paths, uint64 (n,)."""
     return np.array([found[path] for path in paths], dtype=np.uint64)
 
 
@@ -295,7 +288,7 @@ class FileDataset:
         """Decode one image; see `decode_image` and `decode_fits`.
 
         Raises:
-            UnreadableImageError: The file cannot be read or decoded, or is no regular file.
+            UnreadableImageError: The file cannot be read or decoded, or is not a regular file.
         """
         path = self._root / self._paths[row]
         if is_fits(path.name):
@@ -305,8 +298,7 @@ class FileDataset:
         with decoding(path, _NOT_READ):
             data = read_file(path)
         image = decode_image(data, str(path))
-        anew = path.name.lower().endswith(_DECODED_ANEW)  # the same bytes are other pixels than they were
-        return Sample(image, digest_of_pixels(image) if anew else digest_of(data))
+        return Sample(image, digest_of_picture(data, image))
 
     def header(self, row: int) -> Any:
         """The FITS header of the image of `row`, `astropy.io.fits.Header`; None for a picture.

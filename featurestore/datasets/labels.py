@@ -68,6 +68,18 @@ def as_text(value: object) -> str | None:
     return str(value).strip() or None
 
 
+def list_values(column: Any) -> list[Any]:
+    """Values of a column of numpy, astropy or Arrow; a number of 32 bits as people wrote it: 0.1, not 0.10000000149."""
+    if str(getattr(column, "type", "")) in ("float", "halffloat"):  # as Arrow calls them
+        column = column.to_numpy()
+    kind = getattr(column, "dtype", None)
+    if kind is None:
+        return list(column.to_pylist())
+    if kind.kind == "f" and kind.itemsize < 8 and column.ndim == 1:
+        return [None if one is np.ma.masked else float(str(one)) for one in column]
+    return list(column.tolist())
+
+
 def is_missing(text: str | None, keep: str | Sequence[str] = ()) -> bool:
     """Whether a text says that there is no value: empty, or one of `MISSING` in any case; `keep` are texts that do not.
 

@@ -71,7 +71,7 @@ def with_options(text: str, options: Mapping[str, Any]) -> str:
 def _parse(name: str, value: str) -> Any:
     if name in _LISTS:
         return tuple(unquote(part) for part in value.split("+"))
-    if name in _NUMBERS and value.isdecimal():
+    if name in _NUMBERS and value.isdecimal() and len(value) < 10:
         return int(value)
     return value if name == "groups" else unquote(value)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from featurestore.datasets.boundary import reading
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.files import is_fits, some_of
-from featurestore.datasets.labels import as_text
+from featurestore.datasets.labels import as_text, list_values
 from featurestore.datasets.remote import Place, on_disk
 from featurestore.datasets.source_file import check_regular
 from featurestore.errors import DatasetError
@@ -69,7 +72,7 @@ class Catalogue:
     def __init__(self, path: Place) -> None:
         self.path = path
         with _reading(path):
-            names, self._values = _open(on_disk(path))
+            names, self._values, self._units = _open(on_disk(path))
             self.names = [name.strip() for name in names]
             twice = [name for name, count in Counter(self.names).items() if name and count > 1]
             if twice:
@@ -91,10 +94,33 @@ class Catalogue:
                 raise ValueError(f"the column {name!r} holds several values a row")
             return [as_text(value) for value in values]
 
+    def degrees(self, name: str) -> NDArray[np.float64]:
+        """Angles of one column, float64 (n,): in degrees, unless the file states another unit; NaN for other text.
+
+        Raises:
+            UnknownNameError: No such column.
+            DatasetError: The column cannot be read, or its unit is not one of angles.
+        """
+        angles = np.array([_as_number(text) for text in self.column(name)], dtype=np.float64)
+        unit = self._units.get(self._written[name])
+        if unit is None or np.isnan(angles).all():
+            return angles
+        from astropy.units import Quantity
+
+        with _reading(self.path):
+            return np.asarray(Quantity(angles, unit).to_value("deg"), dtype=np.float64)
+
     def find(self, *known: str) -> str | None:
         """The column called like the first of `known` that there is, upper or lower case."""
         lower = {name.lower(): name for name in reversed(self.names)}
         return next((lower[name] for name in known if name in lower), None)
+
+
+def _as_number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return np.nan
 
 
 def _reading(path: Place) -> AbstractContextManager[None]:
@@ -102,8 +128,8 @@ def _reading(path: Place) -> AbstractContextManager[None]:
     return reading(path, "the catalogue cannot be read", hint=hint)
 
 
-_Table = tuple[list[str], Callable[[str], Sequence[Any]]]
-"""Column names as they are written, and the values of a column."""
+_Table = tuple[list[str], Callable[[str], Sequence[Any]], Mapping[str, Any]]
+"""Column names as they are written, the values of a column, and units of astropy by columns that state one."""
 
 
 def _open(path: Path) -> _Table:
@@ -124,13 +150,14 @@ def _open_csv(path: Path, delimiter: str) -> _Table:
     uneven = next((number for number, row in enumerate(rows, 1) if len(row) != len(header)), None)
     if uneven:
         raise ValueError(f"row {uneven} has {len(rows[uneven - 1])} values for {len(header)} columns")
-    return header, lambda name: [row[header.index(name)] for row in rows]
+    return header, lambda name: [row[header.index(name)] for row in rows], {}
 
 
 def _open_parquet(path: Path) -> _Table:
     from pyarrow import parquet
 
-    return parquet.read_schema(path).names, lambda name: parquet.read_table(path, columns=[name])[name].to_pylist()
+    names = parquet.read_schema(path).names
+    return names, lambda name: list_values(parquet.read_table(path, columns=[name])[name]), {}
 
 
 def _open_astropy(path: Path, kind: str) -> _Table:
@@ -138,4 +165,5 @@ def _open_astropy(path: Path, kind: str) -> _Table:
 
     with ignored_warnings():
         table = Table.read(path, format=kind)
-    return list(table.colnames), lambda name: table[name].tolist()
+    units = {name: table[name].unit for name in table.colnames if table[name].unit is not None}
+    return list(table.colnames), lambda name: list_values(table[name]), units

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
@@ -31,6 +33,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, failure):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_threads_that_write_the_same_file_do_not_share_a_neighbour(tmp_path):
+    both = Barrier(2)
+    neighbours = []
+
+    def write(part):
+        part.write_text("whole")
+        neighbours.append(part)
+        both.wait(timeout=60)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: write_atomically(tmp_path / "file.txt", write), range(2)))
+    assert len(set(neighbours)) == 2
+    assert (tmp_path / "file.txt").read_text() == "whole"
 
 
 def test_the_message_says_where_and_what_next(tmp_path):

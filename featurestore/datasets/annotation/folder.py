@@ -24,7 +24,7 @@ class AnnotatedFolder(FileDataset):
     """Base of readers of images with boxes below a folder; a subclass reads the annotations.
 
     Two label schemes: ``single_object`` labels images that hold exactly one object, ``largest_object`` every image
-    with an object by the largest. Crowd regions are no objects.
+    with an object by the largest. Crowd regions are not objects.
 
     Args:
         path: The folder.

@@ -1,4 +1,4 @@
-"""From large FITS images and a source catalogue to crops with boxes: a COCO dataset."""
+"""From large FITS images and a sky catalogue to crops with boxes: a COCO dataset."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def crop_images(
 ) -> CropReport:
     """Cut images into crops on a regular grid, with a box around each source of a catalogue.
 
-    Crops are FITS files, float32, with the coordinate system of their place, in ``OUTPUT/images/IMAGE/``; boxes stand
+    Crops are FITS files, float32, with the coordinate system of their place, in ``OUTPUT/images/IMAGE/``; boxes are
     in ``OUTPUT/annotations.json``, in the order of rows of FITS. Crops of one image are one group, so that they never
     straddle splits. A source belongs to a crop that its centre lies in, and its box is clipped there. Grids start at
     the first pixel; what is left at the far edges, narrower than a crop, is not covered. Images that were cut before

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.datasets.boundary import reading
-from featurestore.errors import DatasetError, StoreWriteError
-from featurestore.files import write_atomically
+from featurestore.errors import DatasetError
+from featurestore.files import write_atomically, writing
 
 RECORD = "crops.json"
 """File beside the crops of one parent: ``request`` and ``stamp`` of what they were cut from, ``crops`` with their
@@ -66,19 +66,13 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         StoreWriteError: It cannot be written.
     """
     part = folder.with_name(f".{folder.name}.part")
-    try:
+    with writing(folder, "the crops"):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         fill(part)
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
-    except OSError as error:
-        raise StoreWriteError(
-            f"the crops cannot be written: {error.strerror or error}",
-            where=folder,
-            hint="Check permissions and free space, or give another folder.",
-        ) from error
 
 
 def write_annotations(path: Path, records: Mapping[str, Record], size: int) -> None:

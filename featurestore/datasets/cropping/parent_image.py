@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.datasets.decoding.checksums import check_sums
 from featurestore.datasets.decoding.fits import physical_values
 from featurestore.datasets.decoding.quiet import ignored_warnings
 from featurestore.datasets.remote import Place
-from featurestore.errors import DatasetError, SkyprobeError
+from featurestore.errors import DatasetError, SkyprobeError, UnreadableImageError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class ParentImage:
             extension: Name or number of the HDU; None: the first with an image.
 
         Raises:
-            DatasetError: The file cannot be read, holds no image, no such plane, or no finite pixel.
+            DatasetError: The file cannot be read, does not fit its own DATASUM or CHECKSUM, or holds no image, no such
+                plane, or no finite pixel.
         """
         from astropy.io import fits
 
@@ -50,8 +52,12 @@ class ParentImage:
             file = path if isinstance(path, Path) else path.open_ranges()
             with ignored_warnings(), fits.open(file, memmap=False) as hdus:
                 hdu = _choose(hdus, extension, path)
+                if isinstance(path, Path):  # of a file elsewhere, only the plane is fetched
+                    check_sums(hdu.fileinfo()["file"], hdu.fileinfo(), str(path))
                 values = _plane_of(hdu, plane, path)
                 wcs, unit = _celestial(hdu.header, values.shape), str(hdu.header.get("BUNIT", ""))
+        except UnreadableImageError as error:
+            raise _refusal(error.what, path) from error
         except SkyprobeError:
             raise
         except Exception as error:  # inside a parser, damage can surface as almost anything

@@ -1,4 +1,4 @@
-"""Source catalogues: elliptical sources on the sky or in pixels, and the boxes around them."""
+"""Sky catalogues: elliptical sources on the sky or in pixels, and the boxes around them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Sources:
 
 
 def read_sources(path: Path, axis_unit: str | None = None) -> Sources:
-    """Read a source catalogue: CSV, ECSV, a FITS table, a VOTable.
+    """Read a sky catalogue: CSV, ECSV, a FITS table, a VOTable.
 
     Columns are known by their names, upper or lower case: ``ra`` and ``dec`` or ``x`` and ``y``; ``major`` and
     ``minor`` (also ``Maj`` and ``Min``, ``smax_asec`` and ``smin_asec``), full widths as source finders give them;
@@ -172,10 +172,10 @@ def _read(path: Path) -> Any:
     from astropy.table import Table
 
     hint = "Give a CSV, ECSV or FITS table, or a VOTable."
-    with reading(path, "the source catalogue cannot be read", hint=hint), ignored_warnings():
+    with reading(path, "the sky catalogue cannot be read", hint=hint), ignored_warnings():
         table = Table.read(path, format=_FORMATS.get(path.suffix.lower()))
     if not len(table):
-        raise DatasetError("the source catalogue is empty", where=path, hint="Give a catalogue with sources.")
+        raise DatasetError("the sky catalogue is empty", where=path, hint="Give a catalogue with sources.")
     return table
 
 

@@ -31,10 +31,10 @@ def without_losses(values: NDArray[Any], where: object) -> NDArray[Any]:
     """Values in native byte order as uint8, uint16 or float32; what lies beyond float32 becomes infinite.
 
     Raises:
-        UnreadableImageError: Values that are no real numbers, or no number at all but NaN.
+        UnreadableImageError: Values that are not real numbers, or nothing but NaN.
     """
     if values.dtype.kind not in "uif":
-        raise unreadable(f"pixels are {values.dtype}, which are no real numbers", where)
+        raise unreadable(f"pixels are {values.dtype}, which are not real numbers", where)
     if values.dtype.name in KEPT:
         plain = values.astype(values.dtype.newbyteorder("="), order="C", copy=False)
     else:

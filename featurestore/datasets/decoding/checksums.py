@@ -11,6 +11,9 @@ from featurestore.datasets.boundary import unreadable
 from featurestore.datasets.decoding.quiet import ignored_warnings
 
 _ALL_ONES = 0xFFFF_FFFF
+_STEP = 1 << 24
+"""Bytes that are read at a time, a multiple of a word."""
+
 _LENGTH = 16
 """Characters of a CHECKSUM; what is longer or shorter is a keyword of some other convention."""
 
@@ -38,10 +41,10 @@ def check_sums(file: _File, place: Mapping[str, int], where: str) -> None:
     datasum, checksum = _value(header, "DATASUM"), _value(header, "CHECKSUM")
     if not datasum and len(checksum) != _LENGTH:
         return
-    data = file.read(place["datSpan"])
-    if datasum and not (datasum.isdecimal() and int(datasum) == _sum(data)):
+    found = _sum_next(file, place["datSpan"])
+    if datasum and not (datasum.isdecimal() and int(datasum) == found):
         raise unreadable("the pixels are damaged: their sum is not the DATASUM of the header", where)
-    if len(checksum) == _LENGTH and _sum(header + data) not in (0, _ALL_ONES):
+    if len(checksum) == _LENGTH and _fold(_sum(header) + found) not in (0, _ALL_ONES):
         raise unreadable("header or pixels were changed: they do not fit the CHECKSUM of the header", where)
 
 
@@ -63,7 +66,18 @@ def _key(name: str) -> bytes:
 def _sum(data: bytes) -> int:
     """The sum of all 32-bit words, big-endian, in ones' complement: what overflows is added at the other end."""
     words = np.frombuffer(data.ljust(-(-len(data) // 4) * 4, b"\0"), ">u4")
-    total = int(words.sum(dtype=np.uint64))
+    return _fold(int(words.sum(dtype=np.uint64)))
+
+
+def _sum_next(file: _File, size: int) -> int:
+    """The sum of the next bytes of a file, of which there may be more than memory holds."""
+    total = 0
+    while size > 0 and (part := file.read(min(size, _STEP))):
+        total, size = _fold(total + _sum(part)), size - len(part)
+    return total
+
+
+def _fold(total: int) -> int:
     while total > _ALL_ONES:
         total = (total & _ALL_ONES) + (total >> 32)
     return total

@@ -20,8 +20,9 @@ from featurestore.datasets.budget import check_bytes, check_size
 from featurestore.datasets.decoding.arrays import on_black
 from featurestore.datasets.decoding.deep import decode_deep
 from featurestore.datasets.decoding.netpbm import decode_netpbm
+from featurestore.datasets.decoding.png import check_length
 from featurestore.datasets.decoding.quiet import ignored_warnings
-from featurestore.datasets.decoding.tiff import decode_tiff
+from featurestore.datasets.decoding.tiff import TIFF_MAGIC, decode_tiff
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
 """All that Pillow may try: among its other formats are some that start a program, such as PostScript."""
@@ -39,6 +40,16 @@ def digest_of_pixels(image: NDArray[Any]) -> bytes:
     """BLAKE2b-128 of shape, dtype and pixels, 16 bytes."""
     header = f"{image.shape} {image.dtype.str} ".encode()
     return blake2b(header + image.tobytes(), digest_size=16).digest()
+
+
+def digest_of_picture(data: bytes, image: NDArray[Any]) -> bytes:
+    """What features of a picture are known by, 16 bytes: `digest_of` its file.
+
+    Where older versions made other pixels of the same file, it is that of the pixels, so that such rows are embedded
+    again: TIFF, and whatever has more than 8 bits.
+    """
+    anew = image.dtype != np.uint8 or data.startswith(TIFF_MAGIC)
+    return digest_of_pixels(image) if anew else digest_of(data)
 
 
 def decode_image(data: bytes, where: str) -> NDArray[Any]:
@@ -75,7 +86,7 @@ def _decode(data: bytes, where: str) -> NDArray[Any]:
             return pixels
     image = _open(data, where)
     pixels = decode_deep(data, image, where)
-    return _load(data, image) if pixels is None else pixels
+    return _load(data, image, where) if pixels is None else pixels
 
 
 def _open(data: bytes, where: str) -> Image.Image:
@@ -91,16 +102,23 @@ def _open(data: bytes, where: str) -> Image.Image:
     return image
 
 
-def _load(data: bytes, image: Image.Image) -> NDArray[Any]:
+def _load(data: bytes, image: Image.Image, where: str) -> NDArray[Any]:
     if _is_plain_jpeg(image):
         try:
             return _decode_jpeg(data, image.mode)
         except ValueError:
             pass  # libjpeg complains of harmless oddities too: Pillow says what is damage
     image.load()
+    if image.format == "PNG" and _may_be_short(image):
+        check_length(data, where)
     with ignored_warnings():
         ImageOps.exif_transpose(image, in_place=True)
     return _to_array(image)
+
+
+def _may_be_short(image: Image.Image) -> bool:
+    """Whether a decoded PNG may have ended before its last row, which would then be zeros."""
+    return bool(image.info.get("interlace")) or not np.asarray(image)[-1].any()
 
 
 def _is_plain_jpeg(image: Image.Image) -> bool:

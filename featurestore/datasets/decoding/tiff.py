@@ -14,10 +14,10 @@ from featurestore.datasets.boundary import unreadable
 from featurestore.datasets.budget import check_size
 from featurestore.datasets.decoding.arrays import on_black, turned, without_losses
 
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _ASSOCIATED, _UNASSOCIATED = 1, 2
-_ORIENTATION = 274
+_ORIENTATION, _NODATA = 274, 42113
 _REDUCED, _MASK = 1, 4
 _MAX_PAGES = 10_000
 
@@ -28,7 +28,8 @@ def decode_tiff(data: bytes, where: str) -> NDArray[Any] | None:
     """The pixels of a TIFF, which may be of any type of number.
 
     Pages of one size are bands of one image, as the planes of a FITS cube are; smaller copies of a page and masks are
-    left out. Where 0 is white, unsigned integers are inverted, so that more is brighter.
+    left out. Where 0 is white, unsigned integers are inverted, so that more is brighter. Pixels that have the value of
+    GDAL's tag for missing ones are NaN, or black in images of 8 and 16 bits.
 
     Returns:
         (H, W) or (H, W, C), as `decode_image`; None: the file is something else, or its pixels are what Pillow knows
@@ -37,7 +38,7 @@ def decode_tiff(data: bytes, where: str) -> NDArray[Any] | None:
     Raises:
         UnreadableImageError: Pages or samples that are not one image, or more than the budget of an image.
     """
-    if not data.startswith(_MAGIC):
+    if not data.startswith(TIFF_MAGIC):
         return None
     from tifffile import TiffFile
 
@@ -92,7 +93,7 @@ def _check_announced(tiff: Any, n_pages: int, where: str) -> None:
 def _decode(page: Any, where: str) -> NDArray[Any]:
     """One page, (H, W) or (H, W, C)."""
     _check_segments(page, where)
-    values = np.asarray(page.asarray(maxworkers=1))
+    values = _without_missing(np.asarray(page.asarray(maxworkers=1)), page)
     axes = list(page.axes)
     for axis in [number for number, name in enumerate(axes) if name not in "YXS"][::-1]:
         if values.shape[axis] != 1:
@@ -111,6 +112,32 @@ def _check_segments(page: Any, where: str) -> None:
         raise unreadable("the image is damaged: the TIFF lacks some of its pixels", where)
     if (starts + lengths).max() > page.parent.filehandle.size:
         raise unreadable("the image is damaged: the TIFF ends before its pixels do", where)
+
+
+def _without_missing(values: NDArray[Any], page: Any) -> NDArray[Any]:
+    """Pixels that GDAL marks as missing are NaN, and black where 8 or 16 bits have no NaN; see `_upright_values`."""
+    missing = _find_missing(values, page)
+    if missing is None or not missing.any():
+        return values
+    if values.dtype.name in ("uint8", "uint16"):
+        black = (1 << page.bitspersample) - 1 if int(page.photometric) == _WHITE_IS_ZERO else 0
+        return np.where(missing, values.dtype.type(black), values)
+    with np.errstate(over="ignore"):
+        return np.where(missing, np.float32(np.nan), values.astype(np.float32))
+
+
+def _find_missing(values: NDArray[Any], page: Any) -> NDArray[np.bool_] | None:
+    """Pixels whose samples all have the value of the tag GDAL_NODATA; None where there is no such number."""
+    tag = page.tags.get(_NODATA)
+    try:
+        number = float(str(tag.value).rstrip("\0 ")) if tag else np.nan
+    except ValueError:
+        return None
+    if np.isnan(number):  # as floating-point numbers they are NaN already
+        return None
+    with np.errstate(over="ignore"):
+        equal: NDArray[np.bool_] = values == (values.dtype.type(number) if values.dtype.kind == "f" else number)
+    return np.asarray(equal.all(axis=page.axes.index("S"), keepdims=True)) if "S" in page.axes else equal
 
 
 def _upright_values(values: NDArray[Any], page: Any, where: str) -> NDArray[Any]:

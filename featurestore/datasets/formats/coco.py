@@ -29,7 +29,7 @@ class Coco(AnnotatedFolder):
     File names count from the folder, from its folder ``images``, from the folder of the annotation file, or from one
     called like the file's split. A field ``split`` of an image wins over the split of the file, and images with the
     same field ``group`` never straddle splits. The field ``info.box_origin`` of a file says how its boxes count.
-    Regions marked ``iscrowd`` or ``ignore`` are no objects. Of a folder ``annotations`` as COCO ships it, the files
+    Regions marked ``iscrowd`` or ``ignore`` are not objects. Of a folder ``annotations`` as COCO ships it, the files
     ``instances`` are read; files without boxes, and files none of whose images is here, are left out with a notice.
     Label schemes, arguments and errors are those of `AnnotatedFolder`.
     """

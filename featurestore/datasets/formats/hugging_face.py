@@ -13,7 +13,7 @@ from featurestore.datasets.arrays import Concatenation
 from featurestore.datasets.base import Sample
 from featurestore.datasets.boundary import decoding, reading
 from featurestore.datasets.columns import tell_columns
-from featurestore.datasets.decoding.images import decode_image, digest_of
+from featurestore.datasets.decoding.images import decode_image, digest_of_picture
 from featurestore.datasets.files import fingerprint_of
 from featurestore.datasets.labels import (
     Encoded,
@@ -22,6 +22,7 @@ from featurestore.datasets.labels import (
     encode_groups,
     encode_indices,
     encode_labels,
+    list_values,
     normalise_split,
     scheme_fields,
 )
@@ -50,7 +51,7 @@ class HuggingFace:
 
     Raises:
         EmptyDatasetError: No rows.
-        LabelMismatchError: Splits that differ in their label columns or classes, or labels that are no single values.
+        LabelMismatchError: Splits that differ in their label columns or classes, or labels that are not single values.
         DatasetError: The folder is not a saved dataset, its image column is not certain, or a row has no id.
     """
 
@@ -95,7 +96,8 @@ class HuggingFace:
         with decoding(where, "the row cannot be read"):
             content = self._parts[part][own][self._column]
         data = _bytes_of(content, where)
-        return Sample(decode_image(data, where), digest_of(data))
+        image = decode_image(data, where)
+        return Sample(image, digest_of_picture(data, image))
 
     @staticmethod
     def detects(path: Path) -> bool:
@@ -214,7 +216,7 @@ def _values(name: str, splits: Mapping[str, Any]) -> list[Any]:
             where=name,
             hint="Save all splits with the same columns; null marks what is not known.",
         )
-    return [value for part in splits.values() for value in part.data.column(name).to_pylist()]
+    return [value for part in splits.values() for value in list_values(part.data.column(name))]
 
 
 def _scheme(name: str, splits: Mapping[str, Any], keep: str | Sequence[str]) -> Encoded:

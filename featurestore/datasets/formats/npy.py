@@ -13,7 +13,7 @@ from featurestore.datasets.arrays import ArrayDataset, file_columns, row_names
 from featurestore.datasets.boundary import reading
 from featurestore.datasets.budget import check_size
 from featurestore.datasets.decoding.arrays import KEPT, check_channels, without_losses
-from featurestore.datasets.labels import encode_labels, scheme_fields
+from featurestore.datasets.labels import encode_labels, list_values, scheme_fields
 from featurestore.datasets.naming import identity
 from featurestore.datasets.source_file import check_regular
 from featurestore.errors import DatasetError, EmptyDatasetError, LabelMismatchError
@@ -104,7 +104,7 @@ class _ImageFile:
             raise LabelMismatchError(
                 f"{len(labels)} labels for {len(self)} images", where=path, hint="Give exactly one label an image."
             )
-        return list(labels.tolist())
+        return list_values(labels)
 
     def read(self, row: int) -> NDArray[Any]:
         where, image = f"{self.path}, row {row}", self._images[row]

@@ -125,16 +125,6 @@ def test_a_catalogue_is_one_file_not_all_of_its_name(tmp_path: Path) -> None:
     assert list(find_images(tmp_path, catalogue=tmp_path / "x.fits")) == ["deep/x.fits"]
 
 
-def test_pictures_that_were_read_with_losses_have_new_fingerprints(tmp_path: Path) -> None:
-    for name in ("a.png", "a.tif"):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1, 1))
-    status = (tmp_path / "a.png").stat()
-    found = find_images(tmp_path)
-    assert found["a.png"] == fingerprint_of(status)
-    assert found["a.tif"] != fingerprint_of((tmp_path / "a.tif").stat())
-
-
 def test_a_linked_folder_is_followed(write_images: WriteImages, tmp_path_factory: pytest.TempPathFactory) -> None:
     here = tmp_path_factory.mktemp("here")
     (here / "linked").symlink_to(write_images("a.png"))

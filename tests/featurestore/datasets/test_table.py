@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from astropy.table import MaskedColumn, Table
+from astropy.table import Column, MaskedColumn, Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -48,6 +49,29 @@ def test_what_spreadsheets_add_does_not_count(csv: WriteCsv) -> None:
     catalogue = csv("file,label,,\na.png,x,,\n,,,\nb.png,y,,\n,,,\n")
     assert catalogue.column("file") == ["a.png", "b.png"]
     assert catalogue.column("label") == ["x", "y"]
+
+
+@pytest.mark.parametrize("name", ["sky.ecsv", "sky.fits", "sky.parquet"])
+def test_numbers_of_32_bits_are_what_people_wrote(tmp_path: Path, name: str) -> None:
+    shares = np.array([0.1, 2, 1e-7], np.float32)
+    if name == "sky.parquet":
+        parquet.write_table(pa.table({"share": pa.array([*shares, None], pa.float32())}), tmp_path / name)
+    else:
+        Table({"share": MaskedColumn([*shares, 0], mask=[0, 0, 0, 1], dtype=np.float32)}).write(tmp_path / name)
+    assert Catalogue(tmp_path / name).column("share") == ["0.1", "2", "1e-07", None]
+
+
+@pytest.mark.parametrize("name", ["sky.ecsv", "sky.fits"])
+def test_angles_have_the_unit_that_the_file_states(tmp_path: Path, name: str) -> None:
+    units = {"ra": "arcmin", "dec": "rad", "b": "deg", "l": None, "v": "km/s", "t": "km/s"}
+    table = Table({key: Column(["x"] if key == "t" else [0.5], unit=unit) for key, unit in units.items()})
+    table.write(tmp_path / name)
+    catalogue = Catalogue(tmp_path / name)
+    angles = [catalogue.degrees(key)[0] for key in ("ra", "dec", "b", "l")]
+    np.testing.assert_allclose(angles, [0.5 / 60, math.degrees(0.5), 0.5, 0.5], rtol=1e-12)
+    assert math.isnan(catalogue.degrees("t")[0])
+    with pytest.raises(DatasetError, match=r"the catalogue cannot be read: 'km / s' .* not convertible.*sky"):
+        catalogue.degrees("v")
 
 
 def test_tabs_instead_of_commas(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from featurestore.datasets.cropping.parent_image import ParentImage
+from featurestore.datasets.decoding import checksums
 from featurestore.errors import DatasetError
 
 
@@ -48,6 +49,19 @@ def test_a_named_extension(path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(numbers(4, 4)), fits.ImageHDU(numbers(5, 5), name="SCI")]).writeto(path)
     assert ParentImage.read(path).values.shape == (4, 4)
     assert ParentImage.read(path, extension="SCI").values.shape == (5, 5)
+
+
+@pytest.mark.parametrize("step", [4, 1 << 24])
+def test_damage_that_the_file_itself_declares(path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle is astropy, which writes the sums."""
+    monkeypatch.setattr(checksums, "_STEP", step)
+    fits.PrimaryHDU(numbers(3, 40, 40)).writeto(path, checksum=True)
+    assert ParentImage.read(path, 1).values[0, 0] == 1600
+    data = bytearray(path.read_bytes())
+    data[2880 + 4 * 1700] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="the pixels are damaged: their sum is not the DATASUM of the header"):
+        ParentImage.read(path, 0)
 
 
 def test_percentiles_are_those_of_the_finite_pixels(path: Path) -> None:

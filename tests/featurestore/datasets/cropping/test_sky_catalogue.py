@@ -93,7 +93,7 @@ def test_bad_catalogues(tmp_path: Path, text: str, reason: str) -> None:
 
 def test_what_is_no_catalogue(tmp_path: Path) -> None:
     (tmp_path / "c.fits").write_text("no table")
-    with pytest.raises(DatasetError, match=r"the source catalogue cannot be read: .*Give a CSV, ECSV or FITS table"):
+    with pytest.raises(DatasetError, match=r"the sky catalogue cannot be read: .*Give a CSV, ECSV or FITS table"):
         read_sources(tmp_path / "c.fits")
     with pytest.raises(UsageError, match=r"the unit is unknown \[parsec\]. Use arcsec, arcmin, deg"):
         read_sources(tmp_path / "c.fits", "parsec")

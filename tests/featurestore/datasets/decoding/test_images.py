@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featurestore.datasets.budget import VARIABLE
-from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_pixels
+from featurestore.datasets.decoding.images import decode_image, digest_of, digest_of_picture, digest_of_pixels
 from featurestore.errors import UnreadableImageError
 
 Encode = Callable[..., bytes]
@@ -219,6 +219,16 @@ def test_threads_decode_alike(encode: Encode) -> None:
 
 def test_digest_is_blake2b_128() -> None:
     assert digest_of(b"sky") == blake2b(b"sky", digest_size=16).digest()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "of_file"),
+    [(RGB, "png", True), (RGB, "tiff", False), (GREY.astype(np.uint16), "png", False), (RGB, "jpeg", True)],
+)
+def test_pictures_that_older_versions_read_otherwise_are_known_by_their_pixels(encode, values, kind, of_file) -> None:
+    data = encode(values, kind)
+    image = decode_image(data, "x")
+    assert digest_of_picture(data, image) == (digest_of(data) if of_file else digest_of_pixels(image))
 
 
 def test_digest_of_pixels_sees_shape_dtype_and_values() -> None:

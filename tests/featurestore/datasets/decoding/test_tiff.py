@@ -50,6 +50,43 @@ def test_differences_are_summed_up(dtype: str) -> None:
     )
 
 
+def nodata(text: str) -> dict[str, object]:
+    """The tag GDAL_NODATA."""
+    return {"extratags": [(42113, "s", 0, text, True)]}
+
+
+@pytest.mark.parametrize(("dtype", "text"), [("f4", "-9999"), ("i2", "-9999"), ("f8", "-1e300"), ("u4", "4294967295")])
+def test_pixels_that_gdal_marks_as_missing_are_nan(dtype: str, text: str) -> None:
+    values = np.array([[1, 2, 3], [4, 5, 6]], dtype=dtype)
+    values[1, 0] = float(text)
+    expected = np.array([[1, 2, 3], [np.nan, 5, 6]], np.float32)
+    image = decode_image(written(values, **nodata(text)), "x")
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_missing_pixels_without_a_nan_are_black(dtype: str, photometric: str) -> None:
+    values = np.array([[1, 200, 3]], dtype=dtype)
+    top = np.iinfo(dtype).max if photometric == "miniswhite" else 0
+    image = decode_image(written(values, photometric=photometric, **nodata("200")), "x")
+    assert image.dtype == dtype
+    assert image.tolist() == [[abs(top - 1), 0, abs(top - 3)]]
+
+
+def test_a_pixel_is_missing_where_all_of_its_bands_are() -> None:
+    values = np.array([[[255, 255, 255], [255, 7, 255]]], np.uint8)
+    image = decode_image(written(values, photometric="rgb", **nodata("255")), "x")
+    assert image.tolist() == [[[0, 0, 0], [255, 7, 255]]]
+
+
+@pytest.mark.parametrize("text", ["nan", "none", "7"])
+def test_a_mark_of_missing_pixels_that_no_pixel_has(text: str) -> None:
+    values = np.array([[0, 1, 2]], np.float32)
+    np.testing.assert_array_equal(decode_image(written(values, **nodata(text)), "x"), values)
+
+
 def test_half_floats_and_bigtiff_and_tiles() -> None:
     values = whole_range("f4", (40, 30)).astype(np.float16)
     np.testing.assert_array_equal(decode_image(written(values, bigtiff=True, tile=(16, 16)), "x"), values)
@@ -153,7 +190,7 @@ def test_orientation_is_that_of_pillow(orientation: int) -> None:
 
 
 def test_complex_numbers_are_refused() -> None:
-    with pytest.raises(UnreadableImageError, match="pixels are complex64, which are no real numbers"):
+    with pytest.raises(UnreadableImageError, match="pixels are complex64, which are not real numbers"):
         decode_image(written(np.ones((2, 2), np.complex64)), "x")
 
 

@@ -172,6 +172,11 @@ def test_empty_text_is_unlabelled(make: Make, tmp_path: Path) -> None:
     assert table.classes == {"label": ("disk",)}
 
 
+def test_numbers_of_32_bits_are_what_people_wrote(make: Make, tmp_path: Path) -> None:
+    short = make(3, label=[0.1, None, 2.0]).cast_column("label", datasets.Value("float32"))
+    assert HuggingFace(save(short, tmp_path / "x")).table.classes == {"label": ("0.1", "2")}
+
+
 def test_lists_are_no_labels(make: Make, tmp_path: Path) -> None:
     listed = make(2).add_column("label", [[0], [0, 1]])
     with pytest.raises(LabelMismatchError, match="the column 'label' holds no single values"):
