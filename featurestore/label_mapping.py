@@ -1,7 +1,7 @@
 """Relabelling: a label scheme made of another one, class by class, without touching images or features.
 
 A mapping file says which class becomes which; see `read_relabelling`. Wherever a label scheme is asked for, such a
-file may stand in its place; see `scheme_name` and `choose_labels`.
+file may be given in its place; see `scheme_name` and `choose_labels`.
 """
 
 from __future__ import annotations
@@ -179,19 +179,20 @@ def read_relabelling(path: Path) -> Relabelling:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # also ~NAME without such a user
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"cannot read the mapping: {error.strerror}", where=path, hint="Give a label scheme, or a mapping file."
+            f"cannot read the mapping: {reason}", where=path, hint="Give a label scheme, or a mapping file."
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError("the mapping is no UTF-8 text", where=path, hint="Save it as UTF-8.") from error
+        raise UsageError("the mapping is not UTF-8 text", where=path, hint="Save it as UTF-8.") from error
     return _parse_csv(text, path) if path.suffix.lower() == ".csv" else _parse_toml(text, path)
 
 
 def _parse_toml(text: str, path: Path) -> Relabelling:
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"the mapping is not TOML: {error}", where=path, hint="Correct that line.") from error
     _check_known(given, _KEYS, "key", str(path))
     classes = given.get("classes", {})
@@ -204,7 +205,10 @@ def _parse_toml(text: str, path: Path) -> Relabelling:
 
 
 def _parse_csv(text: str, path: Path) -> Relabelling:
-    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line]
+    try:
+        lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines()) if line]
+    except csv.Error as error:
+        raise UsageError(f"the mapping is not CSV: {error}", where=path, hint="Correct that line.") from error
     for number, line in enumerate(lines, start=1):
         if len(line) != 2:
             raise UsageError(

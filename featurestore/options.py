@@ -16,7 +16,7 @@ from featurestore.registry import unknown_name
 T = TypeVar("T")
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-"""No text becomes a number, no fraction a whole one, no word a truth value; NaN and infinity are no options."""
+"""No text becomes a number, no fraction a whole one, no word a truth value; NaN and infinity are not options."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Numbers = Annotated[tuple[int, ...], Field(strict=False)]
-"""Types of fields; a list may stand for a tuple, as in TOML, but what is in it has to have the very type."""
+"""Types of fields; a list may be given for a tuple, as in TOML, but what is in it has to have the very type."""
 
 _UNKNOWN = "unexpected_keyword_argument"
 
@@ -72,7 +72,7 @@ def assign(
     Args:
         given: Values by name.
         owners: Name -> a dataclass; the first that has a field takes it.
-        apart: Fields that are no flat options.
+        apart: Fields that are not flat options.
 
     Raises:
         UnknownNameError: A name that none of them has; the nearest are offered.

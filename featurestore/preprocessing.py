@@ -212,7 +212,7 @@ def _convert(kind: type, value: str, text: str) -> Any:
             raise UsageError(f"{value!r} is neither true nor false", where=text, hint="Write antialias=false.")
         return value == "true"
     if kind is int:
-        if not value.isdecimal():
+        if not (value.isdecimal() and len(value) < 10):
             raise UsageError(f"{value!r} is not a whole number", where=text, hint="Write for example resize=224.")
         return int(value)
     return value

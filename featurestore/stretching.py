@@ -94,7 +94,7 @@ class Stretch:
         """The stretch that `text` describes.
 
         Raises:
-            UsageError: Too many parts, or parameters that are no numbers or out of range.
+            UsageError: Too many parts, or parameters that are not numbers, or out of range.
             UnknownNameError: No such interval or curve.
         """
         if text == "none":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 from featurestore.errors import SeenRowsError
@@ -41,7 +42,8 @@ def recorded_rows(provenance: Mapping[str, Any]) -> dict[str, str | None]:
     written down, has None.
     """
     if "parts" in provenance:
-        return {name: rows for part in provenance["parts"] for name, rows in recorded_rows(part).items()}
+        parts = [recorded_rows(part) for part in provenance["parts"]]
+        return {name: _join(part[name] for part in parts if name in part) for name in dict.fromkeys(chain(*parts))}
     spec = provenance.get("spec", {})
     if TRAINING_ROWS in provenance or spec.get("adapter") == "tuned":
         return {spec["name"]: provenance.get(TRAINING_ROWS)}
@@ -60,17 +62,17 @@ def check_test_rows(
         allow: Whether to go on all the same.
 
     Returns:
-        What the result has to state: nothing, or `SEEN`.
+        What the result has to state: nothing, or `SEEN`, the test rows that any of them has seen.
 
     Raises:
         SeenRowsError: Some rows were seen, or nobody knows; and that is not allowed.
     """
     for name, packed in records.items():
-        seen = "unknown" if packed is None else count_seen(sample_ids, packed)
-        if seen and not allow:
+        seen = None if packed is None else count_seen(sample_ids, packed)
+        if seen != 0 and not allow:
             what = (
                 f"nobody wrote down which rows {name} was trained on"
-                if packed is None
+                if seen is None
                 else f"{name} was trained on {seen} of the {len(sample_ids)} test rows"
             )
             raise SeenRowsError(
@@ -79,15 +81,25 @@ def check_test_rows(
                 hint="Test on rows that it has not seen; or add --allow-seen-rows (allow_seen_rows = true in a study "
                 "file), and every result will state it.",
             )
-        if seen:
-            return {SEEN: seen}
-    return {}
+    known = _join(records.values())
+    seen = None if known is None else count_seen(sample_ids, known)
+    return {} if seen == 0 else {SEEN: "unknown" if seen is None else seen}
 
 
 def leave_out_rows(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance for people: without the hashes."""
     shown = {name: one for name, one in provenance.items() if name != TRAINING_ROWS}
     return shown | ({"parts": [leave_out_rows(part) for part in shown["parts"]]} if "parts" in shown else {})
+
+
+def _join(packs: Iterable[str | None]) -> str | None:
+    """The rows of several texts as one; None where one of them is not known."""
+    rows = set[bytes]()
+    for packed in packs:
+        if packed is None:
+            return None
+        rows.update(_hashes(packed))
+    return b64encode(b"".join(sorted(rows))).decode()
 
 
 def _hash(name: str) -> bytes:

@@ -138,6 +138,8 @@ def test_a_dataset_without_labels(make_table: MakeTable) -> None:
         ("m.toml", "[classes]\na = 1", "1 is not text"),
         ("m.toml", 'classes = ["a"]', r"\['a'\] is not text"),
         ("m.toml", 'base = 1\n[classes]\na = "b"', "1 is not text"),
+        pytest.param("m.toml", "a = " + "[" * 20_000, "the mapping is not TOML", id="deep"),
+        pytest.param("m.csv", "base,new\n" + "a" * 200_000, "the mapping is not CSV", id="wide"),
         ("m.csv", "", "the mapping gives no class a new name"),
         ("m.csv", "base,new\na", "line 2 has 1 columns"),
         ("m.csv", "base,new\na,b\na,c\n", "classes occur more than once: a"),
@@ -156,6 +158,8 @@ def test_a_key_that_does_not_exist(write: Callable[[str, str], Path]) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the mapping: No such file.*m\.toml"):
         scheme_name(str(tmp_path / "m.toml"))
+    with pytest.raises(UsageError, match="cannot read the mapping: Could not determine home directory"):
+        scheme_name("~nobody-at-all/m.toml")
     (tmp_path / "m.csv").write_bytes(b"\xff,\xfe")
-    with pytest.raises(UsageError, match="the mapping is no UTF-8 text"):
+    with pytest.raises(UsageError, match="the mapping is not UTF-8 text"):
         read_relabelling(tmp_path / "m.csv")

@@ -144,6 +144,7 @@ def test_only_box_crops_use_boxes(crop: str, expected: bool) -> None:
         ("resize", UsageError, "'resize' is not FIELD=VALUE [resize]. Write for example resize=224."),
         ("resize=0", UsageError, "resize must be positive [resize=0]. Give a side in pixels."),
         ("resize=-3", UsageError, "'-3' is not a whole number [resize=-3]. Write for example resize=224."),
+        pytest.param("resize=" + "9" * 5000, UsageError, f"'{'9' * 5000}' is not a whole", id="5,000 digits"),
         ("resize=²", UsageError, "'²' is not a whole number"),
         ("resize=224,resize=480", UsageError, "resize is given twice [resize=224,resize=480]. Give each field once."),
         ("antialias=no", UsageError, "'no' is neither true nor false [antialias=no]. Write antialias=false."),

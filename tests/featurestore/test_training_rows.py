@@ -34,6 +34,12 @@ def test_test_rows_that_were_seen_are_refused():
     assert check_test_rows(records, ["2", "3", "4"], "sky", allow=True) == {SEEN: 2}
 
 
+def test_test_rows_that_any_of_several_backbones_saw_are_counted_once():
+    records = {"tuned:a": pack_rows(["1", "2"]), "tuned:b": pack_rows(["2", "3"]), "tuned:c": pack_rows([])}
+    assert check_test_rows(records, ["1", "2", "3", "4"], "sky", allow=True) == {SEEN: 3}
+    assert check_test_rows(records | {"tuned:d": None}, ["1", "2"], "sky", allow=True) == {SEEN: "unknown"}
+
+
 def test_rows_that_nobody_knows_are_refused_too():
     with pytest.raises(SeenRowsError, match=r"nobody wrote down which rows tuned:a was trained on \[sky\]"):
         check_test_rows({"tuned:a": None}, ["1"], "sky")
@@ -51,7 +57,14 @@ def test_features_say_what_their_backbones_have_seen():
     packed, other = pack_rows(["1"]), {"spec": {"name": "dinov2-s", "adapter": "timm"}}
     assert recorded_rows({"spec": spec, TRAINING_ROWS: packed}) == {"tuned:a": packed}
     assert recorded_rows({"spec": spec}) == {"tuned:a": None}, "features that are older than this field"
-    assert recorded_rows({"parts": [other, {"spec": spec, TRAINING_ROWS: packed}]}) == {"tuned:a": packed}
+    one, two, lost = (
+        {"spec": spec, TRAINING_ROWS: packed},
+        {"spec": spec, TRAINING_ROWS: pack_rows("2")},
+        {"spec": spec},
+    )
+    assert recorded_rows({"parts": [other, one]}) == {"tuned:a": packed}
+    assert recorded_rows({"parts": [one, two]}) == {"tuned:a": pack_rows("12")}, "at two variants, or layers"
+    assert recorded_rows({"parts": [lost, one]}) == {"tuned:a": None}, "one part that is not known decides"
 
 
 def test_hashes_are_not_shown():
