@@ -154,10 +154,18 @@ class SampleTable:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids and fingerprints: equal when the same images stand in the same order."""
+        """SHA-256 over ids and fingerprints: equal for the same images in the same order."""
         sha = hashlib.sha256("\0".join(self.sample_ids).encode())
         sha.update(np.ascontiguousarray(self.fingerprints).tobytes())
         return sha.hexdigest()
+
+    @cached_property
+    def box_fingerprints(self) -> NDArray[np.uint64]:
+        """uint64 (n,): `fingerprints` that change with the boxes too, for pixels that are cut out by them."""
+        if self.boxes is None:
+            return self.fingerprints
+        marks = [hashlib.blake2b(self.boxes.of(row).tobytes(), digest_size=8).digest() for row in range(len(self))]
+        return self.fingerprints ^ np.frombuffer(b"".join(marks), dtype="<u8").astype(np.uint64)
 
     def label_digest(self, scheme: str | None = None) -> str:
         """SHA-256 over ids, splits, groups, classes and labels of one scheme: what decides a probe's rows."""

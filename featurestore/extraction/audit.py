@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,7 +107,8 @@ def _load_same(
         raise StoreError(
             f"the features cannot be made again: {', '.join(changed)} changed",
             where=entry.path,
-            hint="Restore the weights or versions that the provenance names: skyprobe info.",
+            hint="Restore the weights or versions that the provenance names; to see them, run: "
+            f"{shlex.join(['skyprobe', 'info', entry.dataset, '--key', entry.key.short])}",
         )
     return model
 

@@ -42,7 +42,7 @@ class Job:
 
     Attributes:
         request: What to extract.
-        entry: Where the features stand.
+        entry: Where the features are.
         pending: bool (n,), dataset rows to embed.
         changed: bool (n,), those of them whose features are there, from an image with another content.
         model: The loaded backbone; None where nothing is pending, and none was loaded to find that out.

@@ -30,7 +30,7 @@ class Extracted:
 
     Attributes:
         entry: Its features in the store.
-        embedded: Rows embedded by this call; 0 when everything stood in the store already.
+        embedded: Rows embedded by this call; 0 when everything was in the store already.
         unreadable: sample id -> reason, for all rows marked unreadable.
     """
 

@@ -6,7 +6,6 @@ little more than reading the store's metadata.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,7 +166,7 @@ def list_requests(
         backbones: Names of backbones.
         variants: Names or specs of variants.
         options: How to extract.
-        store: Where specs of models outside the catalogue may stand from an earlier extraction, which saves importing
+        store: Where an earlier extraction may have left specs of models outside the catalogue, which saves importing
             their library.
 
     Raises:
@@ -243,7 +242,7 @@ def pending_rows(
     """Which samples are still to embed.
 
     Args:
-        entry: Where the features stand; None if nowhere yet.
+        entry: Where the features are; None if nowhere yet.
         request: What to extract.
         rows: int64 (n,), store row of each sample; -1 for samples that the store does not know.
         fingerprints: uint64 (n,), current fingerprints of the samples (see `row_fingerprints`).
@@ -266,13 +265,7 @@ def pending_rows(
 
 def row_fingerprints(table: SampleTable, preprocessing: Preprocessing) -> NDArray[np.uint64]:
     """uint64 (n,): the table's fingerprints; where a crop follows boxes, they change with the boxes too."""
-    if not preprocessing.uses_boxes or table.boxes is None:
-        return table.fingerprints
-    marks = [
-        int.from_bytes(hashlib.blake2b(table.boxes.of(row).tobytes(), digest_size=8).digest(), "little")
-        for row in range(len(table))
-    ]
-    return table.fingerprints ^ np.array(marks, dtype=np.uint64)
+    return table.box_fingerprints if preprocessing.uses_boxes else table.fingerprints
 
 
 def provenance_of(

@@ -241,7 +241,11 @@ def test_a_box_crop_follows_the_boxes_when_they_change(models, store, make_datas
 
     assert extract(boxed(4), store, ["box-224"]).features[0].embedded == 3
     assert extract(boxed(4), store, ["box-224"]).features[0].embedded == 0
-    assert extract(boxed(8), store, ["box-224"]).features[0].embedded == 3
+    (one,) = extract(boxed(8), store, ["box-224"]).features
+    assert one.embedded == 3
+    assert one.entry.count_changed() == 0
+    store.put_dataset(boxed(9).table)
+    assert one.entry.count_changed() == 3
     assert extract(boxed(9), store, ["full-224"]).features[0].embedded == 3
     assert extract(boxed(5), store, ["full-224"]).features[0].embedded == 0
 
