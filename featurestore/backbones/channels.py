@@ -18,7 +18,7 @@ def inflate_input(tokens: nn.Module, n_channels: int) -> None:
     The rule is that of timm (`timm.models.adapt_input_conv`): the weights of the input layer are repeated, channel i
     getting those of i modulo 3, and multiplied by 3 / n, so that what follows sees values of the usual size. A layer
     with such weights is the given layer after a fixed mix of the channels, which goes in front here: so it works for
-    every library, and for input layers that are no convolutions.
+    every library, and for input layers that are not convolutions.
 
     A model that normalises inside (RADIO with its own code) does so after the mix.
 

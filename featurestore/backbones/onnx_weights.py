@@ -75,7 +75,7 @@ def state_of_onnx(path: Path, wanted: Mapping[str, Size], head: Sequence[str] = 
     n_left = len(tensors) - len(needed)
     return state, (
         f"{len(needed) - len(missing)} tensors by name{by_order}, all of the model's shapes; {n_left} others of the "
-        "file are no part of it and were left out"
+        "file do not belong to it and were left out"
     )
 
 
@@ -159,7 +159,7 @@ def _with_positions(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _find_prefix(tensors: Mapping[str, Tensor], wanted: Sequence[str]) -> str:
-    """What stands before the model's names in the file: the model may be a part of a larger one."""
+    """What comes before the model's names in the file: the model may be a part of a larger one."""
     prefixes = [name.removesuffix(one) for name in tensors for one in wanted if name.endswith(one)]
     whole = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
     return max(dict.fromkeys(whole), key=whole.count, default="")

