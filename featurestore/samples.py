@@ -164,7 +164,11 @@ class SampleTable:
         """uint64 (n,): `fingerprints` that change with the boxes too, for pixels that are cut out by them."""
         if self.boxes is None:
             return self.fingerprints
-        marks = [hashlib.blake2b(self.boxes.of(row).tobytes(), digest_size=8).digest() for row in range(len(self))]
+        kept = np.flatnonzero(~self.boxes.crowd)
+        order = kept[np.argsort(self.boxes.row[kept], kind="stable")]
+        edges = np.searchsorted(self.boxes.row[order], np.arange(1, len(self)))
+        parts = np.split(self.boxes.xyxy[order], edges) if len(self) else []
+        marks = [hashlib.blake2b(part.tobytes(), digest_size=8).digest() for part in parts]
         return self.fingerprints ^ np.frombuffer(b"".join(marks), dtype="<u8").astype(np.uint64)
 
     def label_digest(self, scheme: str | None = None) -> str:

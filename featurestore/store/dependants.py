@@ -19,7 +19,7 @@ KEYS = "keys"
 """Attribute of a cached entry: the keys of the features that it was computed from; see `list_keys`."""
 
 _JOINT = "+"
-"""Between the names of backbones, or of variants, whose features stand side by side."""
+"""Between the names of backbones, or of variants, whose features are side by side."""
 
 
 def list_keys(key: FeatureKey) -> list[str]:

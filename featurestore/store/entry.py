@@ -18,7 +18,7 @@ from featurestore.store.layout.block_summary import may_be_summarised, withdraw
 from featurestore.store.layout.key_arrays import CONTENT_BYTES, DONE, MISSING, UNREADABLE, KeyArrays, read_shapes
 from featurestore.store.layout.row_checks import UNCHECKED, compute_checks
 from featurestore.store.layout.state_scan import StateScan, find_waiting
-from featurestore.store.layout.storage import REPAIR, Storage
+from featurestore.store.layout.storage import Storage
 from featurestore.store.layout.text import decode_text
 from featurestore.store.stored_features import StoredFeatures
 from featurestore.store.table.stored_table import StoredTable
@@ -82,7 +82,7 @@ class FeatureEntry:
     ) -> None:
         self.path = path
         self.dataset, self.variant, self.backbone = names
-        self.key, self.provenance, self.shapes = _parse(attributes, storage.where(path))
+        self.key, self.provenance, self.shapes = _parse(attributes, storage, path)
         self.bound = PLACE in attributes
         self._storage = storage
         self._load_table = load_table
@@ -113,7 +113,11 @@ class FeatureEntry:
     @property
     def extract_command(self) -> str:
         """The command that completes these features."""
-        source = self._load_table().source or self.dataset
+        return self.command_from(self._load_table().source)
+
+    def command_from(self, source: str) -> str:
+        """The same, where the dataset comes from `source`; empty: from where it came at first."""
+        source = source or str(self.provenance.get("dataset_source") or self.dataset)
         options = {**self.key.to_dict(), "weights": self.provenance.get("weights")}
         if DENSE in self.shapes:  # which is made only when it is named
             options["pooling"] = tuple(self.shapes)
@@ -175,10 +179,16 @@ class FeatureEntry:
     def count_changed(self, pooling: str | None = None) -> int:
         """How many rows were embedded, in one pooling or in any, from an image that has another fingerprint now."""
         arrays, stored, names = self.arrays(), self._load_table(), self._chosen(pooling)
-        waiting = StateScan(arrays, names, len(stored)).find_pending(stored.fingerprints, retry_unreadable=False)
+        now = stored.table.box_fingerprints if self._follows_boxes else stored.fingerprints
+        waiting = StateScan(arrays, names, len(stored)).find_pending(now, retry_unreadable=False)
         rows = np.flatnonzero(stored.present & waiting)
-        changed = arrays.column("stamp").read_rows(rows) != stored.fingerprints[rows]
+        changed = arrays.column("stamp").read_rows(rows) != now[rows]
         return int((changed & np.any([arrays.state(name).read_rows(rows) == DONE for name in names], axis=0)).sum())
+
+    @property
+    def _follows_boxes(self) -> bool:
+        """Whether the images were cropped by their boxes; see `featurestore.preprocessing.Preprocessing`."""
+        return str(self.key.preprocessing.get("crop", "")).startswith("box")
 
     def origins(self, poolings: Iterable[str], rows: NDArray[np.int64]) -> Origins:
         """What some rows were computed from; none of them is done in a pooling that is not there.
@@ -363,10 +373,8 @@ class FeatureEntry:
         """Every row that was written must carry the hash of the id that the dataset has in that row."""
         strange = written[arrays.column("sample_hash").read_rows(written) != hashes]
         if len(strange):
-            raise CorruptStoreError(
-                f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says",
-                where=self._storage.where(self.path),
-                hint=REPAIR,
+            raise self._storage.corrupt(
+                f"row {strange[0]} and {len(strange) - 1} more belong to other samples than the dataset says", self.path
             )
 
 
@@ -376,16 +384,14 @@ def _first(values: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 def _parse(
-    attributes: Mapping[str, Any], where: str
+    attributes: Mapping[str, Any], storage: Storage, path: str
 ) -> tuple[FeatureKey, Mapping[str, Any], dict[str, tuple[int, ...]]]:
     """Key, provenance and shapes."""
     try:
         shapes = read_shapes(attributes["poolings"])
         return FeatureKey.from_dict(attributes["key"]), dict(attributes["provenance"]), shapes
     except (KeyError, TypeError, ValueError, StoreError) as error:
-        raise CorruptStoreError(
-            f"the attributes of these features are damaged: {error!r}", where=where, hint=REPAIR
-        ) from error
+        raise storage.corrupt(f"the attributes of these features are damaged: {error!r}", path) from error
 
 
 def _store_rows(stored: StoredTable, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:

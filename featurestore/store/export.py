@@ -55,7 +55,7 @@ def export(
             hint=f"Use one of {', '.join(_WRITERS)}, or a suffix out of {', '.join(FORMATS)}.",
         )
     if features.values.ndim > 2 and writer is not _write_npz:
-        raise UsageError("dense features are no table", where=path, hint="Export them as npz.")
+        raise UsageError("dense features are not a table", where=path, hint="Export them as npz.")
     contents = _Contents(features, _columns(features.table) | dict(columns or {}), _metadata(features, notes or {}))
     return write_atomically(path, lambda part: writer(contents, part))
 

@@ -112,7 +112,7 @@ class FeatureSet:
             raise CorruptStoreError(
                 f"{len(self.values)} feature rows for {len(self.table)} samples",
                 where=self.table.name,
-                hint="Run: skyprobe verify.",
+                hint="Give one row for each sample, in the same order.",
             )
 
     @property

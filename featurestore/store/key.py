@@ -35,7 +35,7 @@ def digest(value: object) -> str:
 class FeatureKey:
     """Identity of stored features.
 
-    Two extractions share features exactly when their keys are equal. Dataset, labels and splits are no part of it:
+    Two extractions share features exactly when their keys are equal. Dataset, labels and splits do not belong to it:
     content is identified row by row. Library versions are provenance.
 
     Attributes:

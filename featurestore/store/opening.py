@@ -6,8 +6,9 @@ import os
 from typing import Any, Literal
 
 from featurestore.errors import CorruptStoreError, StoreError, StoreFormatError, UsageError
+from featurestore.store.commands import EXAMPLE, extract_command
 from featurestore.store.layout.key_arrays import recover_block_rows
-from featurestore.store.layout.storage import Storage
+from featurestore.store.layout.storage import Storage, repair_hint
 from featurestore.store.store import FeatureStore
 from featurestore.store.table.tables import CURRENT, DATASETS, FEATURES, check_block_rows
 
@@ -93,7 +94,7 @@ def read_root(storage: Storage) -> dict[str, Any] | None:
         return recovered
     if recovered is None and what == "is lost":
         return attributes  # a folder of somebody else
-    hint = f"Run: skyprobe verify --repair --store {storage.path}." if recovered else "Restore it from a copy."
+    hint = repair_hint(storage.path) if recovered else "Restore it from a copy."
     raise CorruptStoreError(f"the metadata of the store {what}", where=storage.where("zarr.json"), hint=hint)
 
 
@@ -119,8 +120,8 @@ def _make(storage: Storage, block_rows: int | None) -> None:
         raise StoreError(
             "there is no store",
             where=storage.path,
-            hint="Make it by extracting features: skyprobe extract DATA -b BACKBONE -p VARIANT "
-            f"--store {storage.path}, or name another store by --store or $SKYPROBE_STORE.",
+            hint="Name another one by --store or $SKYPROBE_STORE; or make it by extracting features of your images, "
+            f"or of a public dataset: {extract_command('first', EXAMPLE, '', storage.path, {})}",
         )
     storage.require_group("", root_attributes(block_rows))
 

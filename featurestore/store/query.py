@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import AmbiguousFeaturesError, MissingFeaturesError
 from featurestore.registry import unknown_name
-from featurestore.store.commands import extract_command
+from featurestore.store.commands import EXAMPLE, extract_command
 from featurestore.store.entry import FeatureEntry
 from featurestore.store.key import FeatureKey
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 KEY, WEIGHTS = "key", "weights"
-"""Names that are no fields of the key: the start of its SHA-256, and the source of the weights in the provenance."""
+"""Names that are not fields of the key: the start of its SHA-256, and the source of the weights in the provenance."""
 
 _FIELD_NAMES = (KEY, WEIGHTS, *FeatureKey.__dataclass_fields__)
 
@@ -116,7 +117,7 @@ def choose(
         found: What matches the request.
         others: What the store has of this dataset, whether it matches or not.
         request: What was asked for.
-        data: What the user calls the dataset on the command line.
+        data: What the user calls the dataset on the command line; empty where there is none.
         store: Path of the store.
 
     Raises:
@@ -130,10 +131,12 @@ def choose(
             f"{len(found)} stored features match: {_list_differences(found)}", where=request, hint=_how_to_choose(found)
         )
     options = {"pooling": request.pooling, **request.fields}
-    command = extract_command(data, request.backbone or "BACKBONE", request.variant or "VARIANT", store, options)
+    backbone, variant = (others[0].backbone, others[0].variant) if others else (EXAMPLE, "")
+    command = extract_command(data, request.backbone or backbone, request.variant or variant, store, options)
+    run = command if data else shlex.join(["skyprobe", "ls", "--store", store])
     stored = ", ".join(f"{entry.variant} {entry.backbone} {'/'.join(entry.shapes)}" for entry in others)
     raise MissingFeaturesError(
-        "these features are not in the store", where=request, hint=f"Run: {command}. Stored: {stored or 'none'}."
+        "these features are not in the store", where=request, hint=f"Run: {run}. Stored: {stored or 'none'}."
     )
 
 

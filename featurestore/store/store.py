@@ -204,7 +204,7 @@ class FeatureStore:
         found = self.find(dataset, variant, backbone, pooling=pooling, **fields)
         others = [] if found else self.find(dataset)
         request = Request(dataset, variant, backbone, pooling, fields)
-        return choose(found, others, request, self._data_argument(dataset), self.path)
+        return choose(found, others, request, self._data_argument(dataset, others), self.path)
 
     def load(
         self, dataset: str, variant: str, backbone: str, *, pooling: str | None = None, **fields: Any
@@ -255,11 +255,10 @@ class FeatureStore:
         unsaved = {digest for known, digest in self._unsaved_cache if known == kind}
         return sorted({*list_cached(self.storage, f"{CACHE}/{escape(kind)}"), *unsaved})
 
-    def _data_argument(self, dataset: str | None) -> str:
-        """What the user calls a dataset on the command line: where it comes from, if that is known."""
-        if dataset is None:
-            return "DATA"
-        return self.source(dataset) or dataset
+    def _data_argument(self, dataset: str | None, others: Sequence[FeatureEntry]) -> str:
+        """What the user calls a dataset, or the first that there is: where it comes from, if that is known."""
+        name = dataset or next((one.dataset for one in others), "")
+        return name and (self.source(name) or name)
 
     def _known(self, path: str, key: FeatureKey) -> dict[str, Any]:
         """Attributes of a key's group that is there already; what can be known of them where they are lost.

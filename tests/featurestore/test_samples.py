@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -152,3 +153,16 @@ def test_text_that_would_not_come_back(make_table: MakeTable, field: str, text: 
     }
     with pytest.raises(DatasetError, match="is not Unicode text, or holds a NUL"):
         replace(table, **changes[field])
+
+
+def test_fingerprints_follow_the_boxes_of_each_sample() -> None:
+    """The oracle hashes the boxes of one sample after the other, as older stores did."""
+    rng = np.random.default_rng(0)
+    row = rng.integers(0, 6, 20)
+    boxes = Boxes(row, rng.random((20, 4), dtype=np.float32), np.zeros(20, np.int64), rng.random(20) < 0.3)
+    ids, none = tuple("abcdefg"), np.array([""] * 7)
+    table = SampleTable("sky", ids, {}, {}, none, np.arange(7, dtype=np.uint64), boxes=boxes)
+    marks = [hashlib.blake2b(boxes.of(number).tobytes(), digest_size=8).digest() for number in range(7)]
+    expected = [number ^ int.from_bytes(mark, "little") for number, mark in enumerate(marks)]
+    assert table.box_fingerprints.tolist() == expected
+    assert replace(table, boxes=None).box_fingerprints.tolist() == list(range(7))

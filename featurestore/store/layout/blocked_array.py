@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import CorruptStoreError
 from featurestore.store.layout.backends.base import Contents
-from featurestore.store.layout.storage import REPAIR, Storage
+from featurestore.store.layout.storage import Storage
 
 _CRC_BYTES = 4
 with np.errstate(invalid="ignore"):  # some processors complain of the NaNs among them
@@ -27,7 +27,7 @@ class BlockedArray:
     """One array of a store, (n, ...), with blocks along its first axis; each is one chunk, or several of equal size.
 
     Args:
-        storage: Where it stands.
+        storage: Where it is.
         path: Its path below the root.
         block_rows: Rows of a block, a multiple of those of a chunk; those of a chunk for None.
 
@@ -46,7 +46,7 @@ class BlockedArray:
     def __init__(self, storage: Storage, path: str, block_rows: int | None = None) -> None:
         array = storage.array(path)
         if array is None:
-            raise CorruptStoreError("an array is missing", where=storage.where(path), hint=REPAIR)
+            raise storage.corrupt("an array is missing", path)
         self.path = path
         self.dtype = np.dtype(array.dtype).newbyteorder("<")
         self.chunk_rows = array.chunks[0]
@@ -201,9 +201,9 @@ class BlockedArray:
         return body.view(self.dtype).reshape(-1, *self.shape)[: self._length(chunk)]
 
     def _corrupt(self, chunk: int, what: str) -> CorruptStoreError:
-        where, first = self._storage.where(self._file(chunk)), chunk * self.chunk_rows
+        first = chunk * self.chunk_rows
         rows = f"rows {first:,} to {first + max(1, self._length(chunk)) - 1:,}"
-        return CorruptStoreError(f"block {first // self.block_rows} {what} ({rows})", where=where, hint=REPAIR)
+        return self._storage.corrupt(f"block {first // self.block_rows} {what} ({rows})", self._file(chunk))
 
 
 def _convert(values: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:

@@ -102,7 +102,7 @@ class KeyArrays:
     """Arrays of one group ``features/DATASET/VARIANT/BACKBONE/KEY12``, opened when first used.
 
     Args:
-        storage: Where they stand.
+        storage: Where they are.
         path: Path of the group.
         block_rows: Rows of a block, as the root of the store has it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +33,13 @@ from featurestore.store.layout.writers import WRITERS, WriterMark, find_owned
 _CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """A block of zeros is written like any other: that a chunk exists means that it was committed."""
 
-REPAIR = "Run skyprobe verify --repair, then extract again."
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+"""What Zarr raises of metadata that are not what they should be."""
+
+
+def repair_hint(store: str) -> str:
+    """What to do about damage in the store at that path."""
+    return f"Run: {shlex.join(['skyprobe', 'verify', '--repair', '--store', store])}. Then extract again."
 
 
 class ArraySpec(NamedTuple):
@@ -78,6 +85,10 @@ class Storage:
     def where(self, path: str) -> str:
         """Full path of a node, for messages."""
         return f"{self._files.place.rstrip('/')}/{path}".rstrip("/")
+
+    def corrupt(self, what: str, path: str) -> CorruptStoreError:
+        """The error of something damaged at `path`, whose hint is the command that mends it."""
+        return CorruptStoreError(what, where=self.where(path), hint=repair_hint(self.path))
 
     def attributes(self, path: str) -> dict[str, Any] | None:
         """Attributes of the group at `path` as they are now; None where there is none.
@@ -202,17 +213,17 @@ class Storage:
         """
         array = self.array(path)
         if array is None:
-            raise CorruptStoreError("an array is missing", where=self.where(path), hint=REPAIR)
+            raise self.corrupt("an array is missing", path)
         with self._reading(path):
             return np.asarray(array[...])
 
     def children(self, path: str) -> list[str]:
-        """Sorted names of what stands directly below `path`."""
+        """Sorted names of what is directly below `path`."""
         with self._reaching(path):
             return sorted(name for name in self._files.children(path) if name != METADATA)
 
     def is_vacant(self) -> bool:
-        """Whether nothing stands at the root, leftovers of a killed process aside."""
+        """Whether there is nothing at the root, leftovers of a killed process aside."""
         with self._reaching(""):
             return self._files.is_vacant()
 
@@ -333,8 +344,8 @@ class Storage:
         try:
             with self._reaching(path):
                 yield
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
-            raise CorruptStoreError(f"unreadable data: {error}", where=self.where(path), hint=REPAIR) from error
+        except _MALFORMED as error:
+            raise self.corrupt(f"unreadable data: {error}", path) from error
 
     @contextmanager
     def _reaching(self, path: str) -> Iterator[None]:
@@ -376,7 +387,7 @@ def _put_mark(files: Backend, path: str, attributes: Mapping[str, Any]) -> None:
 
 
 def _put_metadata(store: Store, path: str, metadata: ArrayV3Metadata | GroupMetadata) -> None:
-    """Write the metadata of one node: one atomic write, whatever stood there."""
+    """Write the metadata of one node: one atomic write, whatever was there."""
     sync(store.set(f"{path}/{METADATA}".lstrip("/"), _to_buffer(metadata)))
 
 

@@ -46,7 +46,7 @@ class WriterMark:
     """The mark of one writer.
 
     Args:
-        write: Writes the attributes of the group at a path, whatever stands there.
+        write: Writes the attributes of the group at a path, whatever is there.
         delete: Deletes the group at a path.
         now: Seconds since the epoch.
 

@@ -28,7 +28,7 @@ SEGMENT_ROWS = 2**20
 """Rows of a segment, so that one of numbers has 8 MB; the last one has less."""
 
 _CRC_BYTES = 4
-_DAMAGED = "Extract the dataset again, which writes the table anew: skyprobe extract."
+_DAMAGED = "Extract the dataset again, which writes the table anew."
 
 
 class Segment(NamedTuple):

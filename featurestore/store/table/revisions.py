@@ -172,7 +172,7 @@ def list_columns(storage: Storage, path: str) -> Iterator[str]:
 def damaged(where: str, what: str = "") -> CorruptStoreError:
     """The error of a table that is damaged."""
     text = "the sample table is damaged"
-    hint = "Extract the dataset again, which writes the table anew: skyprobe extract."
+    hint = "Extract the dataset again, which writes the table anew."
     return CorruptStoreError(what if what.startswith(text) else f"{text}: {what}".rstrip(": "), where=where, hint=hint)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import CorruptStoreError, DatasetError, MissingFeaturesError
 from featurestore.samples import SampleTable
+from featurestore.store.commands import EXAMPLE, extract_command
 from featurestore.store.layout.key_arrays import recover_block_rows
 from featurestore.store.layout.names import escape, unescape
 from featurestore.store.layout.storage import Storage
@@ -82,12 +83,12 @@ class DatasetTables:
         """Rows of a block of a dataset that is there.
 
         Raises:
-            CorruptStoreError: The dataset says something that is no number of rows.
+            CorruptStoreError: The dataset says something that is not a number of rows.
         """
         return self._settle_block_rows(name) if self._find_block_rows(name) else default_block_rows(0)
 
     def stored(self, name: str) -> StoredTable:
-        """The dataset as it stands now; it is opened again only when its revision changed.
+        """The dataset as it is now; it is opened again only when its revision changed.
 
         Raises:
             MissingFeaturesError: There is no such dataset.
@@ -100,7 +101,8 @@ class DatasetTables:
             raise MissingFeaturesError(
                 f"the store has no dataset {name!r}",
                 where=self._storage.path,
-                hint=f"Stored: {', '.join(self.names()) or 'none'}. To add it, run: skyprobe extract.",
+                hint=f"Stored: {', '.join(self.names()) or 'none'}. To add it, run: "
+                f"{extract_command(name, EXAMPLE, '', self._storage.path, {})}",
             )
         known = self._tables.get(name)
         if known is None or known.revision != current:

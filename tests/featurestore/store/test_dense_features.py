@@ -111,7 +111,7 @@ def test_what_wants_vectors_refuses_them(extract, tmp_path):
     features = extract("patches").select().read("patches")
     with pytest.raises(ProbeError, match=r"dense features are not one vector a sample.*--pooling"):
         plan(features, ["linear"])
-    with pytest.raises(UsageError, match=r"dense features are no table.*npz"):
+    with pytest.raises(UsageError, match=r"dense features are not a table.*npz"):
         export(features, tmp_path / "x.parquet")
     with np.load(export(features, tmp_path / "x.npz")) as kept:
         np.testing.assert_array_equal(kept["values"], features.values)

@@ -32,7 +32,7 @@ def test_a_store_keeps_its_block_size(tmp_path: Path, make_table) -> None:
 
 
 def test_there_is_no_store_to_read(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"there is no store.*skyprobe extract DATA.*--store"):
+    with pytest.raises(StoreError, match=r"there is no store.*: skyprobe extract first -b dinov2-s --store \S+$"):
         open_store(str(tmp_path / "nowhere"))
     assert not (tmp_path / "nowhere").exists()
 

@@ -70,8 +70,10 @@ def test_missing_features_name_the_command(store, several) -> None:
 def test_an_unknown_dataset_is_called_by_its_name(store) -> None:
     with pytest.raises(MissingFeaturesError, match=r"Run: skyprobe extract first -b dino -p full-224.*Stored: none"):
         store.select("first", "full-224", "dino")
-    with pytest.raises(MissingFeaturesError, match="Run: skyprobe extract DATA -b BACKBONE -p VARIANT"):
+    with pytest.raises(MissingFeaturesError, match=r"Run: skyprobe ls --store \S+\. Stored: none"):
         store.select()
+    with pytest.raises(MissingFeaturesError, match=r"Run: skyprobe extract sky/ -b dinov2-s --store"):
+        store.select("sky/")
 
 
 def test_several_keys_are_listed_with_what_differs(store, several) -> None:

@@ -26,9 +26,17 @@ def test_warnings_outside_are_not() -> None:
 
 def test_threads_take_turns() -> None:
     """Two at once would restore each other's filters."""
-    with ignored_warnings():
-        assert not quiet._LOCK.acquire(blocking=False)
-    assert not quiet._LOCK.locked()
+
+    def take() -> bool:
+        taken = quiet._LOCK.acquire(blocking=False)
+        if taken:
+            quiet._LOCK.release()
+        return taken
+
+    with ThreadPoolExecutor(1) as other:
+        with ignored_warnings():
+            assert not other.submit(take).result()
+        assert other.submit(take).result()
 
 
 def test_threads_leave_the_filters_as_they_were() -> None:
@@ -36,3 +44,8 @@ def test_threads_leave_the_filters_as_they_were() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(warn_quietly, range(500)))
     assert list(warnings.filters) == before
+
+
+def test_blocks_may_be_nested() -> None:
+    with ignored_warnings(), ignored_warnings():
+        warnings.warn("inner", stacklevel=1)

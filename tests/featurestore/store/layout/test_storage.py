@@ -180,6 +180,12 @@ def test_a_folder_may_be_given_as_a_url(tmp_path: Path) -> None:
     assert (tmp_path / "a b" / "x").read_bytes() == b"1"
 
 
+def test_damage_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "my store"), read_only=True)
+    with pytest.raises(CorruptStoreError, match=r"Run: skyprobe verify --repair --store '\S+/my store'\. Then"):
+        storage.get_array("nowhere")
+
+
 def test_chunks_of_zeros_are_written(storage: Storage) -> None:
     for _ in range(2):
         storage.put_array("a", np.zeros(3, dtype="u1"), ["row"])

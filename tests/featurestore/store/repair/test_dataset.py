@@ -82,7 +82,7 @@ def test_rows_keep_their_place_where_only_the_features_know_the_ids(store, grown
 
 def test_a_damaged_table_is_told_with_what_mends_it(full, store) -> None:
     file_of(store, "stamp/c/0").write_bytes(b"")
-    with pytest.raises(CorruptStoreError, match=r"the sample table is damaged.*skyprobe extract"):
+    with pytest.raises(CorruptStoreError, match=r"the sample table is damaged.*Extract the dataset again"):
         open_store(store.path).dataset("galaxies")
     problems = verify(open_store(store.path))
     assert "extract the dataset again, which mends it" in problems[0].what
