@@ -83,5 +83,5 @@ def test_check_finds_what_the_checksum_of_a_chunk_does_not(tmp_path: Path, how: 
         one.unlink()
     else:
         one.write_bytes(other.read_bytes() if how == "swap" else b"\1" + one.read_bytes()[1:])
-    with pytest.raises(CorruptStoreError, match=r"segment 0 .*skyprobe extract"):
+    with pytest.raises(CorruptStoreError, match=r"segment 0 .*Extract the dataset again"):
         column.check()

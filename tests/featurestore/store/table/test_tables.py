@@ -251,7 +251,7 @@ def test_attributes_of_a_revision_are_bound_to_its_name(store, reopened, make_ta
     store.put_dataset(make_table(5))
     path = Path(store.path) / "datasets/galaxies" / store.tables.stored("galaxies").revision / "zarr.json"
     path.write_text(path.read_text().replace("one", "two"))
-    with pytest.raises(CorruptStoreError, match=r"the sample table is damaged.*skyprobe extract"):
+    with pytest.raises(CorruptStoreError, match=r"the sample table is damaged.*Extract the dataset again"):
         reopened().dataset("galaxies")
 
 
