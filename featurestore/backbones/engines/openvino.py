@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import gcd
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -112,7 +114,7 @@ def _convert(module: nn.Module, shape: Shape, dtype: np.dtype[Any], name: str) -
     import torch
 
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
+        with warnings.catch_warnings(), torch.inference_mode(), _log_level_kept():
             warnings.simplefilter("ignore")  # tracing warns of shapes that become constants: they are, here
             example = torch.from_numpy(np.zeros(shape, dtype))
             return openvino.convert_model(module, example_input=example, input=list(shape))
@@ -121,3 +123,14 @@ def _convert(module: nn.Module, shape: Shape, dtype: np.dtype[Any], name: str) -
         raise BackboneError(
             f"OpenVINO cannot convert the model: {reason}", where=name, hint="Use --engine torch."
         ) from error
+
+
+@contextmanager
+def _log_level_kept() -> Iterator[None]:
+    """OpenVINO's conversion leaves the root logger at ERROR, and no warning of anybody would be seen after it."""
+    root = logging.getLogger()
+    level = root.level
+    try:
+        yield
+    finally:
+        root.setLevel(level)

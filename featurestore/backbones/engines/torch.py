@@ -121,11 +121,14 @@ def _reduced_type(precision: str) -> Any:
 
 
 def forbid_tf32() -> None:
-    """fp32 is fp32: cuDNN would round to 10 bits unasked."""
+    """fp32 is fp32: cuDNN would round to 10 bits unasked.
+
+    By the switch that torch has had for long: it refuses to read that where the newer ones have been set one by one.
+    """
     import torch
 
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class TorchForward:

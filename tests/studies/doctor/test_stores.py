@@ -46,7 +46,7 @@ def test_a_folder_of_somebody_else_is_broken(tmp_path):
 
 
 def test_a_damaged_table_is_broken(store):
-    chunk = next(store.glob("datasets/*/*/sample_id/c/0/0"))
+    chunk = next(store.glob("datasets/*/columns/sample_id/*/c/0/0"))
     chunk.write_bytes(bytes(chunk.stat().st_size))
     assert examine(store)["store"].state == "broken"
 

@@ -52,10 +52,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(nn.Module, "to", convert)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    before = conv.fp32_precision, matmul.fp32_precision
+    before = torch.backends.cudnn.allow_tf32
     yield
-    conv.fp32_precision, matmul.fp32_precision = before
+    torch.backends.cudnn.allow_tf32 = before
 
 
 def convert(module: nn.Module, *args: Any, **options: Any) -> nn.Module:

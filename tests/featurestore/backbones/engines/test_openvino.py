@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,13 @@ def test_the_parts_of_a_batch_keep_their_order(load: Any, monkeypatch: pytest.Mo
         found.append(compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 6, 96, 1)(pixels(6))["cls"])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
     assert np.abs(found[0][0] - found[0][1]).max() > 1e-3
+
+
+def test_warnings_are_logged_after_a_conversion(load: Any) -> None:
+    pytest.importorskip("openvino")
+    before = logging.getLogger().level
+    compile_forward(load("timm:test_vit"), ["cls"], OPENVINO, 1, 96, 1)
+    assert logging.getLogger().level == before
 
 
 def test_a_model_that_openvino_cannot_convert(load: Any) -> None:

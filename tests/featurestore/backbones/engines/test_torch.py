@@ -150,6 +150,9 @@ def test_weights_cast_once_give_the_bits_of_those_cast_in_every_pass(name: str, 
 
 
 def test_fp32_on_cuda_is_not_tf32() -> None:
-    torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = True
     forbid_tf32()
-    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert "tf32" not in (torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision)  # type: ignore[attr-defined]
+    with torch.backends.cudnn.flags(enabled=True):  # what others do; it reads the switches
+        pass
+    assert not torch.backends.cudnn.allow_tf32
