@@ -53,9 +53,7 @@ def check_healed(store, table, expected) -> None:
 def test_any_damage_heals_and_nothing_is_computed_again(full, store, make_table, expected, name, how) -> None:
     path = file_of(store, name)
     path.unlink() if how == "lost" else path.write_bytes(b"")
-    fresh = open_store(store.path)
-    with pytest.raises(CorruptStoreError):
-        fresh.tables.stored("galaxies").table  # noqa: B018
+    assert verify(open_store(store.path))
     check_healed(store, make_table(10), expected)
     assert open_store(store.path).select().counts() == (10, 0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -174,9 +175,9 @@ def test_a_store_that_may_not_be_read_says_so(full, store, monkeypatch) -> None:
     def refuse(*args, **options):
         raise PermissionError(13, "Permission denied")
 
-    for name in ("iterdir", "rglob"):
+    for owner, name in ((Path, "iterdir"), (os, "scandir")):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, name, refuse)
+            patch.setattr(owner, name, refuse)
             with pytest.raises(StoreError, match=r"the store cannot be read: Permission denied.*permissions"):
                 verify(store)
     monkeypatch.setattr(zarr.storage._local, "_get", refuse)
