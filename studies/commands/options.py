@@ -26,6 +26,11 @@ def together(*decorators: Callable[[Command], Command]) -> Callable[[Command], C
 store_option = click.option("--store", metavar="DIR", help="Default: $SKYPROBE_STORE, else ./skyprobe.zarr.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 output_option = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write to.")
+seen_rows_option = click.option(
+    "--allow-seen-rows",
+    is_flag=True,
+    help="Test a tuned backbone also on rows that it was trained on; results state it.",
+)
 weights_option = click.option(
     "--weights",
     metavar="SOURCE",
@@ -87,8 +92,7 @@ head_options = together(
     click.option("--epochs", type=int, help="Epochs of heads that have them; default: 100."),
     click.option("--validation", default="none", show_default=True,
                  help="Labelled rows outside the fraction to choose by: none, split or rest."),
-    click.option("--allow-seen-rows", is_flag=True,
-                 help="Test a tuned backbone also on rows that it was trained on; results state it."),
+    seen_rows_option,
     click.option("--pooling", help="Pooling; default: the backbone's own."),
     click.option("--labels", metavar="SCHEME", help="Label scheme, or a mapping file; default: the dataset's first."),
 )  # fmt: skip
@@ -110,7 +114,7 @@ training_options = together(
     click.option("--score-every", type=int, help="Epochs between two measurements of the score."),
     click.option("--device", help="auto, cpu, cuda, xpu or mps."),
     click.option("--precision", help="auto, fp32, bf16 or fp16."),
-    click.option("--allow-seen-rows", is_flag=True, help="Test a tuned backbone also on rows that it has seen."),
+    seen_rows_option,
     click.option("--log", multiple=True, help="tensorboard or mlflow; may be repeated."),
     click.option("--resume", is_flag=True, help="Go on from the checkpoints of an interrupted run."),
 )

@@ -53,7 +53,11 @@ def check_healed(store, table, expected) -> None:
 def test_any_damage_heals_and_nothing_is_computed_again(full, store, make_table, expected, name, how) -> None:
     path = file_of(store, name)
     path.unlink() if how == "lost" else path.write_bytes(b"")
-    assert verify(open_store(store.path))
+    fresh = open_store(store.path)
+    assert verify(fresh)
+    if not name.startswith("sample_hash"):  # which only finds rows by their ids: the table is right without it
+        with pytest.raises(CorruptStoreError):
+            fresh.tables.stored("galaxies").table  # noqa: B018
     check_healed(store, make_table(10), expected)
     assert open_store(store.path).select().counts() == (10, 0, 0)
 
